@@ -1,0 +1,22 @@
+//! Compiles the protocol definitions with protox, so that nobody needs protoc.
+
+use std::{env, error::Error, path::PathBuf};
+
+use prost::Message;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = ["chat.proto", "roomcast/internal/v1/envelope.proto"];
+    let descriptors = protox::compile(files, ["proto"])?;
+
+    // Reflection describes the public services; the internal envelope is nobody's business.
+    let mut public = descriptors.clone();
+    public.file.retain(|file| !file.package().contains("internal"));
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    std::fs::write(out.join("public.bin"), public.encode_to_vec())?;
+
+    tonic_prost_build::configure()
+        .bytes(".roomcast.internal.v1.Event.session")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! The words of the problem: names, positions, events. No I/O, no clock, no chance.
+//!
+//! Everything here is parsed once, at the door, and stays typed from then on.
+
+mod event;
+mod ids;
+mod position;
+mod room_name;
+mod username;
+
+pub use event::{Event, LeftCause, Member, TraceParent, What};
+pub use ids::{HoldToken, ReplicaId, SessionId};
+pub use position::{Epoch, Position};
+pub use room_name::{RoomName, RoomNameError};
+pub use username::{DisplayName, Username, UsernameError, UsernameLimits};

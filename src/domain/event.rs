@@ -1,0 +1,120 @@
+//! What happens in a room.
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{DisplayName, SessionId};
+
+/// One event of a room. Its position is not part of it: the log gives that.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Event {
+    /// When the replica that took it in did so, by that replica's clock.
+    pub at: Timestamp,
+    /// The member it concerns.
+    pub member: Member,
+    /// What happened.
+    pub what: What,
+    /// The trace it belongs to, if it is traced.
+    pub trace: Option<TraceParent>,
+}
+
+impl Event {
+    /// About how many bytes it has.
+    pub fn size(&self) -> usize {
+        const AROUND: usize = 128;
+        AROUND
+            + match &self.what {
+                What::Said { content } => content.len(),
+                What::Joined | What::Left { .. } | What::Unknown => 0,
+            }
+    }
+}
+
+/// Who a member is: a name and the stay under which it is held.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// The registered name, as spelled.
+    pub name: DisplayName,
+    /// The stay.
+    pub session: SessionId,
+}
+
+/// The kinds of events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum What {
+    /// The member said something.
+    Said {
+        /// The text, as sent.
+        content: Arc<str>,
+    },
+    /// The member came.
+    Joined,
+    /// The member went.
+    Left {
+        /// Why.
+        cause: LeftCause,
+    },
+    /// Something that this version cannot read. It has its place in the log and is shown to nobody.
+    Unknown,
+}
+
+/// Why a member went.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LeftCause {
+    /// The client ended its stream.
+    Asked,
+    /// The client's connection broke or it cancelled.
+    Disconnected,
+    /// The server ended the stream: bad input, too slow, Redis away.
+    Ended,
+    /// Its replica was shut down.
+    Shutdown,
+    /// Its replica stopped renewing its leases.
+    ReplicaLost,
+}
+
+/// A W3C `traceparent`, of the form `00-<32 hex>-<16 hex>-<2 hex>`.
+///
+/// Source: <https://www.w3.org/TR/trace-context/#traceparent-header>.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TraceParent(Arc<str>);
+
+impl TraceParent {
+    /// Checks the form; anything else is treated as absent, as the standard asks.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let sizes_fit = [2, 32, 16, 2].into_iter().all(|size| {
+            parts.next().is_some_and(|part| {
+                part.len() == size
+                    && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            })
+        });
+        (sizes_fit && parts.next().is_none()).then(|| Self(Arc::from(text)))
+    }
+
+    /// The header's value.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traceparent_is_strict() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(TraceParent::parse(good).unwrap().as_str(), good);
+        for bad in ["", "00-0af7", &good.to_uppercase(), &format!("{good}-00")] {
+            assert_eq!(TraceParent::parse(bad), None, "{bad}");
+        }
+    }
+}

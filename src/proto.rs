@@ -1,0 +1,15 @@
+//! Generated protocol types.
+#![allow(missing_docs, clippy::pedantic)]
+
+/// The plain door, `proto/chat.proto`.
+pub mod chat {
+    tonic::include_proto!("chat");
+}
+
+/// What replicas tell each other, `proto/roomcast/internal/v1/envelope.proto`.
+pub mod internal {
+    tonic::include_proto!("roomcast.internal.v1");
+}
+
+/// The encoded descriptors of the public services, for reflection.
+pub const PUBLIC_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.bin"));
