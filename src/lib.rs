@@ -3,5 +3,9 @@
 //! Start reading at `ARCHITECTURE.md`, which has the map; the rules that hold everywhere are
 //! written on [`backplane::Backplane`].
 
+pub mod backoff;
+pub mod backplane;
 pub mod domain;
+pub mod metrics;
 pub mod proto;
+pub mod room;

@@ -1,0 +1,11 @@
+//! The pure core of a room on one replica: what to deliver, in which order, and what is missing.
+//!
+//! No I/O, no clock, no chance: events and instants come in as arguments, decisions go out.
+
+mod feed;
+mod steady;
+mod window;
+
+pub use feed::{Feed, Item, Lost, Moves};
+pub use steady::Steady;
+pub use window::{Fallen, Window};

@@ -1,0 +1,316 @@
+//! Turns a lossy live channel and a log into one gapless sequence.
+
+use crate::{
+    backplane::{Head, Page},
+    domain::{Epoch, Position},
+};
+
+/// One room's reader: it is fed live batches, heads and pages of the log, and says what
+/// comes next for the room's members and what to read.
+///
+/// At most one read is under way: [`Moves::read`] asks for it, [`Feed::page`] or
+/// [`Feed::read_failed`] ends it.
+#[derive(Debug)]
+pub struct Feed<E> {
+    at: At,
+    state: State,
+    parked: Vec<Parked<E>>,
+    /// How much is parked, and how much may be. What does not fit is read from the log instead.
+    parked_weight: usize,
+    park_max: usize,
+    weigh: fn(&E) -> usize,
+    /// Events were dropped while parked full: read on to the head, once the heal is done.
+    overflowed: bool,
+    /// How many parked batches came before the read under way was asked for.
+    before_read: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum At {
+    /// The room had no log when the feed began: everything in it is new.
+    Unborn,
+    /// The last position that was passed on, or skipped because it came before the feed began.
+    Position(Position),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// [`Feed::start`] has not been called yet.
+    Opening,
+    Live,
+    /// A read from the log is under way.
+    Healing,
+}
+
+#[derive(Debug)]
+struct Parked<E> {
+    epoch: Epoch,
+    first: u64,
+    events: Vec<E>,
+}
+
+/// What a feed decides.
+#[derive(PartialEq, Debug)]
+pub struct Moves<E> {
+    /// What comes next for the members, in order.
+    pub items: Vec<Item<E>>,
+    /// Read the log after this sequence number, and hand in the page.
+    pub read: Option<u64>,
+}
+
+impl<E> Default for Moves<E> {
+    fn default() -> Self {
+        Self { items: Vec::new(), read: None }
+    }
+}
+
+/// One step of a room's sequence.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Item<E> {
+    /// An event.
+    Event(Position, E),
+    /// Events that were, and are gone.
+    Lost(Lost),
+}
+
+/// What is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lost {
+    /// Positions of one epoch, both ends included: fallen out of the log before
+    /// they could be read, or seen here but rolled back by a failover.
+    Range {
+        /// The first lost one.
+        from: Position,
+        /// The last lost one.
+        to: Position,
+    },
+    /// The whole log, and with it whatever may have come after this position.
+    Log {
+        /// The last position that was passed on.
+        after: Position,
+    },
+}
+
+impl<E: Clone> Feed<E> {
+    /// A feed that parks everything until it is told where it starts, up to a total of
+    /// `park_max`, as `weigh` has it.
+    pub fn opening(park_max: usize, weigh: fn(&E) -> usize) -> Self {
+        Self {
+            at: At::Unborn,
+            state: State::Opening,
+            parked: Vec::new(),
+            parked_weight: 0,
+            park_max,
+            weigh,
+            overflowed: false,
+            before_read: 0,
+        }
+    }
+
+    /// The room's head at a moment when live delivery was already on: what comes after it is
+    /// passed on.
+    pub fn start(&mut self, head: Option<Head>) -> Moves<E> {
+        self.at = head.map_or(At::Unborn, |head| At::Position(head.position));
+        self.before_read = 0;
+        let mut moves = Moves::default();
+        self.settle(&mut moves);
+        moves
+    }
+
+    /// Events as they happened.
+    pub fn live(&mut self, epoch: Epoch, first: u64, events: Vec<E>) -> Moves<E> {
+        let mut moves = Moves::default();
+        let batch = Parked { epoch, first, events };
+        if self.state == State::Live {
+            self.accept(batch, &mut moves);
+        } else {
+            self.park(batch);
+        }
+        moves
+    }
+
+    /// A renewal told where the room's head is.
+    pub fn head(&mut self, head: &Head) -> Moves<E> {
+        let behind = match self.at {
+            At::Unborn => head.position.seq > 0,
+            At::Position(at) => at.epoch != head.position.epoch || at.seq < head.position.seq,
+        };
+        if self.state == State::Live && behind { self.begin_heal() } else { Moves::default() }
+    }
+
+    /// Live delivery was interrupted: anything may have been missed.
+    pub fn resumed(&mut self) -> Moves<E> {
+        match self.state {
+            State::Live => self.begin_heal(),
+            // The read under way may have been answered before the interruption.
+            State::Healing | State::Opening => {
+                self.overflowed = true;
+                Moves::default()
+            }
+        }
+    }
+
+    /// The read could not be done: ask for it again.
+    pub fn read_failed(&self) -> Option<u64> {
+        (self.state == State::Healing).then(|| self.after())
+    }
+
+    /// The page that was asked for.
+    pub fn page(&mut self, page: Page<E>) -> Moves<E> {
+        let mut moves = Moves::default();
+        if self.state != State::Healing {
+            return moves;
+        }
+        let Some(head) = page.head else {
+            // No log: whatever comes will start a new one.
+            self.settle(&mut moves);
+            return moves;
+        };
+        if self.move_to(&head, &mut moves) {
+            // The page was read from the wrong place.
+            moves.read = Some(self.ask());
+            return moves;
+        }
+        let end = head.position;
+        let asked = self.after();
+        let got = page.events.len();
+        for (seq, event) in page.events {
+            self.pass(Position::new(end.epoch, seq), event, &mut moves);
+        }
+        if got == 0 && asked < end.seq {
+            // All of it fell out of the log already.
+            self.lose(Position::new(end.epoch, asked + 1), end, &mut moves);
+        }
+        if self.after() < end.seq {
+            moves.read = Some(self.ask());
+        } else {
+            self.settle(&mut moves);
+        }
+        moves
+    }
+
+    /// Goes over to the log that `head` belongs to. True when the reading place moved.
+    fn move_to(&mut self, head: &Head, moves: &mut Moves<E>) -> bool {
+        let epoch = head.position.epoch;
+        let At::Position(at) = self.at else {
+            self.at = At::Position(Position::new(epoch, 0));
+            return false;
+        };
+        if at.epoch == epoch {
+            return false;
+        }
+        let good = head.past.iter().find(|end| end.epoch == at.epoch);
+        let seq = match good {
+            Some(end) if at.seq <= end.seq => at.seq,
+            Some(end) => {
+                let from = Position::new(at.epoch, end.seq + 1);
+                moves.items.push(Item::Lost(Lost::Range { from, to: at }));
+                end.seq
+            }
+            None => {
+                moves.items.push(Item::Lost(Lost::Log { after: at }));
+                0
+            }
+        };
+        self.at = At::Position(Position::new(epoch, seq));
+        seq != at.seq
+    }
+
+    /// Judges a batch while live.
+    fn accept(&mut self, batch: Parked<E>, moves: &mut Moves<E>) {
+        let at = match self.at {
+            At::Unborn if batch.first == 1 => Position::new(batch.epoch, 0),
+            At::Position(at) if at.epoch == batch.epoch => at,
+            At::Unborn | At::Position(_) => {
+                self.park(batch);
+                moves.read = self.begin_heal().read;
+                return;
+            }
+        };
+        if batch.first > at.seq + 1 {
+            self.park(batch);
+            moves.read = self.begin_heal().read;
+            return;
+        }
+        self.at = At::Position(at);
+        for (seq, event) in (batch.first..).zip(batch.events) {
+            self.pass(Position::new(batch.epoch, seq), event, moves);
+        }
+    }
+
+    /// Passes one event on unless it was passed before; what lies between is lost.
+    fn pass(&mut self, position: Position, event: E, moves: &mut Moves<E>) {
+        let next = self.after() + 1;
+        if position.seq < next {
+            return;
+        }
+        if position.seq > next {
+            let to = Position::new(position.epoch, position.seq - 1);
+            self.lose(Position::new(position.epoch, next), to, moves);
+        }
+        self.at = At::Position(position);
+        moves.items.push(Item::Event(position, event));
+    }
+
+    fn lose(&mut self, from: Position, to: Position, moves: &mut Moves<E>) {
+        moves.items.push(Item::Lost(Lost::Range { from, to }));
+        self.at = At::Position(to);
+    }
+
+    fn park(&mut self, batch: Parked<E>) {
+        let weight: usize = batch.events.iter().map(self.weigh).sum();
+        if self.parked_weight + weight > self.park_max {
+            self.overflowed = true;
+            return;
+        }
+        self.parked_weight += weight;
+        self.parked.push(batch);
+    }
+
+    /// The heal is done: goes live with what was parked meanwhile.
+    fn settle(&mut self, moves: &mut Moves<E>) {
+        self.state = State::Live;
+        let parked = std::mem::take(&mut self.parked);
+        self.parked_weight = 0;
+        let older = std::mem::take(&mut self.before_read);
+        for (index, batch) in parked.into_iter().enumerate() {
+            // What was published before the log was read is in the log, or in one that is gone.
+            let stale =
+                index < older && matches!(self.at, At::Position(at) if at.epoch != batch.epoch);
+            if stale {
+                continue;
+            }
+            if self.state == State::Live {
+                self.accept(batch, moves);
+            } else {
+                self.park(batch);
+            }
+        }
+        if std::mem::take(&mut self.overflowed) && self.state == State::Live {
+            moves.read = self.begin_heal().read;
+        }
+        // The read, if one was asked for, is still to be done: all that is parked came before it.
+        self.before_read = self.parked.len();
+    }
+
+    fn begin_heal(&mut self) -> Moves<E> {
+        self.state = State::Healing;
+        Moves { items: Vec::new(), read: Some(self.ask()) }
+    }
+
+    fn ask(&mut self) -> u64 {
+        self.before_read = self.parked.len();
+        self.overflowed = false;
+        self.after()
+    }
+
+    fn after(&self) -> u64 {
+        match self.at {
+            At::Unborn => 0,
+            At::Position(at) => at.seq,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
