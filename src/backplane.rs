@@ -1,5 +1,9 @@
 //! The contract behind which replicas share state.
 
+#[cfg(test)]
+pub mod conformance;
+pub mod memory;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;

@@ -1,0 +1,154 @@
+//! One suite of rules that every [`Backplane`] keeps, written against the contract alone.
+//!
+//! A backend gives a [`Fixture`] and names it to `suite!`, which makes a test of its own of each
+//! rule. Rooms have fresh names in each test, so that tests may share one server. Stories are
+//! told as lines such as `2 bob: hi`, so that a failure can be read.
+
+pub(crate) mod joining;
+pub(crate) mod leases;
+pub(crate) mod listening;
+pub(crate) mod props;
+pub(crate) mod reading;
+pub(crate) mod reaping;
+pub(crate) mod speaking;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use super::{Backplane, LogBounds, Signals};
+use crate::domain::ReplicaId;
+
+/// What the suite needs of a backend.
+pub(crate) trait Fixture: Sync {
+    /// As many replicas as asked for, each attached to the same shared state.
+    fn attach(&self, replicas: usize, setup: Setup) -> impl Future<Output = Vec<Replica>>;
+
+    /// Lets that much time pass by the clock by which the backend's leases end.
+    fn pass(&self, time: Duration) -> impl Future<Output = ()> {
+        tokio::time::sleep(time)
+    }
+}
+
+/// How the replicas of one test are to be built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// How long leases last.
+    pub(crate) lease: Duration,
+    /// The bounds of every log.
+    pub(crate) log: LogBounds,
+    /// How many signals wait for a replica before events are dropped.
+    pub(crate) signal_queue: usize,
+}
+
+/// A lease that a test waits out: long against a busy machine's hiccups, short to wait for.
+const SHORT: Duration = Duration::from_millis(800);
+
+impl Setup {
+    /// Nothing ends or overflows by itself.
+    const CALM: Self = Self {
+        lease: Duration::from_secs(60),
+        log: LogBounds { length: 10_000, age: Duration::from_secs(3600) },
+        signal_queue: 1024,
+    };
+
+    /// Leases end while one watches.
+    const BRIEF: Self = Self { lease: SHORT, ..Self::CALM };
+}
+
+/// One attached replica.
+pub(crate) struct Replica {
+    /// Who it is.
+    pub(crate) id: ReplicaId,
+    /// Its end of the backplane.
+    pub(crate) backplane: Arc<dyn Backplane>,
+    /// What comes in.
+    pub(crate) signals: Signals,
+}
+
+/// Makes a test of each rule: `suite!(tokio::test, fixture)`, where `fixture` is an expression.
+macro_rules! suite {
+    ($test:meta, $fixture:expr) => {
+        $crate::backplane::conformance::suite! { @modules $test, $fixture;
+            joining {
+                a_held_name_is_taken_in_every_spelling
+                a_join_is_told_once_it_is_held
+                a_join_repeated_under_its_token_answers_as_at_first
+                one_of_a_hundred_claims_wins
+                a_name_left_is_free_at_once
+                a_leave_is_told_once
+                a_stale_leave_does_nothing
+                rooms_know_nothing_of_each_other
+            }
+            speaking {
+                what_is_said_is_read_back_whole
+                only_the_holder_speaks
+                an_ended_lease_is_silent_until_renewed
+                a_client_sequence_is_appended_once
+                appends_take_effect_in_the_order_of_their_calls
+                closing_finishes_what_is_queued
+            }
+            leases {
+                renewing_keeps_a_name
+                renewing_tells_gone_from_taken
+                renewing_revives_who_is_still_in_the_roster
+                a_name_taken_again_goes_on_where_it_was
+                a_session_tells_where_it_stands
+                verdicts_come_in_the_order_of_the_holds
+                the_earliest_deadline_is_told
+                a_lease_lost_and_told_is_told_again
+                a_lease_lost_with_its_log_is_not_told_again
+            }
+            reaping {
+                the_overdue_are_reaped_once
+                the_revived_are_not_reaped
+                a_former_stay_is_not_reaped_again
+                leaving_late_is_told_once
+                a_leftover_name_is_evicted_by_its_next_holder
+                joining_reaps_first_in_one_step
+                joining_evicts_only_the_overdue
+                a_crowd_is_reaped_in_batches
+            }
+            listening {
+                everybody_hears_one_order
+                a_subscriber_hears_all_that_follows
+                one_who_unsubscribed_hears_nothing
+                a_canary_comes_back_after_what_came_before
+                what_overflowed_is_announced_and_in_the_log
+            }
+            reading {
+                a_log_is_read_in_pages
+                a_log_is_trimmed_by_length
+                a_log_is_trimmed_by_age
+                an_empty_room_is_forgotten
+                a_head_includes_its_past_only
+            }
+        }
+    };
+    (@modules $test:meta, $fixture:expr; $($module:ident $cases:tt)*) => {
+        $($crate::backplane::conformance::suite! { @cases $test, $fixture, $module $cases })*
+    };
+    (@cases $test:meta, $fixture:expr, $module:ident { $($case:ident)* }) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $(
+                #[$test]
+                async fn $case() {
+                    $crate::backplane::conformance::$module::$case(&$fixture).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use suite;
+
+/// Exactly `N` replicas.
+async fn replicas<const N: usize>(fixture: &impl Fixture, setup: Setup) -> [Replica; N] {
+    let replicas: Result<[Replica; N], _> = fixture.attach(N, setup).await.try_into();
+    replicas.unwrap_or_else(|_| panic!("the fixture attaches as many replicas as asked for"))
+}
+
+/// Lets all leases end that are not renewed meanwhile.
+async fn outlast_leases(fixture: &impl Fixture, setup: Setup) {
+    fixture.pass(setup.lease + setup.lease / 4).await;
+}

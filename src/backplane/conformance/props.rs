@@ -1,0 +1,245 @@
+//! What the rules are told with: rooms, holds, and the acts of a replica in one line each.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use super::Replica;
+use crate::{
+    backplane::{
+        AppendError, Appended, Eviction, Head, Hold, Join, JoinError, Joined, Live, Overdue, Page,
+        PageLimit, Reaped, Renewal, Signal, Verdict,
+    },
+    domain::{
+        Event, HoldToken, LeftCause, Member, Position, RoomName, SessionId, Username,
+        UsernameLimits, What,
+    },
+};
+
+/// How long anything that must come may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A room that no other test uses.
+pub(crate) fn some_room() -> RoomName {
+    RoomName::parse(&format!("room-{:016x}", rand::random::<u64>())).expect("a good room name")
+}
+
+/// A token that no hold has.
+pub(crate) fn some_token() -> HoldToken {
+    HoldToken::from_bytes(rand::random())
+}
+
+/// An event of the member who has this hold.
+pub(crate) fn event(hold: &Hold, what: What) -> Arc<Event> {
+    let member = Member { name: hold.name.display().clone(), session: hold.session };
+    Arc::new(Event { at: jiff::Timestamp::now(), member, what, trace: None })
+}
+
+/// That the member said `content`.
+pub(crate) fn said(hold: &Hold, content: &str) -> Arc<Event> {
+    event(hold, What::Said { content: Arc::from(content) })
+}
+
+/// The evictions of these members.
+pub(crate) fn evictions(overdue: &[Overdue]) -> Vec<Eviction> {
+    let left = What::Left { cause: LeftCause::ReplicaLost };
+    let eviction = |overdue: &Overdue| {
+        let member = overdue.member.clone();
+        let at = jiff::Timestamp::now();
+        let event = Arc::new(Event { at, member, what: left.clone(), trace: None });
+        Eviction { overdue: overdue.clone(), event }
+    };
+    overdue.iter().map(eviction).collect()
+}
+
+/// The names of these members, as spelled.
+pub(crate) fn names(overdue: &[Overdue]) -> Vec<&str> {
+    overdue.iter().map(|overdue| overdue.member.name.as_str()).collect()
+}
+
+/// An event in a line: `2 bob: hi`, `1 bob joined`.
+pub(crate) fn line(seq: u64, event: &Event) -> String {
+    let name = &event.member.name;
+    match &event.what {
+        What::Said { content } => format!("{seq} {name}: {content}"),
+        What::Joined => format!("{seq} {name} joined"),
+        What::Left { .. } => format!("{seq} {name} left"),
+        What::Unknown => format!("{seq} unknown"),
+    }
+}
+
+/// What a replica heard of one room.
+#[derive(Default, Debug)]
+pub(crate) struct Heard {
+    /// Sequence numbers and events, as they came.
+    pub(crate) events: Vec<(u64, Arc<Event>)>,
+    /// Whether an interruption was announced.
+    pub(crate) resumed: bool,
+}
+
+impl Heard {
+    fn add(&mut self, live: Live) {
+        assert!(!live.events.is_empty(), "a live signal has at least one event");
+        self.events.extend((live.first..).zip(live.events));
+    }
+
+    fn last(&self) -> u64 {
+        self.events.last().map_or(0, |(seq, _)| *seq)
+    }
+
+    /// The events in lines.
+    pub(crate) fn story(&self) -> Vec<String> {
+        self.events.iter().map(|(seq, event)| line(*seq, event)).collect()
+    }
+}
+
+impl Replica {
+    /// A hold that this replica could ask for: a new stay under `name`.
+    pub(crate) fn hold(&self, room: &RoomName, name: &str) -> Hold {
+        let name = Username::parse(name, UsernameLimits { max_chars: 64 }).expect("a good name");
+        Hold {
+            room: room.clone(),
+            name,
+            session: SessionId::from_bytes(rand::random()),
+            token: some_token(),
+            replica: self.id,
+            confirmed: None,
+        }
+    }
+
+    /// Asks for a name, reaping first or not, evicting these.
+    pub(crate) async fn claim(
+        &self,
+        hold: &Hold,
+        reap_first: bool,
+        evict: &[Eviction],
+    ) -> Result<Joined, JoinError> {
+        let event = event(hold, What::Joined);
+        self.backplane.join(Join { hold, event, appended: 0, reap_first, evict }).await
+    }
+
+    /// Asks for a name and gets it.
+    pub(crate) async fn take(&self, hold: &Hold) -> Joined {
+        self.claim(hold, false, &[]).await.unwrap_or_else(|error| {
+            panic!("{} is free in {}, yet: {error}", hold.name, hold.room);
+        })
+    }
+
+    /// A new stay under `name`.
+    pub(crate) async fn join(&self, room: &RoomName, name: &str) -> Hold {
+        let hold = self.hold(room, name);
+        self.take(&hold).await;
+        hold
+    }
+
+    /// Asserts that somebody else holds the name.
+    pub(crate) async fn is_refused(&self, hold: &Hold, rule: &str) {
+        let outcome = self.claim(hold, false, &[]).await;
+        assert!(matches!(outcome, Err(JoinError::Taken)), "{rule}, yet: {outcome:?}");
+    }
+
+    /// Says `content`, whatever comes of it.
+    pub(crate) async fn try_say(
+        &self,
+        hold: &Hold,
+        client_seq: u64,
+        content: &str,
+    ) -> Result<Appended, AppendError> {
+        self.backplane.append(hold, client_seq, said(hold, content)).await
+    }
+
+    /// Says `content` as a holder.
+    pub(crate) async fn say(&self, hold: &Hold, client_seq: u64, content: &str) -> Appended {
+        self.try_say(hold, client_seq, content).await.expect("a holder speaks")
+    }
+
+    /// Gives a name back.
+    pub(crate) async fn leave(&self, hold: &Hold) -> Option<Position> {
+        let left = event(hold, What::Left { cause: LeftCause::Asked });
+        self.backplane.leave(hold, left).await.expect("the backplane answers")
+    }
+
+    /// Renews holds of one room.
+    pub(crate) async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Renewal {
+        self.backplane.renew(room, holds).await.expect("the backplane answers")
+    }
+
+    /// Renews one hold.
+    pub(crate) async fn renew_one(&self, hold: &Hold) -> Verdict {
+        let verdicts = self.renew(&hold.room, std::slice::from_ref(hold)).await.verdicts;
+        assert_eq!(verdicts.len(), 1, "one verdict for each hold");
+        verdicts[0]
+    }
+
+    /// Who is overdue.
+    pub(crate) async fn overdue(&self, room: &RoomName) -> Vec<Overdue> {
+        self.backplane.overdue(room).await.expect("the backplane answers")
+    }
+
+    /// Reaps these members.
+    pub(crate) async fn reap(&self, room: &RoomName, overdue: &[Overdue]) -> Reaped {
+        self.backplane.reap(room, &evictions(overdue)).await.expect("the backplane answers")
+    }
+
+    /// A page of the log.
+    pub(crate) async fn read(&self, room: &RoomName, after: u64, limit: usize) -> Page {
+        let limit = PageLimit { events: limit, bytes: usize::MAX };
+        self.backplane.read(room, after, limit).await.expect("the backplane answers")
+    }
+
+    /// Where the log ends.
+    pub(crate) async fn head(&self, room: &RoomName) -> Head {
+        self.read(room, 0, 0).await.head.expect("the room has a log")
+    }
+
+    /// The whole log in lines.
+    pub(crate) async fn story(&self, room: &RoomName) -> Vec<String> {
+        let page = self.read(room, 0, 100_000).await;
+        page.events.iter().map(|(seq, event)| line(*seq, event)).collect()
+    }
+
+    /// Starts listening.
+    pub(crate) async fn subscribe(&self, room: &RoomName) {
+        self.backplane.subscribe(room).await.expect("the backplane answers");
+    }
+
+    /// The next signal, which must come.
+    async fn signal(&mut self, waiting_for: &str) -> Signal {
+        timeout(PATIENCE, self.signals.recv())
+            .await
+            .unwrap_or_else(|_| panic!("nothing came while waiting for {waiting_for}"))
+            .expect("signals end only with the backplane")
+    }
+
+    /// What comes of a room until the event at `seq`.
+    pub(crate) async fn hear_until(&mut self, room: &RoomName, seq: u64) -> Heard {
+        let mut heard = Heard::default();
+        while heard.last() < seq {
+            match self.signal(&format!("event {seq}")).await {
+                Signal::Live(live) if live.room == *room => heard.add(live),
+                Signal::Resumed => heard.resumed = true,
+                Signal::Live(_) | Signal::Canary(_) => {}
+            }
+        }
+        heard
+    }
+
+    /// What comes of a room before a canary sent now: all that there is, if live delivery
+    /// works. A canary that an interruption swallowed is sent again.
+    pub(crate) async fn hear_all(&mut self, room: &RoomName) -> Heard {
+        let mut heard = Heard::default();
+        for _ in 0..20 {
+            let number = rand::random();
+            self.backplane.canary(number).await.expect("the backplane answers");
+            while let Ok(signal) = timeout(PATIENCE / 20, self.signals.recv()).await {
+                match signal.expect("signals end only with the backplane") {
+                    Signal::Live(live) if live.room == *room => heard.add(live),
+                    Signal::Resumed => heard.resumed = true,
+                    Signal::Canary(got) if got == number => return heard,
+                    Signal::Live(_) | Signal::Canary(_) => {}
+                }
+            }
+        }
+        panic!("no canary came back");
+    }
+}

@@ -1,0 +1,169 @@
+//! Members whose replicas are gone.
+
+use tokio::join;
+
+use super::{Fixture, Replica, Setup, outlast_leases, props::*, replicas};
+use crate::{
+    backplane::{JoinError, Overdue, REAP_BATCH, Verdict},
+    domain::RoomName,
+};
+
+/// A room in which these members are overdue.
+async fn room_of_lost(fixture: &impl Fixture, replica: &Replica, names: &[&str]) -> RoomName {
+    let room = some_room();
+    for name in names {
+        replica.join(&room, name).await;
+    }
+    outlast_leases(fixture, Setup::BRIEF).await;
+    room
+}
+
+/// How many lines of the log say that somebody left.
+async fn told_left(replica: &Replica, room: &RoomName) -> usize {
+    replica.story(room).await.iter().filter(|line| line.ends_with(" left")).count()
+}
+
+pub(crate) async fn the_overdue_are_reaped_once(fixture: &impl Fixture) {
+    let [a, b, c] = replicas(fixture, Setup::BRIEF).await;
+    let room = room_of_lost(fixture, &a, &["bob", "carol", "dave"]).await;
+    let (seen_by_b, seen_by_c) = join!(b.overdue(&room), c.overdue(&room));
+    assert_eq!(names(&seen_by_b), ["bob", "carol", "dave"], "the longest overdue come first");
+    assert_eq!(seen_by_b, seen_by_c, "everybody sees the same members overdue");
+    assert_eq!(told_left(&b, &room).await, 0, "looking changes nothing");
+
+    let (by_b, by_c) = join!(b.reap(&room, &seen_by_b), c.reap(&room, &seen_by_c));
+    assert_eq!(by_b.count + by_c.count, 3, "each is reaped by one");
+    assert_eq!(told_left(&b, &room).await, 3, "each is told once");
+    assert_eq!(b.head(&room).await.position.seq, 6, "nothing else is told");
+    assert!(b.overdue(&room).await.is_empty(), "who was reaped is overdue no more");
+    b.join(&room, "bob").await;
+}
+
+pub(crate) async fn the_revived_are_not_reaped(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    a.join(&room, "carol").await;
+    outlast_leases(fixture, Setup::BRIEF).await;
+    let overdue = b.overdue(&room).await;
+    assert_eq!(names(&overdue), ["bob", "carol"]);
+    assert_eq!(a.renew_one(&bob).await, Verdict::Held);
+    assert_eq!(b.reap(&room, &overdue).await.count, 1, "only who is still overdue is reaped");
+    a.say(&bob, 1, "alive").await;
+    let story = ["1 bob joined", "2 carol joined", "3 carol left", "4 bob: alive"];
+    assert_eq!(b.story(&room).await, story);
+}
+
+pub(crate) async fn a_former_stay_is_not_reaped_again(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = room_of_lost(fixture, &a, &["bob"]).await;
+    let former = b.overdue(&room).await;
+    assert_eq!(b.reap(&room, &former).await.count, 1);
+    a.join(&room, "bob").await;
+    assert_eq!(b.reap(&room, &former).await.count, 0, "a live member is not reaped");
+    outlast_leases(fixture, Setup::BRIEF).await;
+    let rule = "an eviction names a stay; the next one under the name is another";
+    assert_eq!(b.reap(&room, &former).await.count, 0, "{rule}");
+    assert_eq!(told_left(&b, &room).await, 1, "{rule}");
+}
+
+pub(crate) async fn leaving_late_is_told_once(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    outlast_leases(fixture, Setup::BRIEF).await;
+    let overdue = b.overdue(&room).await;
+    let left = a.leave(&bob).await;
+    let reaped = b.reap(&room, &overdue).await;
+    let told = usize::from(left.is_some()) + reaped.count;
+    assert_eq!(told, 1, "who leaves after his lease ended is told of by one");
+    assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob left"]);
+}
+
+pub(crate) async fn a_leftover_name_is_evicted_by_its_next_holder(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = room_of_lost(fixture, &a, &["bob", "carol"]).await;
+    let next = b.hold(&room, "BOB");
+    let overdue = overdue_in_the_way(b.claim(&next, false, &[]).await);
+    let leftover: Vec<Overdue> =
+        overdue.into_iter().filter(|it| it.skeleton == next.name.skeleton()).collect();
+    assert_eq!(names(&leftover), ["bob"], "a leftover name is in the way of its next holder");
+    assert_eq!(b.head(&room).await.position.seq, 2, "a refused join changes nothing");
+
+    let joined = b.claim(&next, false, &evictions(&leftover)).await.expect("nobody in the way");
+    let story = ["1 bob joined", "2 carol joined", "3 bob left", "4 BOB joined"];
+    assert_eq!(b.story(&room).await, story, "`left` is told before `joined`");
+    assert_eq!(joined.position.seq, 4, "a join answers the position of `joined`");
+    assert_eq!(names(&b.overdue(&room).await), ["carol"], "the others are still overdue");
+    let again = b.claim(&next, false, &evictions(&leftover)).await.expect("it is held");
+    assert_eq!(again.position, joined.position, "repeated, it answers as at first");
+    assert_eq!(b.head(&room).await.position.seq, 4, "repeated, it changes nothing");
+}
+
+pub(crate) async fn joining_reaps_first_in_one_step(fixture: &impl Fixture) {
+    let [a, mut b] = replicas(fixture, Setup::BRIEF).await;
+    let room = room_of_lost(fixture, &a, &["bob", "carol"]).await;
+    b.subscribe(&room).await;
+    let dave = b.hold(&room, "dave");
+    let overdue = overdue_in_the_way(b.claim(&dave, true, &[]).await);
+    assert_eq!(names(&overdue), ["bob", "carol"], "all who are overdue are in the way");
+    let some = overdue_in_the_way(b.claim(&dave, true, &evictions(&overdue[..1])).await);
+    assert_eq!(names(&some), ["carol"], "who is not evicted stays in the way");
+    assert_eq!(b.head(&room).await.position.seq, 2, "a refused join changes nothing");
+
+    let joined = b.claim(&dave, true, &evictions(&overdue)).await.expect("nobody in the way");
+    assert_eq!(joined.position.seq, 5, "a join answers the position of `joined`");
+    let heard = b.hear_all(&room).await;
+    assert_eq!(heard.story(), ["3 bob left", "4 carol left", "5 dave joined"]);
+}
+
+pub(crate) async fn joining_evicts_only_the_overdue(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    a.join(&room, "carol").await;
+    outlast_leases(fixture, Setup::BRIEF).await;
+    let evict = evictions(&b.overdue(&room).await);
+    assert_eq!(a.renew_one(&bob).await, Verdict::Held);
+
+    let outcome = b.claim(&b.hold(&room, "bob"), true, &evict).await;
+    assert!(matches!(outcome, Err(JoinError::Taken)), "who is back keeps his name: {outcome:?}");
+    assert_eq!(told_left(&b, &room).await, 0, "a refused join evicts nobody");
+    b.claim(&b.hold(&room, "dave"), true, &evict).await.expect("nobody is in the way");
+    a.say(&bob, 1, "alive").await;
+    let story = ["3 carol left", "4 dave joined", "5 bob: alive"];
+    assert_eq!(b.story(&room).await[2..], story, "who is back is not evicted");
+}
+
+pub(crate) async fn a_crowd_is_reaped_in_batches(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let crowd: Vec<String> = (0..REAP_BATCH + 10).map(|i| format!("member{i}")).collect();
+    let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
+    let room = room_of_lost(fixture, &a, &crowd).await;
+
+    let last = b.hold(&room, crowd.last().expect("a crowd"));
+    let in_the_way = overdue_in_the_way(b.claim(&last, true, &[]).await);
+    assert!(in_the_way.len() <= REAP_BATCH, "no more are named than can be evicted");
+    let named = in_the_way.iter().any(|it| it.skeleton == last.name.skeleton());
+    assert!(named, "the leftover of the name asked for is named whoever else is overdue");
+
+    let mut reaped = Vec::new();
+    loop {
+        let overdue = b.overdue(&room).await;
+        if overdue.is_empty() {
+            break;
+        }
+        assert!(overdue.len() <= REAP_BATCH, "no more are named than can be reaped");
+        reaped.push(b.reap(&room, &overdue).await.count);
+        assert_eq!(reaped.last(), Some(&overdue.len()), "all who are named are reaped");
+    }
+    assert_eq!(reaped, [REAP_BATCH, 10]);
+    assert_eq!(told_left(&b, &room).await, crowd.len(), "each is told once");
+}
+
+fn overdue_in_the_way(outcome: Result<crate::backplane::Joined, JoinError>) -> Vec<Overdue> {
+    match outcome {
+        Err(JoinError::Overdue(overdue)) => overdue,
+        other => panic!("the overdue are in the way, yet: {other:?}"),
+    }
+}

@@ -1,0 +1,224 @@
+//! The embedded backplane: one process, nothing to install, the semantics of the contract.
+//!
+//! Everything is behind one lock that is held for one short step at a time, never across an
+//! `await`. Every operation takes effect when it is called, not when its future is first polled,
+//! so that operations take effect in the order of the calls, however they are awaited.
+
+mod log;
+mod outlets;
+#[cfg(test)]
+mod properties;
+mod room;
+mod rooms;
+mod seats;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    future::ready,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use self::{
+    outlets::{OutletId, Outlets},
+    room::{Room, Rules},
+    rooms::Rooms,
+};
+use super::{
+    AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Overdue,
+    Page, PageLimit, Reaped, Renewal, Signals, Unavailable,
+};
+use crate::domain::{Epoch, Event, Position, ReplicaId, RoomName};
+
+/// How a [`Memory`] behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryConfig {
+    /// How long a name outlives its last renewal.
+    pub lease: Duration,
+    /// The bounds of every room's log.
+    pub log: LogBounds,
+    /// How many signals wait for a replica before live events are dropped; at least 1.
+    pub signal_queue: usize,
+}
+
+/// State that the replicas attached to it share. Cheap to clone; all clones are the same memory.
+///
+/// Time is tokio's, so that a test's paused clock holds here too.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    signal_queue: usize,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    rooms: Rooms,
+    outlets: Outlets,
+}
+
+impl Memory {
+    /// A memory in which nothing has happened.
+    pub fn new(config: MemoryConfig) -> Self {
+        let rooms = Rooms::new(Rules { lease: config.lease, log: config.log });
+        let state = State { rooms, outlets: Outlets::default() };
+        Self { signal_queue: config.signal_queue, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Attaches a replica, until its backplane is closed or dropped; its signals end then.
+    /// The names it holds stay until their leases end.
+    pub fn attach(&self, replica: ReplicaId) -> (Arc<dyn Backplane>, Signals) {
+        let (outlet, signals) = self.lock().outlets.attach(self.signal_queue);
+        tracing::debug!(%replica, "attached to the memory backplane");
+        (Arc::new(Attached { memory: self.clone(), outlet }), signals)
+    }
+
+    /// The state. A panic in a step would be a bug in it, but no reason to take every
+    /// other room down too.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One replica's end.
+#[derive(Debug)]
+struct Attached {
+    memory: Memory,
+    outlet: OutletId,
+}
+
+impl Attached {
+    /// One step. The clock is read under the lock, so that time never goes back for a room.
+    fn step<T>(&self, step: impl FnOnce(&mut State, Instant) -> T) -> Result<T, Unavailable> {
+        let mut state = self.memory.lock();
+        if !state.outlets.is_attached(self.outlet) {
+            return Err(Unavailable);
+        }
+        let now = Instant::now();
+        state.rooms.sweep(now);
+        Ok(step(&mut state, now))
+    }
+}
+
+impl State {
+    /// A step in a room, begun if need be, of which everybody who listens is told.
+    fn begin<T>(&mut self, name: &RoomName, now: Instant, step: impl FnOnce(&mut Room) -> T) -> T {
+        let room = self.rooms.begin(name, now, || Epoch(rand::random()));
+        self.outlets.after(name, room, step)
+    }
+
+    /// The same in a room that is there.
+    fn within<T>(
+        &mut self,
+        name: &RoomName,
+        now: Instant,
+        step: impl FnOnce(&mut Room) -> T,
+    ) -> Option<T> {
+        let room = self.rooms.get(name, now)?;
+        Some(self.outlets.after(name, room, step))
+    }
+}
+
+impl Backplane for Attached {
+    fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(ready(self.step(|state, _| state.outlets.subscribe(self.outlet, room))))
+    }
+
+    fn unsubscribe(&self, room: &RoomName) {
+        self.memory.lock().outlets.unsubscribe(self.outlet, room);
+    }
+
+    fn join<'a>(&'a self, join: Join<'a>) -> BoxFuture<'a, Result<Joined, JoinError>> {
+        let joined =
+            self.step(|state, now| state.begin(&join.hold.room, now, |room| room.join(now, &join)));
+        Box::pin(ready(joined.unwrap_or_else(|unavailable| Err(unavailable.into()))))
+    }
+
+    fn append<'a>(
+        &'a self,
+        hold: &'a Hold,
+        client_seq: u64,
+        event: Arc<Event>,
+    ) -> BoxFuture<'a, Result<Appended, AppendError>> {
+        let appended = self.step(|state, now| {
+            state
+                .within(&hold.room, now, |room| room.append(now, hold, client_seq, event))
+                .unwrap_or(Err(AppendError::Stale))
+        });
+        Box::pin(ready(appended.unwrap_or_else(|unavailable| Err(unavailable.into()))))
+    }
+
+    fn leave<'a>(
+        &'a self,
+        hold: &'a Hold,
+        event: Arc<Event>,
+    ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>> {
+        let left = self.step(|state, now| {
+            state.within(&hold.room, now, |room| room.leave(now, hold, event)).flatten()
+        });
+        Box::pin(ready(left))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        room: &'a RoomName,
+        holds: &'a [Hold],
+    ) -> BoxFuture<'a, Result<Renewal, Unavailable>> {
+        // A head needs a log, so a room that was forgotten begins here.
+        let renewed = self.step(|state, now| state.begin(room, now, |room| room.renew(now, holds)));
+        Box::pin(ready(renewed))
+    }
+
+    fn overdue<'a>(
+        &'a self,
+        room: &'a RoomName,
+    ) -> BoxFuture<'a, Result<Vec<Overdue>, Unavailable>> {
+        let overdue = self.step(|state, now| {
+            state.rooms.get(room, now).map_or_else(Vec::new, |room| room.overdue(now))
+        });
+        Box::pin(ready(overdue))
+    }
+
+    fn reap<'a>(
+        &'a self,
+        room: &'a RoomName,
+        evict: &'a [Eviction],
+    ) -> BoxFuture<'a, Result<Reaped, Unavailable>> {
+        let reaped = self.step(|state, now| {
+            let nobody = Reaped { count: 0, next_deadline: None };
+            state.within(room, now, |room| room.reap(now, evict)).unwrap_or(nobody)
+        });
+        Box::pin(ready(reaped))
+    }
+
+    fn read<'a>(
+        &'a self,
+        room: &'a RoomName,
+        after: u64,
+        limit: PageLimit,
+    ) -> BoxFuture<'a, Result<Page, Unavailable>> {
+        let page = self.step(|state, now| {
+            let nothing = Page { head: None, events: Vec::new() };
+            state.rooms.get(room, now).map_or(nothing, |room| room.read(now, after, limit))
+        });
+        Box::pin(ready(page))
+    }
+
+    fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(ready(self.step(|state, _| state.outlets.canary(self.outlet, number))))
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.memory.lock().outlets.detach(self.outlet);
+        Box::pin(ready(()))
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.memory.lock().outlets.detach(self.outlet);
+    }
+}

@@ -1,0 +1,264 @@
+//! One room as a pure state machine: no clock, no chance, no I/O. Time is an argument and never
+//! goes back; each call is one atomic step.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    log::Log,
+    seats::{Came, Seat, Seats},
+};
+use crate::{
+    backplane::{
+        AppendError, Appended, Eviction, Head, Hold, Join, JoinError, Joined, LogBounds, Overdue,
+        Page, PageLimit, REAP_BATCH, Reaped, Renewal, Verdict,
+    },
+    domain::{Epoch, Event, Member, Position, SessionId},
+};
+
+/// Stands for "never" where a configured duration is too long for the clock.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// What holds in every room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// How long a lease lasts.
+    pub(super) lease: Duration,
+    /// How much of the log is kept.
+    pub(super) log: LogBounds,
+}
+
+/// A room: its log and its members.
+#[derive(Debug)]
+pub(super) struct Room {
+    rules: Rules,
+    log: Log,
+    seats: Seats,
+    /// When all of it is forgotten, unless something happens.
+    expires: Instant,
+}
+
+impl Room {
+    /// A room in which nothing has happened.
+    pub(super) fn new(epoch: Epoch, rules: Rules, now: Instant) -> Self {
+        let log = Log::new(epoch, rules.log);
+        let mut room = Self { rules, log, seats: Seats::default(), expires: now };
+        room.touch(now);
+        room
+    }
+
+    /// When the room is to be forgotten: its log's age after the last member went, or
+    /// after the last lease ended that nobody renewed and nobody reaped.
+    pub(super) fn expires(&self) -> Instant {
+        self.expires
+    }
+
+    /// The events that no listener was told of yet: their epoch, the first one's sequence
+    /// number, and they themselves.
+    pub(super) fn take_fresh(&mut self) -> Option<(Epoch, u64, Vec<Arc<Event>>)> {
+        let (first, events) = self.log.take_fresh()?;
+        Some((self.head().position.epoch, first, events))
+    }
+
+    /// See [`crate::backplane::Backplane::join`].
+    ///
+    /// A session that is still in the roster is not told again: under its own token it gets the
+    /// answer it got at first, under a new one it goes on, as by a renewal.
+    pub(super) fn join(&mut self, now: Instant, join: &Join<'_>) -> Result<Joined, JoinError> {
+        let Join { hold, evict, .. } = *join;
+        let skeleton = hold.name.skeleton();
+        if let Some(seat) = self.seats.get(skeleton) {
+            let same_token = seat.is_of(hold.session, hold.token);
+            let same_session = seat.member.session == hold.session;
+            if same_token || (same_session && (seat.ended(now) || hold.confirmed.is_some())) {
+                return Ok(self.join_again(now, join, same_token));
+            }
+            if !seat.ended(now) {
+                return Err(JoinError::Taken);
+            }
+        }
+        let in_the_way = self.in_the_way(now, join);
+        if !in_the_way.is_empty() {
+            return Err(JoinError::Overdue(in_the_way));
+        }
+
+        let told = hold.confirmed.is_none_or(|position| self.head().includes(position));
+        self.evict(now, evict);
+        let position =
+            if told { self.log.push(now, Arc::clone(&join.event)) } else { self.head().position };
+        let member = Member { name: hold.name.display().clone(), session: hold.session };
+        let came = Came { position, told };
+        let deadline = self.deadline(now);
+        let seat = Seat::new(member, hold.token, came, join.appended, deadline);
+        self.seats.insert(skeleton, seat);
+        Ok(self.joined(now, came))
+    }
+
+    /// See [`crate::backplane::Backplane::append`].
+    pub(super) fn append(
+        &mut self,
+        now: Instant,
+        hold: &Hold,
+        client_seq: u64,
+        event: Arc<Event>,
+    ) -> Result<Appended, AppendError> {
+        let seat = self
+            .seats
+            .get_mut(hold.name.skeleton())
+            .filter(|seat| seat.is_of(hold.session, hold.token) && !seat.ended(now))
+            .ok_or(AppendError::Stale)?;
+        if client_seq <= seat.client_seq {
+            return Ok(Appended { position: seat.last, duplicate: true });
+        }
+        if client_seq > seat.client_seq + 1 {
+            return Err(AppendError::Stale);
+        }
+        seat.client_seq = client_seq;
+        seat.last = self.log.push(now, event);
+        let position = seat.last;
+        self.touch(now);
+        Ok(Appended { position, duplicate: false })
+    }
+
+    /// See [`crate::backplane::Backplane::leave`]. A hold whose lease ended unnoticed is still
+    /// there to be given back. Memory loses no log, so nobody's join is ever lost.
+    pub(super) fn leave(
+        &mut self,
+        now: Instant,
+        hold: &Hold,
+        event: Arc<Event>,
+    ) -> Option<Position> {
+        let skeleton = hold.name.skeleton();
+        self.seats.get(skeleton).filter(|seat| seat.is_of(hold.session, hold.token))?;
+        self.seats.remove(skeleton);
+        let position = self.log.push(now, event);
+        self.touch(now);
+        Some(position)
+    }
+
+    /// See [`crate::backplane::Backplane::renew`].
+    pub(super) fn renew(&mut self, now: Instant, holds: &[Hold]) -> Renewal {
+        let verdicts = holds.iter().map(|hold| self.renew_one(now, hold)).collect();
+        self.touch(now);
+        Renewal { verdicts, head: self.head(), next_deadline: self.seats.next_deadline(now) }
+    }
+
+    /// See [`crate::backplane::Backplane::overdue`].
+    pub(super) fn overdue(&self, now: Instant) -> Vec<Overdue> {
+        self.seats.overdue(now).take(REAP_BATCH).collect()
+    }
+
+    /// See [`crate::backplane::Backplane::reap`].
+    pub(super) fn reap(&mut self, now: Instant, evict: &[Eviction]) -> Reaped {
+        let count = self.evict(now, evict);
+        if count > 0 {
+            self.touch(now);
+        }
+        Reaped { count, next_deadline: self.seats.next_deadline(now) }
+    }
+
+    /// See [`crate::backplane::Backplane::read`].
+    pub(super) fn read(&mut self, now: Instant, after: u64, limit: PageLimit) -> Page {
+        self.log.trim(now);
+        Page { head: Some(self.head()), events: self.log.read(after, limit) }
+    }
+
+    fn head(&self) -> Head {
+        self.log.head()
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        later(now, self.rules.lease)
+    }
+
+    /// Notes that the room is in use, and lets the log drop what is too old.
+    fn touch(&mut self, now: Instant) {
+        let lease = if self.seats.is_empty() { Duration::ZERO } else { self.rules.lease };
+        self.expires = later(now, lease.saturating_add(self.rules.log.age));
+        self.log.trim(now);
+    }
+
+    fn joined(&mut self, now: Instant, came: Came) -> Joined {
+        self.touch(now);
+        let next_deadline = self.seats.next_deadline(now).unwrap_or_default();
+        Joined { position: came.position, told: came.told, next_deadline }
+    }
+
+    /// Extends the lease of a session that is in the roster already.
+    fn join_again(&mut self, now: Instant, join: &Join<'_>, same_token: bool) -> Joined {
+        let hold = join.hold;
+        let skeleton = hold.name.skeleton();
+        let mut came = Came { position: self.head().position, told: false };
+        if let Some(seat) = self.seats.get_mut(skeleton) {
+            if same_token {
+                came = seat.came;
+            }
+            seat.came = came;
+            seat.token = hold.token;
+            seat.client_seq = seat.client_seq.max(join.appended);
+        }
+        self.seats.extend(skeleton, self.deadline(now));
+        self.joined(now, came)
+    }
+
+    fn renew_one(&mut self, now: Instant, hold: &Hold) -> Verdict {
+        let skeleton = hold.name.skeleton();
+        let deadline = self.deadline(now);
+        let Some(seat) = self.seats.get_mut(skeleton) else { return Verdict::Gone };
+        let ended = seat.ended(now);
+        if seat.is_of(hold.session, hold.token) || (seat.member.session == hold.session && ended) {
+            seat.token = hold.token;
+            self.seats.extend(skeleton, deadline);
+            Verdict::Held
+        } else if ended {
+            Verdict::Gone
+        } else {
+            Verdict::Taken
+        }
+    }
+
+    /// The overdue members that a join must evict and does not. Whoever sits under the
+    /// name asked for comes first: without him, no number of retries would get there.
+    fn in_the_way(&self, now: Instant, join: &Join<'_>) -> Vec<Overdue> {
+        let evicted: HashSet<(&str, SessionId)> = join
+            .evict
+            .iter()
+            .map(|Eviction { overdue, .. }| (overdue.skeleton.as_str(), overdue.member.session))
+            .collect();
+        let skeleton = join.hold.name.skeleton();
+        let others = self
+            .seats
+            .overdue(now)
+            .filter(|overdue| join.reap_first && overdue.skeleton != skeleton);
+        self.seats
+            .overdue_at(skeleton, now)
+            .into_iter()
+            .chain(others)
+            .filter(|it| !evicted.contains(&(it.skeleton.as_str(), it.member.session)))
+            .take(REAP_BATCH)
+            .collect()
+    }
+
+    /// Removes those who are still overdue, and tells.
+    fn evict(&mut self, now: Instant, evict: &[Eviction]) -> usize {
+        let mut count = 0;
+        for Eviction { overdue, event } in evict {
+            if self
+                .seats
+                .overdue_at(&overdue.skeleton, now)
+                .is_some_and(|it| it.member.session == overdue.member.session)
+            {
+                self.seats.remove(&overdue.skeleton);
+                self.log.push(now, Arc::clone(event));
+                count += 1;
+            }
+        }
+        count
+    }
+}
+
+/// `now + time`, or a far future where that is beyond the clock.
+fn later(now: Instant, time: Duration) -> Instant {
+    now.checked_add(time).unwrap_or_else(|| now + FAR)
+}
