@@ -3,6 +3,7 @@
 #[cfg(test)]
 pub mod conformance;
 pub mod memory;
+pub mod redis;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,0 +1,246 @@
+//! The backplane on Redis 7 or Valkey: scripts for every change, a stream as the log, pub/sub for
+//! what happens now.
+//!
+//! `lane` sends commands, `subscriber` listens, the `.lua` files hold what is atomic.
+
+mod batch;
+mod codec;
+mod connect;
+mod keys;
+mod lane;
+mod op;
+mod operations;
+mod reply;
+mod scripts;
+mod status;
+mod subscriber;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    connect::{ConnectError, Connector},
+    lane::Lane,
+    scripts::Scripts,
+    status::Status,
+    subscriber::{Subscriber, Subscriptions},
+};
+use super::{
+    AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Overdue,
+    Page, PageLimit, Reaped, Renewal, Signals, Unavailable,
+};
+use crate::{
+    backoff::Backoff,
+    domain::{Event, Position, ReplicaId, RoomName},
+    metrics::Metrics,
+};
+
+/// The most operations in one pipeline: of appends, of renewals with hundreds of names each, and of
+/// pages, each of which may have a megabyte.
+const APPEND_BATCH: usize = 1024;
+const UPKEEP_BATCH: usize = 64;
+const READ_BATCH: usize = 4;
+
+/// The lanes beside those of `RedisConfig::connections`.
+const SHARED_LANES: usize = 2;
+
+/// How to reach Redis, and what to keep in it.
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    /// `redis://[user[:password]@]host[:port][/db]`.
+    pub url: String,
+    /// Overrides the password of the URL.
+    pub password: Option<String>,
+    /// How long an operation waits for Redis before it fails.
+    pub timeout: Duration,
+    /// Connections for what changes rooms. Three more are for upkeep, for reading logs and for the
+    /// subscriber.
+    pub connections: usize,
+    /// The length of a lease.
+    pub lease: Duration,
+    /// The bounds of each room's log.
+    pub log: LogBounds,
+    /// The most signals that wait for the hub, and about as many messages behind them. What does
+    /// not fit is dropped, and read from the log later.
+    pub signal_queue: usize,
+}
+
+/// One replica's part of the backplane.
+#[derive(Debug)]
+pub struct Redis {
+    /// Rooms are spread over these, so that each room has its order.
+    lanes: Vec<Lane>,
+    /// For what needs no order with appends: renewals, canaries.
+    upkeep: Lane,
+    /// For pages of logs: large answers that hold up nothing else.
+    reads: Lane,
+    rooms: RandomState,
+    subscriptions: Arc<Subscriptions>,
+    status: Arc<Status>,
+    replica: ReplicaId,
+    timeout: Duration,
+    lease: Duration,
+    close: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// An address that cannot be one.
+#[derive(Debug, thiserror::Error)]
+#[error("redis.url: {0}")]
+pub struct RedisUrlError(redis::RedisError);
+
+impl Redis {
+    /// Starts connecting in the background; operations wait for it. A Redis that is not there is
+    /// no error: it is tried for ever.
+    pub fn start(
+        config: &RedisConfig,
+        replica: ReplicaId,
+        metrics: Metrics,
+    ) -> Result<(Arc<Self>, Signals), RedisUrlError> {
+        let connector = Arc::new(
+            Connector::new(config, config.connections + SHARED_LANES).map_err(RedisUrlError)?,
+        );
+        let scripts = Arc::new(Scripts::new(config.log, config.lease));
+        let status = Arc::new(Status::new(metrics));
+        let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let lane = |batch| {
+            let (lane, driver) =
+                Lane::new(batch, connector.clone(), scripts.clone(), status.clone(), close.clone());
+            tasks.spawn(driver);
+            lane
+        };
+        let (signals, receiver) = mpsc::channel(config.signal_queue);
+        let subscriptions = Arc::new(Subscriptions::new());
+        let subscriber = Subscriber {
+            connector: connector.clone(),
+            subscriptions: subscriptions.clone(),
+            status: status.clone(),
+            replica,
+            queue: config.signal_queue,
+            signals,
+            close: close.clone(),
+        };
+        tasks.spawn(subscriber.run());
+        let redis = Self {
+            lanes: (0..config.connections).map(|_| lane(APPEND_BATCH)).collect(),
+            upkeep: lane(UPKEEP_BATCH),
+            reads: lane(READ_BATCH),
+            rooms: RandomState::new(),
+            subscriptions,
+            status,
+            replica,
+            timeout: config.timeout,
+            lease: config.lease,
+            close,
+            tasks,
+        };
+        Ok((Arc::new(redis), receiver))
+    }
+
+    /// Resolves, with Redis's words, when Redis refuses the credentials from the start.
+    pub async fn refusal(&self) -> String {
+        self.status.refusal().await
+    }
+
+    fn lane(&self, room: &RoomName) -> &Lane {
+        let lanes = self.lanes.len() as u64;
+        let index = usize::try_from(self.rooms.hash_one(room) % lanes).unwrap_or(0);
+        &self.lanes[index]
+    }
+}
+
+impl Backplane for Redis {
+    fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>> {
+        let confirmed = self.subscriptions.add(room);
+        async move {
+            match tokio::time::timeout(self.timeout, confirmed).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(Unavailable),
+            }
+        }
+        .boxed()
+    }
+
+    fn unsubscribe(&self, room: &RoomName) {
+        self.subscriptions.remove(room);
+    }
+
+    fn join<'a>(&'a self, join: Join<'a>) -> BoxFuture<'a, Result<Joined, JoinError>> {
+        self.run_join(join).boxed()
+    }
+
+    fn append<'a>(
+        &'a self,
+        hold: &'a Hold,
+        client_seq: u64,
+        event: Arc<Event>,
+    ) -> BoxFuture<'a, Result<Appended, AppendError>> {
+        self.run_append(hold, client_seq, event).boxed()
+    }
+
+    fn leave<'a>(
+        &'a self,
+        hold: &'a Hold,
+        event: Arc<Event>,
+    ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>> {
+        self.run_leave(hold, event).boxed()
+    }
+
+    fn renew<'a>(
+        &'a self,
+        room: &'a RoomName,
+        holds: &'a [Hold],
+    ) -> BoxFuture<'a, Result<Renewal, Unavailable>> {
+        self.run_renew(room, holds).boxed()
+    }
+
+    fn overdue<'a>(
+        &'a self,
+        room: &'a RoomName,
+    ) -> BoxFuture<'a, Result<Vec<Overdue>, Unavailable>> {
+        self.run_overdue(room).boxed()
+    }
+
+    fn reap<'a>(
+        &'a self,
+        room: &'a RoomName,
+        evict: &'a [Eviction],
+    ) -> BoxFuture<'a, Result<Reaped, Unavailable>> {
+        self.run_reap(room, evict).boxed()
+    }
+
+    fn read<'a>(
+        &'a self,
+        room: &'a RoomName,
+        after: u64,
+        limit: PageLimit,
+    ) -> BoxFuture<'a, Result<Page, Unavailable>> {
+        self.run_read(room, after, limit).boxed()
+    }
+
+    fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>> {
+        self.run_canary(number).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async {
+            self.close.cancel();
+            self.tasks.close();
+            let _ = tokio::time::timeout(self.timeout, self.tasks.wait()).await;
+        }
+        .boxed()
+    }
+}
+
+fn reconnect_backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(1))
+}

@@ -1,0 +1,172 @@
+//! Makes one pipeline of many operations, and many answers of its replies.
+
+use std::{collections::HashMap, vec};
+
+use redis::{Cmd, Pipeline, ServerError, Value};
+
+use super::{
+    keys,
+    op::{Op, Work},
+    reply::{self, Reply},
+    scripts::{ScriptName, Scripts},
+    status::Status,
+};
+use crate::{
+    backplane::{Hold, Unavailable},
+    domain::{HoldToken, RoomName, SessionId},
+};
+
+/// The most messages in one call of the append script: a script blocks Redis while it runs.
+const APPEND_MESSAGES: usize = 256;
+
+/// The most payload bytes in one call of the append script, unless a single message has more.
+const APPEND_BYTES: usize = 64 * 1024;
+
+/// Operations that one command does.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Which, by index, in order.
+    pub(super) ops: Vec<usize>,
+    kind: Kind,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Append,
+    /// A script whose reply begins with where the log stands.
+    Script,
+    /// A reply that is handed on as it is.
+    Plain,
+}
+
+/// Groups operations and writes the pipeline, one command a group. Operations of one room
+/// keep their order.
+pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>, Pipeline) {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut open: HashMap<&RoomName, usize> = HashMap::new();
+    for (index, op) in ops.iter().enumerate() {
+        let (kind, bytes) = match &op.work {
+            Work::Append { hold, payload, .. } => {
+                if let Some(&at) = open.get(&hold.room) {
+                    let group = &mut groups[at];
+                    if group.ops.len() < APPEND_MESSAGES
+                        && group.bytes + payload.len() <= APPEND_BYTES
+                    {
+                        group.ops.push(index);
+                        group.bytes += payload.len();
+                        continue;
+                    }
+                }
+                open.insert(&hold.room, groups.len());
+                (Kind::Append, payload.len())
+            }
+            Work::Script { name: ScriptName::Read, .. } | Work::Publish { .. } => (Kind::Plain, 0),
+            Work::Script { room, .. } => {
+                open.remove(room);
+                (Kind::Script, 0)
+            }
+        };
+        groups.push(Group { ops: vec![index], kind, bytes });
+    }
+    let mut pipeline = Pipeline::with_capacity(groups.len());
+    for group in &groups {
+        pipeline.add_command(command(group, ops, scripts, replid));
+    }
+    (groups, pipeline)
+}
+
+fn command(group: &Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
+    match &ops[group.ops[0]].work {
+        Work::Append { .. } => append(group, ops, scripts, replid),
+        Work::Script { name, room, keys, args } => {
+            let mut cmd = scripts.call(*name, room, keys, replid);
+            cmd.arg(args);
+            cmd
+        }
+        Work::Publish { channel, message } => {
+            let mut cmd = redis::cmd("PUBLISH");
+            cmd.arg(channel).arg(message);
+            cmd
+        }
+    }
+}
+
+fn append(group: &Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
+    let messages: Vec<(&Hold, u64, &[u8])> = group
+        .ops
+        .iter()
+        .filter_map(|&index| match &ops[index].work {
+            Work::Append { hold, client_seq, payload } => {
+                Some((hold, *client_seq, payload.as_slice()))
+            }
+            Work::Script { .. } | Work::Publish { .. } => None,
+        })
+        .collect();
+    // A session that took its name again within the batch is two senders.
+    let mut numbers: HashMap<(SessionId, HoldToken), usize> = HashMap::new();
+    let mut senders: Vec<&Hold> = Vec::new();
+    let mut numbered = Vec::with_capacity(messages.len());
+    for (hold, ..) in &messages {
+        let number = numbers.entry((hold.session, hold.token)).or_insert_with(|| {
+            senders.push(hold);
+            senders.len()
+        });
+        numbered.push(*number);
+    }
+
+    let room = &messages[0].0.room;
+    let leases: Vec<String> =
+        senders.iter().map(|hold| keys::lease(room, hold.name.skeleton())).collect();
+    let mut cmd = scripts.call(ScriptName::Append, room, &leases, replid);
+    cmd.arg(senders.len());
+    for hold in senders {
+        cmd.arg(hold.name.skeleton()).arg(hold.token.to_hex()).arg(hold.session.to_string());
+    }
+    for ((_, client_seq, payload), sender) in messages.iter().zip(numbered) {
+        cmd.arg(sender).arg(*client_seq).arg(*payload);
+    }
+    cmd
+}
+
+/// Whether an error says that the operation should be tried again, perhaps elsewhere: the scripts
+/// are not known, it is loading, out of memory, a replica by now.
+pub(super) fn is_passing(error: &ServerError) -> bool {
+    matches!(
+        error.code(),
+        "NOSCRIPT"
+            | "LOADING"
+            | "READONLY"
+            | "MASTERDOWN"
+            | "CLUSTERDOWN"
+            | "TRYAGAIN"
+            | "BUSY"
+            | "OOM"
+            | "MISCONF"
+            | "NOREPLICAS"
+    )
+}
+
+/// The answers of a group's operations, in their order.
+pub(super) fn split(
+    group: &Group,
+    value: Value,
+    replid: &mut String,
+    status: &Status,
+) -> vec::IntoIter<Result<Reply, Unavailable>> {
+    let parsed = match group.kind {
+        Kind::Plain => reply::plain(value),
+        Kind::Script | Kind::Append => reply::stamped(value, replid),
+    };
+    let reply = match parsed {
+        Ok(reply) => reply,
+        Err(error) => {
+            status.misunderstood(&error);
+            return vec![Err(Unavailable); group.ops.len()].into_iter();
+        }
+    };
+    if group.kind != Kind::Append {
+        return vec![Ok(reply)].into_iter();
+    }
+    reply.each().into_iter().map(Ok).collect::<Vec<_>>().into_iter()
+}

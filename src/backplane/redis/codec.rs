@@ -1,0 +1,183 @@
+//! The bytes that replicas exchange: the internal envelope and roster entries.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prost::Message;
+
+use crate::{
+    backplane::{Hold, Overdue},
+    domain::{DisplayName, Event, LeftCause, Member, SessionId, TraceParent, What},
+    proto::internal,
+};
+
+/// Bytes from the backplane that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CodecError {
+    /// Not the envelope's encoding.
+    #[error("not an envelope")]
+    Envelope(#[from] prost::DecodeError),
+    /// An envelope with impossible content.
+    #[error("the envelope has no usable {0}")]
+    Field(&'static str),
+}
+
+/// Encodes one event, so that a concatenation of encoded events decodes as one batch.
+pub(super) fn encode(event: &Event) -> Vec<u8> {
+    let what = match &event.what {
+        What::Said { content } => {
+            internal::event::What::Said(internal::Said { content: content.to_string() })
+        }
+        What::Joined => internal::event::What::Joined(internal::Joined {}),
+        What::Left { cause } => {
+            internal::event::What::Left(internal::Left { cause: encode_cause(*cause).into() })
+        }
+        // Never made here, only read.
+        What::Unknown => return Vec::new(),
+    };
+    let event = internal::Event {
+        at_nanos: nanos(event.at),
+        username: event.member.name.as_str().to_owned(),
+        session: event.member.session.as_bytes().to_vec().into(),
+        traceparent: event.trace.as_ref().map_or_else(String::new, ToString::to_string),
+        what: Some(what),
+    };
+    internal::Batch { events: vec![event] }.encode_to_vec()
+}
+
+/// Decodes consecutive events.
+pub(super) fn decode(payload: &[u8]) -> Result<Vec<Arc<Event>>, CodecError> {
+    let batch = internal::Batch::decode(payload)?;
+    let readable = |event| decode_event(event).unwrap_or_else(|_| unknown());
+    Ok(batch.events.into_iter().map(readable).map(Arc::new).collect())
+}
+
+/// What stands in the place of an event that cannot be read, so that those around it can.
+pub(super) fn unknown() -> Event {
+    Event {
+        at: Timestamp::UNIX_EPOCH,
+        member: Member { name: DisplayName::from_log(""), session: SessionId::from_bytes([0; 16]) },
+        what: What::Unknown,
+        trace: None,
+    }
+}
+
+fn decode_event(event: internal::Event) -> Result<Event, CodecError> {
+    let session = <[u8; 16]>::try_from(event.session.as_ref());
+    let what = match event.what {
+        Some(internal::event::What::Said(said)) => What::Said { content: Arc::from(said.content) },
+        Some(internal::event::What::Joined(_)) => What::Joined,
+        Some(internal::event::What::Left(left)) => What::Left { cause: decode_cause(left.cause()) },
+        // A kind that a later version invents.
+        None => What::Unknown,
+    };
+    Ok(Event {
+        at: Timestamp::from_nanosecond(event.at_nanos.into())
+            .map_err(|_| CodecError::Field("time"))?,
+        member: Member {
+            name: DisplayName::from_log(&event.username),
+            session: session
+                .map(SessionId::from_bytes)
+                .map_err(|_| CodecError::Field("session"))?,
+        },
+        trace: TraceParent::parse(&event.traceparent),
+        what,
+    })
+}
+
+fn encode_cause(cause: LeftCause) -> internal::left::Cause {
+    match cause {
+        LeftCause::Asked => internal::left::Cause::Asked,
+        LeftCause::Disconnected => internal::left::Cause::Disconnected,
+        LeftCause::Ended => internal::left::Cause::Ended,
+        LeftCause::Shutdown => internal::left::Cause::Shutdown,
+        LeftCause::ReplicaLost => internal::left::Cause::ReplicaLost,
+    }
+}
+
+fn decode_cause(cause: internal::left::Cause) -> LeftCause {
+    match cause {
+        internal::left::Cause::Asked => LeftCause::Asked,
+        internal::left::Cause::Disconnected => LeftCause::Disconnected,
+        // A cause that a later version invents is still a departure.
+        internal::left::Cause::Ended | internal::left::Cause::Unspecified => LeftCause::Ended,
+        internal::left::Cause::Shutdown => LeftCause::Shutdown,
+        internal::left::Cause::ReplicaLost => LeftCause::ReplicaLost,
+    }
+}
+
+/// Nanoseconds since the Unix epoch; those a 64-bit number cannot hold are past the year 2262.
+fn nanos(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// What the roster keeps of a member beside its session and sequences.
+pub(super) fn encode_member(hold: &Hold, since: Timestamp) -> Vec<u8> {
+    internal::Member {
+        username: hold.name.display().as_str().to_owned(),
+        replica: hold.replica.to_string(),
+        since_nanos: nanos(since),
+    }
+    .encode_to_vec()
+}
+
+/// Reads an entry of the roster; its form is told in `lib.lua`.
+pub(super) fn decode_roster(skeleton: &[u8], entry: &[u8]) -> Result<Overdue, CodecError> {
+    let mut parts = entry.splitn(5, |&byte| byte == b' ');
+    let session = parts.next().and_then(|hex| std::str::from_utf8(hex).ok());
+    let session = session.and_then(|hex| uuid::Uuid::try_parse(hex).ok());
+    let member = internal::Member::decode(parts.nth(3).ok_or(CodecError::Field("member"))?)?;
+    Ok(Overdue {
+        skeleton: String::from_utf8_lossy(skeleton).into_owned(),
+        member: Member {
+            name: DisplayName::from_log(&member.username),
+            session: SessionId::from_bytes(
+                session.ok_or(CodecError::Field("session"))?.into_bytes(),
+            ),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event(what: What) -> Event {
+        Event {
+            at: Timestamp::from_nanosecond(1_234_567_890_123_456_789).unwrap(),
+            member: Member {
+                name: DisplayName::from_log("Bob"),
+                session: SessionId::from_bytes([7; 16]),
+            },
+            what,
+            trace: TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        }
+    }
+
+    #[test]
+    fn a_concatenation_of_events_is_a_batch() {
+        let causes = [
+            LeftCause::Asked,
+            LeftCause::Disconnected,
+            LeftCause::Ended,
+            LeftCause::Shutdown,
+            LeftCause::ReplicaLost,
+        ];
+        let mut events =
+            vec![event(What::Said { content: Arc::from("hello\0") }), event(What::Joined)];
+        events.extend(causes.map(|cause| event(What::Left { cause })));
+        let bytes: Vec<u8> = events.iter().flat_map(encode).collect();
+        let decoded: Vec<Event> = decode(&bytes).unwrap().iter().map(|e| (**e).clone()).collect();
+        assert_eq!(decoded, events);
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_are_an_error_not_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes);
+            let _ = decode_roster(&bytes, &bytes);
+        }
+    }
+}

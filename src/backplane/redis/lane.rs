@@ -1,0 +1,203 @@
+//! A held connection on which operations of many sessions go out in batches.
+//!
+//! One pipeline is under way at a time; what arrives meanwhile makes the next one. So batches
+//! grow with the load, order is kept without further care, and what was not answered
+//! is simply sent again: every operation is repeatable.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use redis::Value;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    batch::{self, Group},
+    connect::{Commands, Connector},
+    op::{Op, Work},
+    reply::Reply,
+    scripts::Scripts,
+    status::Status,
+};
+use crate::{backoff::Backoff, backplane::Unavailable};
+
+/// About the most bytes of requests in one pipeline.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most operations that wait for their turn; then callers wait.
+const QUEUE: usize = 8192;
+
+/// The sending side of a lane.
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    ops: mpsc::Sender<Op>,
+}
+
+impl Lane {
+    /// A lane that sends at most `batch` operations at a time, and the work that drives it, which
+    /// ends after `close`, once all is done.
+    pub(super) fn new(
+        batch: usize,
+        connector: Arc<Connector>,
+        scripts: Arc<Scripts>,
+        status: Arc<Status>,
+        close: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let (ops, queue) = mpsc::channel(QUEUE);
+        let driver = Driver {
+            queue,
+            batch,
+            pending: VecDeque::new(),
+            connection: None,
+            backoff: super::reconnect_backoff(),
+            connector,
+            scripts,
+            status,
+            close,
+        };
+        (Self { ops }, driver.run())
+    }
+
+    /// Queues an operation and waits for its answer, both until its deadline at the longest.
+    pub(super) async fn submit(&self, work: Work, deadline: Instant) -> Result<Reply, Unavailable> {
+        let (reply, answer) = oneshot::channel();
+        let answered = async {
+            self.ops.send(Op { work, deadline, reply }).await.map_err(|_| Unavailable)?;
+            answer.await.map_err(|_| Unavailable)?
+        };
+        tokio::time::timeout_at(deadline, answered).await.map_err(|_| Unavailable)?
+    }
+}
+
+struct Driver {
+    queue: mpsc::Receiver<Op>,
+    /// The most operations in one pipeline.
+    batch: usize,
+    /// Taken from the queue and not answered, in order.
+    pending: VecDeque<Op>,
+    connection: Option<Commands>,
+    backoff: Backoff,
+    connector: Arc<Connector>,
+    scripts: Arc<Scripts>,
+    status: Arc<Status>,
+    close: CancellationToken,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        // Connected before there is anything to do, so that a wrong password shows at once.
+        self.connect_once().await;
+        while self.fill().await {
+            if self.connection.is_none() {
+                self.connect_once().await;
+            }
+            if let Some(connection) = self.connection.take() {
+                self.connection = self.send(connection).await;
+            }
+        }
+    }
+
+    /// Waits until there is something to do. False when there never will be.
+    async fn fill(&mut self) -> bool {
+        let now = Instant::now();
+        self.pending.retain(|op| op.deadline > now);
+        while self.pending.is_empty() {
+            let op = tokio::select! {
+                biased;
+                op = self.queue.recv() => op,
+                () = self.close.cancelled(), if !self.queue.is_closed() => {
+                    self.queue.close();
+                    continue;
+                }
+            };
+            let Some(op) = op else { return false };
+            self.pending.extend((op.deadline > Instant::now()).then_some(op));
+        }
+        let mut bytes: usize = self.pending.iter().map(|op| op.work.size()).sum();
+        while self.pending.len() < self.batch
+            && bytes < BATCH_BYTES
+            && let Ok(op) = self.queue.try_recv()
+        {
+            bytes += op.work.size();
+            self.pending.push_back(op);
+        }
+        true
+    }
+
+    /// One try to connect; where it fails, the wait before the next one.
+    async fn connect_once(&mut self) {
+        match self.connector.commands().await {
+            Ok(connection) => {
+                self.backoff.reset();
+                self.status.connected();
+                self.connection = Some(connection);
+            }
+            Err(error) => {
+                self.status.connect_failed(&error);
+                tokio::time::sleep(self.backoff.next_wait()).await;
+            }
+        }
+    }
+
+    /// Sends all that is pending in one pipeline. Gives the connection back if it is still good.
+    async fn send(&mut self, mut connection: Commands) -> Option<Commands> {
+        let ops: Vec<Op> = self.pending.drain(..).collect();
+        let (groups, pipeline) = batch::build(&ops, &self.scripts, &connection.replid);
+        let began = Instant::now();
+        let answered = connection.connection.send_packed_commands(&pipeline, 0, groups.len()).await;
+        self.status.answered(began.elapsed(), ops.len(), answered.is_ok());
+        let values = match answered {
+            Ok(values) if values.len() == groups.len() => values,
+            Ok(_) => {
+                self.pending.extend(ops);
+                return None;
+            }
+            Err(error) => {
+                self.status.lost(&error);
+                self.pending.extend(ops);
+                return None;
+            }
+        };
+        let good = self.distribute(ops, groups, values, &mut connection);
+        good.then_some(connection)
+    }
+
+    /// Hands out the answers; what Redis could not do for now is pending again. False
+    /// when the connection should be opened anew.
+    fn distribute(
+        &mut self,
+        ops: Vec<Op>,
+        groups: Vec<Group>,
+        values: Vec<Value>,
+        connection: &mut Commands,
+    ) -> bool {
+        let mut ops: Vec<Option<Op>> = ops.into_iter().map(Some).collect();
+        let mut again: Vec<usize> = Vec::new();
+        let mut refused = None;
+        for (group, value) in groups.into_iter().zip(values) {
+            if let Value::ServerError(error) = &value
+                && batch::is_passing(error)
+            {
+                refused = Some(error.clone());
+                again.extend(group.ops);
+                continue;
+            }
+            let mut replies = batch::split(&group, value, &mut connection.replid, &self.status);
+            for index in group.ops {
+                if let Some(op) = ops[index].take() {
+                    // Nobody waiting is fine: a member that is gone.
+                    let _ = op.reply.send(replies.next().unwrap_or(Err(Unavailable)));
+                }
+            }
+        }
+        again.sort_unstable();
+        self.pending.extend(again.into_iter().filter_map(|index| ops[index].take()));
+        if let Some(error) = refused {
+            self.status.refused(&error);
+            return false;
+        }
+        true
+    }
+}

@@ -1,0 +1,125 @@
+-- Common to all scripts that change a room; put in front of each of them.
+--
+-- KEYS[1] meta    hash: epoch, seq, replid, past ("epoch:seq epoch:seq ...", the latest last)
+-- KEYS[2] log     stream: entries <seq>-0 with t (milliseconds of Redis's clock) and p (payload)
+-- KEYS[3] roster  hash: skeleton -> "<session> <last client seq> <last seq> <joined> <member>", where
+--                 <joined> is the seq of the join behind a t if the room was told, else a u
+-- KEYS[4] leases  sorted set: skeleton -> deadline in milliseconds of Redis's clock
+-- ARGV[1] the replication id of this Redis, as the connection read it when it opened
+-- ARGV[2] a random epoch, for a log that is born now
+-- ARGV[3] the live channel
+-- ARGV[4] how many entries the log keeps
+-- ARGV[5] how many milliseconds the log keeps them
+-- ARGV[6] how many milliseconds the room outlives its last change
+--
+-- Every reply begins with: replication id, epoch, seq, past.
+
+local META, LOG, ROSTER, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local PAST_EPOCHS = 8
+
+local epoch, seq, replid, past
+local payloads, first = {}, nil
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Doubles print in scientific notation from 1e15 on; positions must not.
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function current_replid()
+  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+
+-- Reads where the log stands. A room without meta begins a new log. A log that another Redis
+-- wrote goes on in a new epoch: its tail may be missing here, and numbers given out twice must
+-- not mean the same position.
+local function open()
+  local meta = redis.call('HMGET', META, 'epoch', 'seq', 'replid', 'past')
+  epoch, seq, replid, past = meta[1], tonumber(meta[2]), meta[3], meta[4] or ''
+  if not epoch then
+    redis.call('DEL', LOG)
+    epoch, seq, replid, past = ARGV[2], 0, current_replid(), ''
+    redis.call('HSET', META, 'epoch', epoch, 'seq', '0', 'replid', replid, 'past', past)
+  elseif replid ~= ARGV[1] then
+    -- Perhaps only the connection is out of date: a Redis renames itself when it gets its
+    -- first replica.
+    local here = current_replid()
+    if here ~= replid then
+      local kept = {}
+      for e, s in string.gmatch(past, '(%x+):(%d+)') do
+        kept[#kept + 1] = e .. ':' .. int(math.min(tonumber(s), seq))
+      end
+      kept[#kept + 1] = epoch .. ':' .. int(seq)
+      past = table.concat(kept, ' ', math.max(1, #kept - PAST_EPOCHS + 1))
+      epoch, replid = ARGV[2], here
+      redis.call('HSET', META, 'epoch', epoch, 'replid', replid, 'past', past)
+    end
+  end
+end
+
+-- Whether a position is part of this log.
+local function includes(e, s)
+  if e == epoch then return s <= seq end
+  local last = string.match(past, e .. ':(%d+)')
+  return last and s <= tonumber(last)
+end
+
+-- Appends one event. Visible to nobody before `finish`.
+local function emit(payload)
+  seq = seq + 1
+  first = first or seq
+  redis.call('XADD', LOG, 'MAXLEN', '~', ARGV[4], int(seq) .. '-0', 't', int(now), 'p', payload)
+  payloads[#payloads + 1] = payload
+  return seq
+end
+
+-- Drops entries that are too old, at most a hundred a call.
+local function trim_by_age()
+  local cutoff = now - tonumber(ARGV[5])
+  local oldest = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 1)[1]
+  if not oldest or tonumber(oldest[2][2]) >= cutoff then return end
+  local keep_from
+  for _, entry in ipairs(redis.call('XRANGE', LOG, '-', '+', 'COUNT', 100)) do
+    keep_from = entry[1]
+    if tonumber(entry[2][2]) >= cutoff then break end
+  end
+  redis.call('XTRIM', LOG, 'MINID', keep_from)
+end
+
+-- Publishes what was appended and gives the room its time to live.
+local function finish()
+  if first then
+    redis.call('HSET', META, 'seq', int(seq))
+    redis.call('PUBLISH', ARGV[3], epoch .. ' ' .. int(first) .. '\n' .. table.concat(payloads))
+  end
+  trim_by_age()
+  for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], ARGV[6]) end
+end
+
+local function split(entry)
+  return string.match(entry, '^(%x+) (%d+) (%d+) ([tu]%d+) (.*)$')
+end
+
+-- The session that has a name, by the roster.
+local function session_of(skeleton)
+  local entry = redis.call('HGET', ROSTER, skeleton)
+  return entry and (split(entry))
+end
+
+-- Milliseconds until the room's earliest lease ends; -1 when nobody is there.
+local function next_deadline()
+  local earliest = redis.call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')
+  if not earliest[2] then return -1 end
+  return math.max(0, tonumber(earliest[2]) - now)
+end
+
+-- Removes a member whose lease ended unrenewed, and tells the room.
+local function evict(lease_key, skeleton, session, payload)
+  if redis.call('EXISTS', lease_key) == 1 or session_of(skeleton) ~= session then return false end
+  redis.call('HDEL', ROSTER, skeleton)
+  redis.call('ZREM', LEASES, skeleton)
+  emit(payload)
+  return true
+end

@@ -1,0 +1,47 @@
+//! What a lane is asked to do.
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{reply::Reply, scripts::ScriptName};
+use crate::{
+    backplane::{Hold, Unavailable},
+    domain::RoomName,
+};
+
+/// One thing to do, and where to put the answer.
+#[derive(Debug)]
+pub(super) struct Op {
+    pub(super) work: Work,
+    /// After this nobody waits for it any more, and it is not begun.
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Result<Reply, Unavailable>>,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Append a message; joined with others of its room into one script call.
+    Append { hold: Hold, client_seq: u64, payload: Vec<u8> },
+    /// Run a script.
+    Script {
+        name: ScriptName,
+        room: RoomName,
+        /// The keys after the common ones.
+        keys: Vec<String>,
+        /// The arguments after the common ones.
+        args: Vec<Vec<u8>>,
+    },
+    /// Publish to a channel.
+    Publish { channel: String, message: String },
+}
+
+impl Work {
+    /// About how many bytes it takes to ask for it.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Append { payload, .. } => payload.len(),
+            Self::Script { args, .. } => args.iter().map(Vec::len).sum(),
+            Self::Publish { message, .. } => message.len(),
+        }
+    }
+}

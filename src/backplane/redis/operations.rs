@@ -1,0 +1,248 @@
+//! What each operation of the backplane sends to Redis, and how it reads the answer.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::Value;
+use tokio::time::Instant;
+
+use super::{
+    Redis, codec, keys,
+    lane::Lane,
+    op::Work,
+    reply::{self, Reply, ReplyError},
+    scripts::{ScriptName, millis},
+};
+use crate::{
+    backplane::{
+        AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, Overdue, Page, PageLimit,
+        REAP_BATCH, Reaped, Renewal, Unavailable, Verdict,
+    },
+    domain::{Event, Position, RoomName},
+};
+
+impl Redis {
+    /// Runs a script and reads its reply.
+    pub(super) async fn script<T>(
+        &self,
+        lane: &Lane,
+        name: ScriptName,
+        room: &RoomName,
+        keys: Vec<String>,
+        args: Vec<Vec<u8>>,
+        read: impl FnOnce(&Reply) -> Result<T, ReplyError>,
+    ) -> Result<T, Unavailable> {
+        let work = Work::Script { name, room: room.clone(), keys, args };
+        let reply = lane.submit(work, Instant::now() + self.timeout).await?;
+        read(&reply).map_err(|error| {
+            self.status.misunderstood(&error);
+            Unavailable
+        })
+    }
+
+    pub(super) async fn run_join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
+        let hold = join.hold;
+        let mut keys = departure_keys(hold);
+        let mut args = vec![text(millis(self.lease))];
+        args.extend(identity(hold));
+        args.extend([codec::encode_member(hold, join.event.at), codec::encode(&join.event)]);
+        args.extend(confirmed(hold));
+        args.extend([text(u8::from(join.reap_first)), text(REAP_BATCH), text(join.appended)]);
+        add_evictions(&hold.room, join.evict, &mut keys, &mut args);
+        let lane = self.lane(&hold.room);
+        self.script(lane, ScriptName::Join, &hold.room, keys, args, read_joined).await?
+    }
+
+    pub(super) async fn run_append(
+        &self,
+        hold: &Hold,
+        client_seq: u64,
+        event: Arc<Event>,
+    ) -> Result<Appended, AppendError> {
+        let payload = codec::encode(&event);
+        let work = Work::Append { hold: hold.clone(), client_seq, payload };
+        let reply = self.lane(&hold.room).submit(work, Instant::now() + self.timeout).await?;
+        let (Ok(head), Ok(seq)) = (reply.head(), reply.int(0)) else {
+            return Err(Unavailable.into());
+        };
+        if seq == 0 {
+            return Err(AppendError::Stale);
+        }
+        let duplicate = seq < 0;
+        let seq = seq.unsigned_abs() - u64::from(duplicate);
+        Ok(Appended { position: Position::new(head.position.epoch, seq), duplicate })
+    }
+
+    pub(super) async fn run_leave(
+        &self,
+        hold: &Hold,
+        event: Arc<Event>,
+    ) -> Result<Option<Position>, Unavailable> {
+        let keys = departure_keys(hold);
+        let mut args = identity(hold).to_vec();
+        args.push(codec::encode(&event));
+        args.extend(confirmed(hold));
+        args.push(text(millis(self.lease)));
+        let lane = self.lane(&hold.room);
+        self.script(lane, ScriptName::Leave, &hold.room, keys, args, |reply| {
+            let seq = reply.int(0)?.unsigned_abs();
+            Ok((seq > 0).then_some(Position::new(reply.head()?.position.epoch, seq)))
+        })
+        .await
+    }
+
+    pub(super) async fn run_renew(
+        &self,
+        room: &RoomName,
+        holds: &[Hold],
+    ) -> Result<Renewal, Unavailable> {
+        let keys = holds.iter().map(|hold| keys::lease(room, hold.name.skeleton())).collect();
+        let mut args = vec![text(millis(self.lease))];
+        args.extend(holds.iter().flat_map(identity));
+        self.script(&self.upkeep, ScriptName::Renew, room, keys, args, |reply| {
+            let verdicts =
+                reply.array(1)?.iter().map(read_verdict).collect::<Result<Vec<_>, _>>()?;
+            if verdicts.len() != holds.len() {
+                return Err(ReplyError::Unexpected("one verdict for each hold"));
+            }
+            let next_deadline = read_deadline(reply.int(0)?);
+            Ok(Renewal { verdicts, head: reply.head()?.clone(), next_deadline })
+        })
+        .await
+    }
+
+    pub(super) async fn run_overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
+        let args = vec![text(REAP_BATCH)];
+        self.script(&self.upkeep, ScriptName::Overdue, room, Vec::new(), args, |reply| {
+            read_overdue(reply.array(0)?)
+        })
+        .await
+    }
+
+    pub(super) async fn run_reap(
+        &self,
+        room: &RoomName,
+        evict: &[Eviction],
+    ) -> Result<Reaped, Unavailable> {
+        let (mut keys, mut args) = (Vec::new(), Vec::new());
+        add_evictions(room, evict, &mut keys, &mut args);
+        self.script(&self.upkeep, ScriptName::Reap, room, keys, args, |reply| {
+            let count = usize::try_from(reply.int(0)?).unwrap_or(0);
+            Ok(Reaped { count, next_deadline: read_deadline(reply.int(1)?) })
+        })
+        .await
+    }
+
+    pub(super) async fn run_canary(&self, number: u64) -> Result<(), Unavailable> {
+        let channel = keys::canary(self.replica);
+        let work = Work::Publish { channel, message: number.to_string() };
+        self.upkeep.submit(work, Instant::now() + self.timeout).await?;
+        self.subscriptions.canary_sent(number);
+        Ok(())
+    }
+
+    pub(super) async fn run_read(
+        &self,
+        room: &RoomName,
+        after: u64,
+        limit: PageLimit,
+    ) -> Result<Page, Unavailable> {
+        let args = vec![text(after), text(limit.events), text(limit.bytes)];
+        self.script(&self.reads, ScriptName::Read, room, Vec::new(), args, |reply| {
+            if reply.rest.is_empty() {
+                return Ok(Page { head: None, events: Vec::new() });
+            }
+            let head = reply::head(&mut reply.rest.iter().take(3).cloned())?;
+            let events = reply.array(3)?.chunks_exact(2).map(|pair| {
+                let entry = read_entry(&pair[0], &pair[1]);
+                entry.ok_or(ReplyError::Unexpected("entries of a log"))
+            });
+            Ok(Page { head: Some(head), events: events.collect::<Result<_, _>>()? })
+        })
+        .await
+    }
+}
+
+/// An argument as Redis takes it.
+fn text(value: impl ToString + Copy) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+/// A hold's lease, and what says that its session has left.
+fn departure_keys(hold: &Hold) -> Vec<String> {
+    let lease = keys::lease(&hold.room, hold.name.skeleton());
+    vec![lease, keys::gone(&hold.room, hold.session)]
+}
+
+/// Epoch and seq at which a hold was last confirmed; an empty epoch when it never was.
+fn confirmed(hold: &Hold) -> [Vec<u8>; 2] {
+    match hold.confirmed {
+        Some(at) => [text(at.epoch), text(at.seq)],
+        None => [Vec::new(), text(0)],
+    }
+}
+
+/// Skeleton, token and session: who a hold belongs to.
+fn identity(hold: &Hold) -> [Vec<u8>; 3] {
+    [hold.name.skeleton().to_owned(), hold.token.to_hex(), hold.session.to_string()]
+        .map(String::into_bytes)
+}
+
+fn add_evictions(
+    room: &RoomName,
+    evict: &[Eviction],
+    keys: &mut Vec<String>,
+    args: &mut Vec<Vec<u8>>,
+) {
+    for Eviction { overdue, event } in evict {
+        keys.push(keys::lease(room, &overdue.skeleton));
+        args.push(overdue.skeleton.clone().into_bytes());
+        args.push(overdue.member.session.to_string().into_bytes());
+        args.push(codec::encode(event));
+    }
+}
+
+fn read_joined(reply: &Reply) -> Result<Result<Joined, JoinError>, ReplyError> {
+    Ok(match reply.bytes(0)? {
+        b"joined" => {
+            let epoch = reply.head()?.position.epoch;
+            Ok(Joined {
+                position: Position::new(epoch, reply.int(1)?.unsigned_abs()),
+                told: reply.int(2)? == 1,
+                next_deadline: read_deadline(reply.int(3)?).unwrap_or_default(),
+            })
+        }
+        b"taken" => Err(JoinError::Taken),
+        b"overdue" => Err(JoinError::Overdue(read_overdue(reply.array(1)?)?)),
+        _ => return Err(ReplyError::Unexpected("joined, taken or overdue")),
+    })
+}
+
+fn read_overdue(values: &[Value]) -> Result<Vec<Overdue>, ReplyError> {
+    let entries = values.chunks_exact(2).map(|pair| {
+        let (skeleton, entry) = (reply::as_bytes(&pair[0])?, reply::as_bytes(&pair[1])?);
+        codec::decode_roster(skeleton, entry).ok()
+    });
+    entries.collect::<Option<_>>().ok_or(ReplyError::Unexpected("entries of a roster"))
+}
+
+fn read_entry(id: &Value, payload: &Value) -> Option<(u64, Arc<Event>)> {
+    let id = std::str::from_utf8(reply::as_bytes(id)?).ok()?;
+    let seq = id.strip_suffix("-0")?.parse().ok()?;
+    let events = codec::decode(reply::as_bytes(payload)?).unwrap_or_default();
+    let event = events.into_iter().next().unwrap_or_else(|| Arc::new(codec::unknown()));
+    Some((seq, event))
+}
+
+fn read_verdict(value: &Value) -> Result<Verdict, ReplyError> {
+    match reply::as_int(value) {
+        Some(1) => Ok(Verdict::Held),
+        Some(2) => Ok(Verdict::Gone),
+        Some(3) => Ok(Verdict::Taken),
+        _ => Err(ReplyError::Unexpected("a verdict")),
+    }
+}
+
+/// Milliseconds; negative when nobody is there.
+fn read_deadline(millis: i64) -> Option<Duration> {
+    u64::try_from(millis).ok().map(Duration::from_millis)
+}

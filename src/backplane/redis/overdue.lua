@@ -1,0 +1,20 @@
+-- Names the members of a room whose leases ended unrenewed.
+--
+-- KEYS[1..4], ARGV[1..6]: see lib.lua
+-- ARGV[7]     at most so many
+--
+-- Reply: ..., skeleton and roster entry of each
+
+open()
+local overdue = {}
+for _, skeleton in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, ARGV[7])) do
+  local entry = redis.call('HGET', ROSTER, skeleton)
+  if entry then
+    overdue[#overdue + 1] = skeleton
+    overdue[#overdue + 1] = entry
+  else
+    redis.call('ZREM', LEASES, skeleton)
+  end
+end
+finish()
+return { replid, epoch, seq, past, overdue }

@@ -1,0 +1,106 @@
+//! What is known about Redis, told once: logs, and the refusal that ends the process.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use redis::{RedisError, ServerError};
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
+
+use super::{connect::ConnectError, reply::ReplyError};
+use crate::metrics::Metrics;
+
+/// Shared by all connections of one backplane.
+#[derive(Debug)]
+pub(super) struct Status {
+    /// An outage was logged and is not over.
+    down: AtomicBool,
+    /// Some connection worked once.
+    ever: AtomicBool,
+    /// Connections for commands opened so far.
+    opened: AtomicU64,
+    refusal: watch::Sender<Option<String>>,
+    pub(super) metrics: Metrics,
+}
+
+impl Status {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self {
+            down: AtomicBool::new(false),
+            ever: AtomicBool::new(false),
+            opened: AtomicU64::new(0),
+            refusal: watch::Sender::new(None),
+            metrics,
+        }
+    }
+
+    /// A connection works.
+    pub(super) fn connected(&self) {
+        self.ever.store(true, Ordering::Relaxed);
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        if self.down.swap(false, Ordering::Relaxed) {
+            info!("redis is back");
+        }
+    }
+
+    /// A connection could not be opened. Wrong credentials from the start are final.
+    pub(super) fn connect_failed(&self, error: &ConnectError) {
+        self.metrics.backplane_errors.inc();
+        if error.is_refusal() && !self.ever.load(Ordering::Relaxed) {
+            self.refusal.send_replace(Some(error.to_string()));
+        }
+        self.log_outage(error);
+    }
+
+    /// A connection broke, or an answer took too long. Nobody is to be woken unless it cannot be
+    /// opened anew.
+    pub(super) fn lost(&self, error: &RedisError) {
+        self.metrics.backplane_errors.inc();
+        debug!(%error, "a connection to redis was lost");
+    }
+
+    /// Redis answered, but will not do it for now.
+    pub(super) fn refused(&self, error: &ServerError) {
+        self.metrics.backplane_errors.inc();
+        if error.code() == "NOSCRIPT" {
+            debug!("redis forgot the scripts; loading them again");
+        } else {
+            self.log_outage(error);
+        }
+    }
+
+    /// An answer made no sense: a bug, or keys that somebody else wrote.
+    pub(super) fn misunderstood(&self, error: &ReplyError) {
+        self.metrics.backplane_errors.inc();
+        error!(%error, "redis answered something unexpected");
+    }
+
+    /// A batch of so many operations was answered, or not.
+    pub(super) fn answered(&self, took: Duration, operations: usize, ok: bool) {
+        if ok {
+            self.metrics.observe_batch(operations, took);
+        }
+    }
+
+    fn log_outage(&self, error: &dyn std::fmt::Display) {
+        if self.down.swap(true, Ordering::Relaxed) {
+            debug!(%error, "redis is still away");
+        } else {
+            warn!(%error, "redis is away; streams stay open, messages wait");
+        }
+    }
+
+    /// Resolves when Redis refuses the credentials and never accepted any.
+    pub(super) async fn refusal(&self) -> String {
+        let mut refusal = self.refusal.subscribe();
+        loop {
+            if let Some(reason) = refusal.borrow_and_update().clone() {
+                return reason;
+            }
+            // The sender lives as long as `self`.
+            let _ = refusal.changed().await;
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The conformance suite over a real `redis-server`, and what only Redis can do to a room.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Redis, RedisConfig};
+use crate::{
+    backplane::{
+        Backplane, LogBounds,
+        conformance::{self, Fixture, Replica, Setup, props},
+    },
+    domain::ReplicaId,
+    metrics::Metrics,
+};
+
+/// A `redis-server` of its own for each test; killed with it.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("loopback has free ports").port();
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--port", &port.to_string()])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed; tests/run does that");
+        Self { child, port }
+    }
+
+    fn attach(&self, setup: Setup) -> Replica {
+        let config = RedisConfig {
+            url: format!("redis://127.0.0.1:{}", self.port),
+            password: None,
+            timeout: Duration::from_secs(5),
+            connections: 2,
+            lease: setup.lease,
+            log: setup.log,
+            signal_queue: setup.signal_queue,
+        };
+        let id = ReplicaId::from_bytes(rand::random());
+        let (redis, signals) = Redis::start(&config, id, Metrics::new()).expect("an address");
+        Replica { id, backplane: redis, signals }
+    }
+
+    async fn command<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut cmd = redis::cmd(command[0]);
+        cmd.arg(&command[1..]).query_async(&mut connection).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Fixture for Server {
+    async fn attach(&self, replicas: usize, setup: Setup) -> Vec<Replica> {
+        (0..replicas).map(|_| Self::attach(self, setup)).collect()
+    }
+}
+
+conformance::suite!(tokio::test(flavor = "multi_thread", worker_threads = 2), Server::start());
+
+const SETUP: Setup = Setup {
+    lease: Duration::from_secs(60),
+    log: LogBounds { length: 1000, age: Duration::from_secs(60) },
+    signal_queue: 1024,
+};
+
+/// Has the room's meta say that another Redis wrote it, and that its log ends earlier: what a
+/// promoted replica that lacks the tail looks like.
+async fn roll_back(server: &Server, meta: &str, log: &str, seq: u64) {
+    let seq = seq.to_string();
+    let () = server.command(&["HSET", meta, "replid", &"f".repeat(40), "seq", &seq]).await;
+    let after = format!("({seq}-18446744073709551615");
+    let lost: Vec<(String, Vec<Vec<u8>>)> = server.command(&["XRANGE", log, &after, "+"]).await;
+    for (id, _) in lost {
+        let _: u64 = server.command(&["XDEL", log, &id]).await;
+    }
+    let _: () = server.command(&["XSETID", log, &format!("{seq}-0")]).await;
+}
+
+#[tokio::test]
+async fn a_failover_begins_an_epoch_that_goes_on_from_the_last() {
+    let server = Server::start();
+    let a = server.attach(SETUP);
+    let room = props::some_room();
+    let bob = a.join(&room, "bob").await;
+    let mut last = Vec::new();
+    for seq in 1..=5 {
+        last.push(a.say(&bob, seq, "x").await.position);
+    }
+    // Two failovers, each of which loses the last event.
+    let key = |part| format!("rc:{{{room}}}:{part}");
+    roll_back(&server, &key("meta"), &key("log"), 5).await;
+    let next = a.say(&bob, 6, "again").await.position;
+    assert_eq!(next.seq, 6, "numbers go on from where the log ends now");
+    assert_ne!(next.epoch, last[0].epoch, "a number given out twice means two positions");
+    roll_back(&server, &key("meta"), &key("log"), 5).await;
+
+    let head = a.renew(&room, std::slice::from_ref(&bob)).await.head;
+    assert_eq!(head.past.len(), 2, "{head:?}");
+    for position in &last[..4] {
+        assert!(head.includes(*position), "{position} was not lost");
+    }
+    assert!(!head.includes(last[4]), "{} was lost by the first failover", last[4]);
+    assert!(!head.includes(next), "{next} was lost by the second one");
+}
+
+#[tokio::test]
+async fn a_redis_that_only_renames_itself_changes_nothing() {
+    let server = Server::start();
+    let (a, b) = (server.attach(SETUP), server.attach(SETUP));
+    let room = props::some_room();
+    let bob = a.join(&room, "bob").await;
+    let before = a.say(&bob, 1, "x").await.position;
+    // Connections that believe in another id than the room's meta, though it is the same Redis.
+    let meta = format!("rc:{{{room}}}:meta");
+    let id: String = server.command(&["HGET", &meta, "replid"]).await;
+    assert_eq!(id.len(), 40);
+    let carol = b.join(&room, "carol").await;
+    let after = b.say(&carol, 1, "y").await.position;
+    assert_eq!((after.epoch, after.seq), (before.epoch, before.seq + 2));
+}
+
+#[tokio::test]
+async fn scripts_that_redis_forgot_are_loaded_again() {
+    let server = Server::start();
+    let a = server.attach(SETUP);
+    let room = props::some_room();
+    let bob = a.join(&room, "bob").await;
+    let _: () = server.command(&["SCRIPT", "FLUSH"]).await;
+    assert_eq!(a.say(&bob, 1, "x").await.position.seq, 2);
+}
+
+#[tokio::test]
+async fn nothing_is_left_without_a_time_to_live() {
+    let server = Server::start();
+    let a = server.attach(SETUP);
+    let room = props::some_room();
+    let bob = a.join(&room, "bob").await;
+    a.say(&bob, 1, "x").await;
+    let keys: Vec<String> = server.command(&["KEYS", "*"]).await;
+    assert_eq!(keys.len(), 5, "meta, log, roster, leases and one lease: {keys:?}");
+    for key in keys {
+        let ttl: i64 = server.command(&["PTTL", &key]).await;
+        assert!(ttl > 0, "{key} lives for ever");
+        assert!(key.contains(&format!("{{{room}}}")), "{key} is in another slot");
+    }
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_from_a_redis_that_is_away() {
+    let server = Server::start();
+    let config = |password: Option<&str>, port| RedisConfig {
+        url: format!("redis://127.0.0.1:{port}"),
+        password: password.map(str::to_owned),
+        timeout: Duration::from_millis(500),
+        connections: 1,
+        lease: SETUP.lease,
+        log: SETUP.log,
+        signal_queue: 16,
+    };
+    let id = ReplicaId::from_bytes(rand::random());
+    let start = |config: &RedisConfig| Redis::start(config, id, Metrics::new()).unwrap().0;
+    // It may not be up yet: that is waited for.
+    let _: () = start(&config(None, server.port)).canary(1).await.map_err(drop).unwrap_or(());
+    let _: () = server.command(&["CONFIG", "SET", "requirepass", "right"]).await;
+
+    let wrong = start(&config(Some("wrong"), server.port));
+    let said = tokio::time::timeout(Duration::from_secs(5), wrong.refusal()).await.unwrap();
+    assert!(!said.is_empty());
+    let away: Arc<Redis> = start(&config(None, 1));
+    let refused = tokio::time::timeout(Duration::from_millis(300), away.refusal()).await;
+    assert!(refused.is_err(), "a Redis that is away refuses nothing");
+}
