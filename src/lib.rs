@@ -6,6 +6,8 @@
 pub mod backoff;
 pub mod backplane;
 pub mod domain;
+pub mod hub;
 pub mod metrics;
 pub mod proto;
 pub mod room;
+pub mod session;

@@ -1,0 +1,280 @@
+//! The local registry: the rooms that have members on this replica, and everything that keeps
+//! them in step with the backplane.
+//!
+//! `room` is one room's window and readers, `member` one reader, `stay` a member's way in and
+//! out. Four loops run beside them: `listener` brings in what happens, `keeper` renews leases
+//! and reaps, `departures` gives names back, `pulse` proves that delivery works.
+
+mod departures;
+mod keeper;
+mod listener;
+mod member;
+mod pulse;
+mod room;
+mod stay;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};
+pub use self::{
+    member::{Member, Notice},
+    pulse::{Pulse, Silent},
+    room::{Chunk, ENCODINGS, Encoder},
+    stay::{EnterError, Retaken, Stay},
+};
+use crate::{
+    backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},
+    domain::{Event, LeftCause, Member as Who, ReplicaId, RoomName, Username, What},
+    metrics::Metrics,
+    room::Steady,
+};
+
+/// What a hub needs to know.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// The length of a lease, the same for all replicas.
+    pub lease: Duration,
+    /// How many events a reader may be behind its room.
+    pub window_events: usize,
+    /// How many bytes of events a reader may be behind its room.
+    pub window_bytes: usize,
+    /// How long giving a name back may hold up the end of a stream.
+    pub release_timeout: Duration,
+}
+
+/// The rooms with members on this replica.
+#[derive(Debug)]
+pub struct Hub {
+    backplane: Arc<dyn Backplane>,
+    config: HubConfig,
+    replica: ReplicaId,
+    metrics: Metrics,
+    rooms: Mutex<HashMap<RoomName, Arc<Room>>>,
+    steady: Mutex<Steady>,
+    departures: Departures,
+    watches: mpsc::Sender<Watch>,
+    findings: mpsc::Sender<Finding>,
+    pulse: Pulse,
+    draining: CancellationToken,
+    /// One token for each stay.
+    stays: TaskTracker,
+    loops: TaskTracker,
+    stop: CancellationToken,
+    /// Cancelled when a loop ends, on whatever path.
+    ended: CancellationToken,
+}
+
+impl std::fmt::Debug for dyn Backplane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backplane")
+    }
+}
+
+impl Hub {
+    /// Starts the hub and its loops.
+    pub fn start(
+        backplane: Arc<dyn Backplane>,
+        signals: Signals,
+        replica: ReplicaId,
+        config: HubConfig,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let (watches, watched) = mpsc::channel(keeper::QUEUE);
+        let (findings, found) = mpsc::channel(listener::QUEUE);
+        let hub = Arc::new(Self {
+            steady: Mutex::new(Steady::new(config.lease)),
+            pulse: Pulse::new(config.lease),
+            backplane,
+            config,
+            replica,
+            metrics,
+            rooms: Mutex::default(),
+            departures: Departures::default(),
+            watches,
+            findings,
+            draining: CancellationToken::new(),
+            stays: TaskTracker::new(),
+            loops: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        });
+        hub.run(listener::run(hub.clone(), signals, found));
+        hub.run(keeper::run(hub.clone(), watched));
+        hub.run(departures::run(hub.clone()));
+        hub.run(pulse::run(hub.clone()));
+        hub
+    }
+
+    /// Runs one of the loops until the hub is stopped.
+    fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let (stop, ended) = (self.stop.clone(), self.ended.clone().drop_guard());
+        self.loops.spawn(async move {
+            let _ended = ended;
+            stop.run_until_cancelled(work).await;
+        });
+    }
+
+    /// Resolves when a loop ended although nobody asked it to: a bug, and the end of the process.
+    pub async fn crashed(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Whether a message published now would be delivered by this replica now.
+    pub async fn prove_delivery(&self) -> Result<(), Silent> {
+        self.pulse.prove(&*self.backplane).await
+    }
+
+    /// How delivery stands, as of the last canary.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Asks all sessions to end. Nobody gets in from now on.
+    pub fn drain(&self) {
+        self.draining.cancel();
+        self.stays.close();
+    }
+
+    /// Cancelled once the hub drains.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.draining
+    }
+
+    /// Waits until every member is gone and its name given back.
+    pub async fn drained(&self) {
+        self.stays.wait().await;
+        self.departures.done().await;
+    }
+
+    /// How many members are still here, and how many names are not given back yet.
+    pub fn remaining(&self) -> (usize, usize) {
+        (self.stays.len(), self.departures.len())
+    }
+
+    /// Ends the loops.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.loops.close();
+        self.loops.wait().await;
+    }
+
+    /// What the replicas share.
+    pub fn backplane(&self) -> &dyn Backplane {
+        &*self.backplane
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Room>>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn room(&self, name: &RoomName) -> Option<Arc<Room>> {
+        self.rooms().get(name).cloned()
+    }
+
+    /// Takes a seat in a room, which keeps the room here until it is given up.
+    fn take_seat(self: &Arc<Self>, name: &RoomName) -> Seat {
+        let mut rooms = self.rooms();
+        let room = rooms.entry(name.clone()).or_insert_with(|| {
+            self.metrics.rooms.inc();
+            Arc::new(Room::new(name.clone(), &self.config))
+        });
+        room.add_seat();
+        Seat { hub: self.clone(), room: room.clone() }
+    }
+
+    fn steady(&self) -> MutexGuard<'_, Steady> {
+        self.steady.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of whether the backplane answered.
+    fn note_contact<T>(&self, answer: &Result<T, Unavailable>) {
+        match answer {
+            Ok(_) => self.steady().answered(Instant::now()),
+            Err(Unavailable) => self.steady().failed(),
+        }
+    }
+
+    /// Tells the listener where a room's log ends. When it is busy, the next renewal tells again.
+    fn report_head(&self, room: &Arc<Room>, head: Head) {
+        let _ = self.findings.try_send(Finding::Head(room.clone(), head));
+    }
+
+    /// Has the listener read a room's log, whether or not its finder lives to see it.
+    fn report_read(&self, room: &Arc<Room>, after: u64) {
+        let (findings, finding) = (self.findings.clone(), Finding::Read(room.clone(), after));
+        self.loops.spawn(async move {
+            // The listener ends only with the hub.
+            let _ = findings.send(finding).await;
+        });
+    }
+
+    fn may_reap(&self) -> Result<(), Duration> {
+        self.steady().may_reap(Instant::now())
+    }
+
+    /// Evictions of members whose replica stopped renewing. This replica's own members are not
+    /// among them, however late they are: they are here.
+    fn evictions(room: &Room, overdue: Vec<Overdue>) -> Vec<Eviction> {
+        if overdue.is_empty() {
+            return Vec::new();
+        }
+        let (at, here) = (jiff::Timestamp::now(), room.sessions());
+        let evict = |overdue: Overdue| {
+            let what = What::Left { cause: LeftCause::ReplicaLost };
+            let event = Event { at, member: overdue.member.clone(), what, trace: None };
+            Eviction { overdue, event: Arc::new(event) }
+        };
+        let overdue = overdue.into_iter();
+        overdue.filter(|it| !here.contains(&it.member.session)).map(evict).collect()
+    }
+}
+
+/// An event of a hold's member that happens now.
+fn event_now(hold: &Hold, what: What) -> Arc<Event> {
+    let member = Who { name: hold.name.display().clone(), session: hold.session };
+    Arc::new(Event { at: jiff::Timestamp::now(), member, what, trace: None })
+}
+
+/// A hold that nobody has taken yet.
+fn new_hold(room: RoomName, name: Username, replica: ReplicaId) -> Hold {
+    use crate::domain::{HoldToken, SessionId};
+    Hold {
+        room,
+        name,
+        session: SessionId::from_bytes(rand::random()),
+        token: HoldToken::from_bytes(rand::random()),
+        replica,
+        confirmed: None,
+    }
+}
+
+/// Keeps a room on this replica; when the last one is dropped, the room goes.
+#[derive(Debug)]
+struct Seat {
+    hub: Arc<Hub>,
+    room: Arc<Room>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut rooms = self.hub.rooms();
+        if self.room.drop_seat() {
+            rooms.remove(self.room.name());
+            // Under the lock, so that it comes before the subscription of a new room of that name.
+            self.hub.backplane.unsubscribe(self.room.name());
+            self.hub.metrics.rooms.dec();
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Names to give back that nobody waits for.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tracing::warn;
+
+use super::Hub;
+use crate::{
+    backplane::{Hold, Unavailable},
+    domain::Event,
+    metrics::Metrics,
+};
+
+/// How many names are given back at a time.
+const CONCURRENCY: usize = 256;
+
+/// How long to wait before a name is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A name to give back, and the event that tells of it.
+#[derive(Clone, Debug)]
+pub(super) struct Departure {
+    pub(super) hold: Hold,
+    pub(super) event: Arc<Event>,
+}
+
+/// The queue. Bounded by the cap on streams: a stream has one departure, and departures end when
+/// their lease has.
+#[derive(Debug, Default)]
+pub(super) struct Departures {
+    state: Mutex<State>,
+    pushed: Notify,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<(Departure, Instant)>,
+    /// Taken from the queue, or held by a guard, and not done.
+    under_way: usize,
+}
+
+impl Departures {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a name given back as soon as may be.
+    pub(super) fn push(&self, departure: Departure, metrics: &Metrics) {
+        self.lock().queue.push_back((departure, Instant::now()));
+        metrics.departures_queued.inc();
+        self.pushed.notify_one();
+    }
+
+    /// Does nothing yet: only if the guard is dropped undone.
+    pub(super) fn guard<'a>(
+        &'a self,
+        departure: Departure,
+        metrics: &'a Metrics,
+    ) -> DepartureGuard<'a> {
+        self.lock().under_way += 1;
+        DepartureGuard { departures: self, departure: Some(departure), metrics }
+    }
+
+    fn take(&self) -> Option<(Departure, Instant)> {
+        let mut state = self.lock();
+        let next = state.queue.pop_front();
+        state.under_way += usize::from(next.is_some());
+        next
+    }
+
+    fn finish(&self) {
+        let mut state = self.lock();
+        state.under_way -= 1;
+        if state.under_way == 0 && state.queue.is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// How many names are not given back yet.
+    pub(super) fn len(&self) -> usize {
+        let state = self.lock();
+        state.queue.len() + state.under_way
+    }
+
+    /// Waits until there are none.
+    pub(super) async fn done(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.len() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+/// A departure that somebody takes care of.
+#[derive(Debug)]
+pub(super) struct DepartureGuard<'a> {
+    departures: &'a Departures,
+    departure: Option<Departure>,
+    metrics: &'a Metrics,
+}
+
+impl DepartureGuard<'_> {
+    pub(super) fn hold(&self) -> Hold {
+        // Taken only by `done` and `drop`, both of which end the guard.
+        self.departure.as_ref().expect("a guard has its departure").hold.clone()
+    }
+
+    /// The name was given back.
+    pub(super) fn done(mut self) {
+        self.departure = None;
+    }
+}
+
+impl Drop for DepartureGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(departure) = self.departure.take() {
+            self.departures.push(departure, self.metrics);
+        }
+        self.departures.finish();
+    }
+}
+
+/// Gives names back, many at a time.
+pub(super) async fn run(hub: Arc<Hub>) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        let pushed = hub.departures.pushed.notified();
+        while under_way.len() < CONCURRENCY
+            && let Some((departure, since)) = hub.departures.take()
+        {
+            under_way.push(depart(&hub, departure, since));
+        }
+        tokio::select! {
+            () = pushed, if under_way.len() < CONCURRENCY => {}
+            Some(()) = under_way.next() => {}
+        }
+    }
+}
+
+/// Tries until it works, or until the lease has ended by itself and others will tell of it.
+async fn depart(hub: &Hub, departure: Departure, since: Instant) {
+    loop {
+        match hub.backplane.leave(&departure.hold, departure.event.clone()).await {
+            Ok(_) => break,
+            Err(Unavailable) if since.elapsed() > hub.config.lease * 2 => {
+                let (room, name) = (&departure.hold.room, &departure.hold.name);
+                warn!(%room, user = %name, "a name was not given back; its lease has ended");
+                break;
+            }
+            Err(Unavailable) => sleep(RETRY).await,
+        }
+    }
+    hub.metrics.departures_queued.dec();
+    hub.departures.finish();
+}

@@ -1,0 +1,173 @@
+//! Brings in what happens in the rooms that have members here.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::sleep,
+};
+use tracing::{info, warn};
+
+use super::{
+    Hub,
+    room::{Fed, REREAD, Room},
+};
+use crate::{
+    backplane::{Head, Live, Page, Signal, Signals, Unavailable},
+    domain::RoomName,
+    metrics::Hole,
+    room::Feed,
+};
+
+/// How many rooms read from the log at a time.
+const READERS: usize = 16;
+
+/// How many signals are handled before readers are woken, and others have their turn.
+const SIGNALS: usize = 8;
+
+/// How long a crowded room is waited for: its readers run now, if they run at all.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// How many findings wait for the listener; then their finders wait.
+pub(super) const QUEUE: usize = 1024;
+
+/// Something found out about a room beside its signals.
+#[derive(Debug)]
+pub(super) enum Finding {
+    /// Where its log ends.
+    Head(Arc<Room>, Head),
+    /// Its feed asked for a read.
+    Read(Arc<Room>, u64),
+}
+
+/// Handles one signal after another, so that order is kept, and waits for no slow reader. Reads from
+/// the log go on beside it, at most one a room.
+pub(super) async fn run(
+    hub: Arc<Hub>,
+    mut signals: Signals,
+    mut findings: mpsc::Receiver<Finding>,
+) {
+    let slots = Semaphore::new(READERS);
+    let mut reads = FuturesUnordered::new();
+    let mut batch = Vec::with_capacity(SIGNALS);
+    loop {
+        let wanted = tokio::select! {
+            biased;
+            Some((room, page)) = reads.next() => {
+                let wanted = finish_read(&hub, room, page).await;
+                reads.extend(wanted.map(|(room, after)| read(&hub, &slots, room, after)));
+                continue;
+            }
+            taken = signals.recv_many(&mut batch, SIGNALS) => {
+                if taken == 0 {
+                    return;
+                }
+                let (touched, wanted) = handle(&hub, batch.drain(..));
+                for room in touched {
+                    announce(&room).await;
+                }
+                wanted
+            }
+            Some(finding) = findings.recv() => match finding {
+                Finding::Head(room, head) => Vec::from_iter(room.feed(|feed| feed.head(&head)).read.map(|after| (room, after))),
+                Finding::Read(room, after) => vec![(room, after)],
+            },
+        };
+        hub.metrics.holes.of(Hole::Found).inc_by(wanted.len() as u64);
+        reads.extend(wanted.into_iter().map(|(room, after)| read(&hub, &slots, room, after)));
+    }
+}
+
+/// A room, and the sequence number after which it has to read from the log.
+type Wanted = (Arc<Room>, u64);
+
+/// Takes signals in. Returns the rooms in which something is new, and what has to be read.
+fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, Vec<Wanted>) {
+    let mut touched: HashMap<RoomName, Arc<Room>> = HashMap::new();
+    let mut wanted = Vec::new();
+    for signal in signals {
+        match signal {
+            Signal::Live(Live { room: name, epoch, first, events }) => {
+                let Some(room) = touched.get(&name).cloned().or_else(|| hub.room(&name)) else {
+                    continue;
+                };
+                let read = room.feed(|feed| feed.live(epoch, first, events)).read;
+                wanted.extend(read.map(|after| (room.clone(), after)));
+                touched.insert(name, room);
+            }
+            Signal::Resumed => {
+                let rooms: Vec<_> = hub.rooms().values().cloned().collect();
+                info!(rooms = rooms.len(), "live delivery goes on; looking for what was missed");
+                wanted.extend(rooms.into_iter().filter_map(|room| {
+                    let read = room.feed(Feed::resumed).read;
+                    read.map(|after| (room, after))
+                }));
+            }
+            Signal::Canary(number) => hub.pulse.heard(number, &hub.metrics),
+        }
+    }
+    (touched.into_values().collect(), wanted)
+}
+
+/// Wakes a room's readers and, where even the fastest of them has much to take, lets them run: what
+/// comes next must not push them off the window. A room in which nobody took anything is not
+/// waited for again before somebody does.
+async fn announce(room: &Room) {
+    let Some(fastest) = room.announce() else { return };
+    let patience = Instant::now() + PATIENCE;
+    while room.is_crowded() {
+        if Instant::now() > patience {
+            room.note_stuck(fastest);
+            return;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn read(
+    hub: &Hub,
+    slots: &Semaphore,
+    room: Arc<Room>,
+    after: u64,
+) -> (Arc<Room>, Result<Page, Unavailable>) {
+    let slot = slots.acquire().await;
+    let page = hub.backplane.read(room.name(), after, room.page_limit()).await;
+    drop(slot);
+    if page.is_err() {
+        sleep(REREAD).await;
+    }
+    (room, page)
+}
+
+/// Passes a page on. Returns what to read next, while the room is still here.
+async fn finish_read(
+    hub: &Hub,
+    room: Arc<Room>,
+    page: Result<Page, Unavailable>,
+) -> Option<(Arc<Room>, u64)> {
+    let after = match page {
+        Ok(page) => {
+            let fed = room.feed(|feed| feed.page(page));
+            count(hub, &room, &fed);
+            announce(&room).await;
+            fed.read
+        }
+        Err(Unavailable) => room.read_failed(),
+    };
+    // A room without members heals nothing.
+    after.filter(|_| room.has_seats()).map(|after| (room, after))
+}
+
+fn count(hub: &Hub, room: &Room, fed: &Fed) {
+    if fed.lost {
+        hub.metrics.holes.of(Hole::Lost).inc();
+        warn!(room = %room.name(), "the log no longer has all that was missed");
+    } else if fed.read.is_none() {
+        hub.metrics.holes.of(Hole::Healed).inc();
+    }
+}

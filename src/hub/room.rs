@@ -1,0 +1,344 @@
+//! One room on this replica.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use slab::Slab;
+use tokio::sync::OnceCell;
+
+use super::{HubConfig, Member, Notice};
+use crate::{
+    backplane::{Backplane, Hold, PageLimit, Unavailable},
+    domain::{Event, RoomName, SessionId, What},
+    room::{Fallen, Feed, Item, Moves, Window},
+};
+
+/// What an event costs in memory beside its content, about: itself, its frames, its slot.
+const EVENT_OVERHEAD: usize = 256;
+
+/// How many encodings of events there are: those of the doors.
+pub const ENCODINGS: usize = 2;
+
+/// How a door writes events. Each event is encoded once for each encoding that has readers here.
+pub trait Encoder: Send + Sync {
+    /// Which of the [`ENCODINGS`] this is.
+    fn index(&self) -> usize;
+    /// An event as its readers get it, framing included. Empty to leave it out.
+    fn encode(&self, event: &Event) -> Bytes;
+}
+
+/// A room that has members on this replica.
+#[derive(Debug)]
+pub(super) struct Room {
+    name: RoomName,
+    state: Mutex<State>,
+    opened: OnceCell<()>,
+    /// Members, and those who are about to be. Changed under the lock of the hub's rooms.
+    seats: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    feed: Feed<Arc<Event>>,
+    window: Window<Slot>,
+    members: Slab<Arc<Member>>,
+    /// Something was pushed that readers were not woken for.
+    unannounced: bool,
+    /// Where the fastest reader was when it was waited for in vain.
+    stuck_at: Option<u64>,
+    /// When its leases were last renewed, all of them.
+    renewed: Option<Instant>,
+}
+
+/// An item of the room's sequence with its encodings, made when first asked for.
+#[derive(Debug)]
+struct Slot {
+    item: Item<Arc<Event>>,
+    encoded: [OnceLock<Bytes>; ENCODINGS],
+}
+
+/// What a reader takes in one go.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// Encoded events, one after another.
+    pub bytes: Bytes,
+    /// How many.
+    pub events: usize,
+}
+
+impl Room {
+    pub(super) fn new(name: RoomName, config: &HubConfig) -> Self {
+        let state = State {
+            feed: Feed::opening(config.window_bytes / 4, |event| weight(event)),
+            window: Window::new(config.window_events, config.window_bytes),
+            members: Slab::new(),
+            unannounced: false,
+            stuck_at: None,
+            renewed: None,
+        };
+        Self { name, state: Mutex::new(state), opened: OnceCell::new(), seats: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn name(&self) -> &RoomName {
+        &self.name
+    }
+
+    pub(super) fn add_seat(&self) {
+        self.seats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// True when that was the last one.
+    pub(super) fn drop_seat(&self) -> bool {
+        self.seats.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True while somebody is here or about to be.
+    pub(super) fn has_seats(&self) -> bool {
+        self.seats.load(Ordering::Relaxed) > 0
+    }
+
+    /// Subscribes and finds the place from which the room is followed; once, whoever comes
+    /// first. Returns what to read, for the one who did it.
+    pub(super) async fn open(&self, backplane: &dyn Backplane) -> Result<Option<u64>, Unavailable> {
+        let mut read = None;
+        let open = async || {
+            backplane.subscribe(&self.name).await?;
+            let nothing = PageLimit { events: 0, bytes: 0 };
+            let page = backplane.read(&self.name, 0, nothing).await?;
+            read = self.feed(|feed| feed.start(page.head)).read;
+            Ok(())
+        };
+        self.opened.get_or_try_init(open).await?;
+        Ok(read)
+    }
+
+    /// Lets something happen to the feed and takes in what comes of it. Readers are woken by
+    /// [`Room::announce`], once for many events.
+    pub(super) fn feed(
+        &self,
+        happen: impl FnOnce(&mut Feed<Arc<Event>>) -> Moves<Arc<Event>>,
+    ) -> Fed {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let moves = happen(&mut state.feed);
+        let mut fed = Fed { read: moves.read, ..Fed::default() };
+        for item in moves.items {
+            let bytes = match &item {
+                Item::Event(_, event) => weight(event),
+                Item::Lost(_) => {
+                    fed.lost = true;
+                    EVENT_OVERHEAD
+                }
+            };
+            state.unannounced = true;
+            state.window.push(Slot { item, encoded: Default::default() }, bytes);
+        }
+        fed
+    }
+
+    /// Wakes the readers, if there is something new for them. When even the fastest of them has
+    /// much to take, it is time to let them run: returns where it is, unless that was in vain
+    /// before.
+    pub(super) fn announce(&self) -> Option<u64> {
+        let mut state = self.lock();
+        if !std::mem::take(&mut state.unannounced) {
+            return None;
+        }
+        state.wake_readers();
+        let fastest = state.fastest().filter(|_| state.is_crowded());
+        fastest.filter(|&fastest| state.stuck_at.is_none_or(|stuck_at| stuck_at < fastest))
+    }
+
+    /// Readers were waited for and the fastest, which was there, got no further.
+    pub(super) fn note_stuck(&self, fastest: u64) {
+        let mut state = self.lock();
+        state.stuck_at = state.fastest().filter(|&now| now <= fastest);
+    }
+
+    /// Whether even the fastest reader has much to take.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.lock().is_crowded()
+    }
+
+    /// How much of the log fits into a window whose readers have caught up.
+    pub(super) fn page_limit(&self) -> PageLimit {
+        let state = self.lock();
+        let (events, bytes) = state.window.bounds();
+        // An event weighs up to twice its bytes and some more.
+        PageLimit { events: (events / 4).clamp(1, 256), bytes: bytes / 16 }
+    }
+
+    /// Notes that all leases were renewed, in a round that began at `began`. False when the round
+    /// before was so long ago that leases may have ended meanwhile.
+    pub(super) fn note_renewed(&self, began: Instant, lease: Duration) -> bool {
+        let before = self.lock().renewed.replace(began);
+        before.is_none_or(|before| before.elapsed() < lease)
+    }
+
+    /// The sessions that are on this replica.
+    pub(super) fn sessions(&self) -> HashSet<SessionId> {
+        self.lock().members.iter().map(|(_, member)| member.session()).collect()
+    }
+
+    /// A read that could not be done: what to ask for again.
+    pub(super) fn read_failed(&self) -> Option<u64> {
+        self.lock().feed.read_failed()
+    }
+
+    /// Adds a reader that begins with what comes next.
+    pub(super) fn add_member(&self, member: &Arc<Member>) -> usize {
+        let mut state = self.lock();
+        member.set_cursor(state.window.head());
+        state.members.insert(member.clone())
+    }
+
+    pub(super) fn remove_member(&self, key: usize) {
+        let mut state = self.lock();
+        state.members.try_remove(key);
+        if state.members.capacity() > 64 && state.members.len() * 4 < state.members.capacity() {
+            state.members.shrink_to_fit();
+        }
+    }
+
+    /// The holds to renew.
+    pub(super) fn holds(&self) -> Vec<(Arc<Member>, Hold)> {
+        let state = self.lock();
+        let admitted = state.members.iter().filter(|(_, member)| member.is_admitted());
+        admitted.map(|(_, member)| (member.clone(), member.hold())).collect()
+    }
+
+    /// The index of what comes next, for a reader that shall get all until now and no more.
+    pub(super) fn head(&self) -> u64 {
+        self.lock().window.head()
+    }
+
+    /// Takes everything from a reader's cursor to the head, or to `until`, but about
+    /// `max_bytes` at the most and at least one event.
+    pub(super) fn take(
+        &self,
+        member: &Member,
+        encoder: &dyn Encoder,
+        until: u64,
+        max_bytes: usize,
+    ) -> Result<Chunk, Fallen> {
+        let state = self.lock();
+        let mut cursor = member.cursor();
+        let mut taken = Taken::default();
+        for slot in state.window.since(cursor)? {
+            if cursor >= until {
+                break;
+            }
+            if let Item::Event(position, event) = &slot.item
+                && member.wants(*position, event)
+            {
+                let encoded = slot.encoded[encoder.index()].get_or_init(|| encoder.encode(event));
+                if !taken.add(encoded, max_bytes) {
+                    break;
+                }
+            }
+            cursor += 1;
+        }
+        member.set_cursor(cursor);
+        Ok(taken.into_chunk())
+    }
+}
+
+impl State {
+    /// The cursor of the reader that has taken most.
+    fn fastest(&self) -> Option<u64> {
+        self.members.iter().map(|(_, member)| member.cursor()).max()
+    }
+
+    /// Whether half of the window is still to be taken, by everybody.
+    fn is_crowded(&self) -> bool {
+        let (max_events, max_bytes) = self.window.bounds();
+        self.fastest().is_some_and(|cursor| {
+            let waiting = usize::try_from(self.window.head() - cursor).unwrap_or(usize::MAX);
+            let all = usize::try_from(self.window.head() - self.window.first()).unwrap_or(1).max(1);
+            let bytes = self.window.bytes() / all * waiting.min(all);
+            waiting > max_events / 2 || bytes > max_bytes / 2
+        })
+    }
+
+    /// Wakes all readers; tells those that fell off the window; forgets what all have taken.
+    fn wake_readers(&mut self) {
+        let first = self.window.first();
+        let mut lowest = self.window.head();
+        for (_, member) in &self.members {
+            let cursor = member.cursor();
+            if cursor < first {
+                member.notify(Notice::TooSlow);
+            } else {
+                lowest = lowest.min(cursor);
+            }
+            member.wake_reader();
+        }
+        self.window.release(lowest);
+    }
+}
+
+/// What came of feeding a room.
+#[derive(Debug, Default)]
+pub(super) struct Fed {
+    /// Read the log after this.
+    pub(super) read: Option<u64>,
+    /// Some of them tell of a loss.
+    pub(super) lost: bool,
+}
+
+/// Gathers frames; a single one is shared, not copied.
+#[derive(Default)]
+struct Taken {
+    one: Bytes,
+    many: BytesMut,
+    events: usize,
+}
+
+impl Taken {
+    /// False when it does not fit any more.
+    fn add(&mut self, frame: &Bytes, max_bytes: usize) -> bool {
+        let size = self.one.len().max(self.many.len());
+        if self.events > 0 && size + frame.len() > max_bytes {
+            return false;
+        }
+        match self.events {
+            0 => self.one = frame.clone(),
+            1 => {
+                self.many.reserve(self.one.len() + frame.len());
+                self.many.extend_from_slice(&self.one);
+                self.many.extend_from_slice(frame);
+            }
+            _ => self.many.extend_from_slice(frame),
+        }
+        self.events += usize::from(!frame.is_empty());
+        true
+    }
+
+    fn into_chunk(self) -> Chunk {
+        let bytes = if self.many.is_empty() { self.one } else { self.many.freeze() };
+        Chunk { bytes, events: self.events }
+    }
+}
+
+fn weight(event: &Event) -> usize {
+    EVENT_OVERHEAD
+        + match &event.what {
+            // Once as it came, once encoded.
+            What::Said { content } => 2 * content.len(),
+            What::Joined | What::Left { .. } | What::Unknown => 0,
+        }
+}
+
+/// How long to wait before a failed read is tried again.
+pub(super) const REREAD: Duration = Duration::from_millis(300);

@@ -1,0 +1,202 @@
+//! A member's way in, back in, and out.
+
+use std::sync::Arc;
+
+use futures_util::task::AtomicWaker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{Hub, Member, Seat, departures::Departure, event_now, new_hold, room::Room};
+use crate::{
+    backplane::{Eviction, Hold, Join, JoinError, Joined, Unavailable},
+    domain::{HoldToken, LeftCause, RoomName, Username, What},
+    metrics::LeaseLoss,
+};
+
+/// How often a join is tried anew because members were found overdue. The second try evicts them;
+/// the others are for the name's next holder being overdue by then too.
+const EVICTION_ROUNDS: usize = 4;
+
+/// Why nobody got in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EnterError {
+    /// Somebody holds that name, or a lease of it has not ended yet.
+    #[error("the name is taken")]
+    Taken,
+    /// The backplane does not answer.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The hub drains.
+    #[error("this replica is shutting down")]
+    Draining,
+}
+
+/// A member's stay. Dropped, on whatever path, it gives the name back.
+#[derive(Debug)]
+pub struct Stay {
+    member: Arc<Member>,
+    key: usize,
+    seat: Seat,
+    /// Nothing has to be given back any more.
+    over: bool,
+    _counted: TaskTrackerToken,
+}
+
+/// How a lost name was taken again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retaken {
+    /// It had never been lost for the others: what was said under it may go on.
+    Kept,
+    /// The room had heard `left` and heard `joined` now: a new hold.
+    Anew,
+}
+
+impl Hub {
+    /// Takes a name in a room. What happens there from then on can be taken from the member, whose
+    /// reader is woken through `reader`.
+    pub async fn enter(
+        self: &Arc<Self>,
+        room: &RoomName,
+        name: Username,
+        reader: Arc<AtomicWaker>,
+    ) -> Result<Stay, EnterError> {
+        // Counted before the look, so that nobody slips in behind a hub that drains.
+        let counted = self.stays.token();
+        if self.draining.is_cancelled() {
+            return Err(EnterError::Draining);
+        }
+        let seat = self.take_seat(room);
+        if let Some(after) = seat.room.open(&*self.backplane).await? {
+            self.report_read(&seat.room, after);
+        }
+        let hold = new_hold(room.clone(), name, self.replica);
+        let member = Arc::new(Member::new(hold.clone(), seat.room.clone(), reader));
+        let key = seat.room.add_member(&member);
+        // From here on the name may be taken, whether or not anybody waits for the answer.
+        let mut stay = Stay { member, key, seat, over: false, _counted: counted };
+        let room_here = stay.seat.room.clone();
+        match self.join(&room_here, &hold, 0, self.may_reap().is_ok()).await {
+            Ok(joined) => {
+                stay.member.admit(joined.position);
+                self.watch(room, joined.next_deadline).await;
+                Ok(stay)
+            }
+            Err(JoinError::Taken) => {
+                stay.over = true;
+                Err(EnterError::Taken)
+            }
+            Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable.into()),
+        }
+    }
+
+    /// Joins; if anybody is found overdue, evicts them in the same step. Should there be more of
+    /// them than fit into one step, the keeper takes care of the rest.
+    async fn join(
+        &self,
+        room: &Room,
+        hold: &Hold,
+        appended: u64,
+        reap_first: bool,
+    ) -> Result<Joined, JoinError> {
+        let event = event_now(hold, What::Joined);
+        let mut evict: Vec<Eviction> = Vec::new();
+        for round in 0..EVICTION_ROUNDS {
+            let reap_first = reap_first && round == 0;
+            let join = Join { hold, event: event.clone(), appended, reap_first, evict: &evict };
+            match self.backplane.join(join).await {
+                Err(JoinError::Overdue(overdue)) => {
+                    let skeleton = hold.name.skeleton();
+                    let wanted = overdue.iter().any(|it| it.skeleton == skeleton);
+                    evict = Self::evictions(room, overdue);
+                    if wanted && !evict.iter().any(|it| it.overdue.skeleton == skeleton) {
+                        // Whoever has it is here, and only late.
+                        return Err(JoinError::Taken);
+                    }
+                }
+                Ok(joined) => {
+                    self.metrics.reaped.inc_by(evict.len() as u64);
+                    return Ok(joined);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Unavailable.into())
+    }
+}
+
+impl Stay {
+    /// The member.
+    pub fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    fn hub(&self) -> &Arc<Hub> {
+        &self.seat.hub
+    }
+
+    /// Takes the name again under a fresh token, after a message was refused or a renewal failed;
+    /// `appended` is the last client sequence that is known to be appended. `None` when
+    /// somebody else has the name.
+    pub async fn retake(&self, appended: u64) -> Result<Option<Retaken>, Unavailable> {
+        let hub = self.hub();
+        let mut hold = self.member.hold();
+        hold.token = HoldToken::from_bytes(rand::random());
+        // Before the try: should its answer be lost, the next one finds out.
+        self.member.replace_hold(hold.clone());
+        match hub.join(&self.seat.room, &hold, appended, false).await {
+            Ok(joined) => {
+                self.member.confirm(hold.token, joined.position);
+                hub.metrics.leases_lost.of(LeaseLoss::Rejoined).inc();
+                Ok(Some(if joined.told { Retaken::Anew } else { Retaken::Kept }))
+            }
+            Err(JoinError::Taken) => {
+                hub.metrics.leases_lost.of(LeaseLoss::Taken).inc();
+                Ok(None)
+            }
+            Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable),
+        }
+    }
+
+    /// Gives the name back and tells the room why. Waits for it a bounded time; what is not done by
+    /// then is done later.
+    pub async fn release(mut self, cause: LeftCause) {
+        let hub = self.hub().clone();
+        let hold = self.member.hold();
+        let event = event_now(&hold, What::Left { cause });
+        self.over = true;
+        // Should this be dropped half-way, or be too slow, it is done later.
+        let departure =
+            hub.departures.guard(Departure { hold, event: event.clone() }, &hub.metrics);
+        drop(self);
+        let hold = departure.hold();
+        let leave = hub.backplane.leave(&hold, event);
+        if let Ok(Ok(_)) = tokio::time::timeout(hub.config.release_timeout, leave).await {
+            departure.done();
+        }
+    }
+
+    /// Has the name given back, waiting for nothing.
+    pub fn depart(mut self, cause: LeftCause) {
+        self.over = true;
+        self.depart_later(cause);
+    }
+
+    fn depart_later(&self, cause: LeftCause) {
+        let (hub, hold) = (self.hub(), self.member.hold());
+        let event = event_now(&hold, What::Left { cause });
+        hub.departures.push(Departure { hold, event }, &hub.metrics);
+    }
+
+    /// The name is somebody else's: there is nothing to give back.
+    pub fn abandon(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.seat.room.remove_member(self.key);
+        if !self.over {
+            self.depart_later(LeftCause::Disconnected);
+        }
+    }
+}
