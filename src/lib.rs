@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod backplane;
 pub mod domain;
+pub mod grpc;
 pub mod hub;
 pub mod metrics;
 pub mod proto;

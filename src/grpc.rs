@@ -1,0 +1,21 @@
+//! The gRPC listener: an accept loop of our own in which a connection is one task, and the doors
+//! behind it. Only this module knows gRPC.
+
+mod admission;
+mod connection;
+mod dialect;
+mod frames;
+mod listener;
+mod outlet;
+mod plain;
+mod services;
+mod status;
+mod tasks;
+mod wire;
+
+pub use self::{
+    admission::Caps,
+    listener::{Listener, ListenerConfig},
+    plain::PlainConfig,
+    services::{Services, ServicesError},
+};

@@ -1,0 +1,218 @@
+//! One connection, one task: hyper's connection, its streams, then one write.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::service::Routes;
+use tower::ServiceExt;
+
+use super::{
+    tasks::{Spawner, Tasks},
+    wire::{Flusher, Wire, wire},
+};
+
+/// The bytes with which every HTTP/2 client begins.
+const PREFACE: usize = 24;
+
+/// How often the streams and the connection take turns before other tasks may run.
+const ROUNDS: usize = 32;
+
+/// What a stream may send before it is read. Chat messages are small.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// What all streams together may send before they are read. Also sets h2's budget for small
+/// frames, half of this: were it not large, a few senders who are held up would have h2
+/// end the whole connection, and a load balancer's carries hundreds of clients.
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// What a stream may have waiting in HTTP/2.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// The most bytes of a request's headers.
+const HEADER_LIST: u32 = 16 * 1024;
+
+/// HTTP/2 pings find a peer that is gone without a word.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a socket may take nothing of what waits to be sent. A client that only reads slowly takes
+/// something now and then, and one that stalls a stream holds up that stream's window, not the socket.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// Who is at the other end, and where a stream's session runs. Found in a request's extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) addr: SocketAddr,
+    pub(super) spawner: Spawner,
+}
+
+/// What a connection needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionConfig {
+    /// How long the preface may take.
+    pub(super) handshake_timeout: Duration,
+    /// The most streams at a time.
+    pub(super) streams: u32,
+}
+
+/// Why a connection ended otherwise than by agreement.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error("it did not begin to speak HTTP/2 within {} ms", .0.as_millis())]
+    Handshake(Duration),
+    #[error("it took nothing for {} s", STALLED.as_secs())]
+    Stalled,
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Serves a connection until it ends. When `drain` is cancelled it is asked to.
+pub(super) async fn serve(
+    socket: TcpStream,
+    addr: SocketAddr,
+    routes: Routes,
+    config: ConnectionConfig,
+    drain: CancellationToken,
+) -> Result<(), ConnectionError> {
+    let tasks = Tasks::new();
+    let peer = Peer { addr, spawner: tasks.spawner() };
+    let service = routes.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        request
+    });
+    let (wire, flusher) = wire(socket);
+    let connection = http2::Builder::new(tasks.spawner())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(config.streams)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(HEADER_LIST)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(wire), TowerToHyperService::new(service));
+    let (connection, drain) = (pin!(connection), pin!(drain.cancelled_owned()));
+    let handshake = pin!(sleep(config.handshake_timeout));
+    let (drain, handshake) = (Some(drain), Some(handshake));
+    let stalled = pin!(sleep(STALLED));
+    Served { connection, tasks, flusher, drain, handshake, stalled, config }.await
+}
+
+/// hyper's connection as it is served here.
+trait Http2: Future<Output = hyper::Result<()>> {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl<S, B> Http2 for http2::Connection<TokioIo<Wire<TcpStream>>, S, Spawner>
+where
+    Self: Future<Output = hyper::Result<()>>,
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    Spawner: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
+    }
+}
+
+struct Served<'a, C> {
+    connection: Pin<&'a mut C>,
+    tasks: Tasks,
+    flusher: Flusher<TcpStream>,
+    drain: Option<Pin<&'a mut WaitForCancellationFutureOwned>>,
+    handshake: Option<Pin<&'a mut Sleep>>,
+    stalled: Pin<&'a mut Sleep>,
+    config: ConnectionConfig,
+}
+
+impl<C: Http2> Served<'_, C> {
+    /// The connection and its streams, until nobody is ready. `Ready` when the connection is over.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        for _ in 0..ROUNDS {
+            let connection = &mut self.connection;
+            match self.tasks.poll_ready(|cx| connection.as_mut().poll(cx)) {
+                Some(Poll::Ready(ended)) => {
+                    self.flusher.flush(cx)?;
+                    return Poll::Ready(ended.map_err(Into::into));
+                }
+                Some(Poll::Pending) => {}
+                // Everybody had their say: one write for all of it.
+                None if self.flusher.flush(cx)? => self.tasks.wake_connection(),
+                None => return Poll::Pending,
+            }
+        }
+        if self.flusher.flush(cx)? {
+            self.tasks.wake_connection();
+        }
+        Poll::Pending
+    }
+
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        if let Some(drain) = &mut self.drain
+            && drain.as_mut().poll(cx).is_ready()
+        {
+            self.drain = None;
+            self.connection.as_mut().graceful_shutdown();
+            self.tasks.wake_connection();
+        }
+        if let Some(handshake) = &mut self.handshake {
+            if self.flusher.received() >= PREFACE {
+                self.handshake = None;
+            } else if handshake.as_mut().poll(cx).is_ready() {
+                return Err(ConnectionError::Handshake(self.config.handshake_timeout));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up a socket that takes nothing, as that of a host that is gone without a word. The timer
+    /// runs only while something waits to be sent.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        let Some(since) = self.flusher.stalled() else { return Ok(()) };
+        let until = since + STALLED;
+        if self.stalled.deadline() != until {
+            self.stalled.as_mut().reset(until);
+        }
+        match self.stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(ConnectionError::Stalled),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
+impl<C: Http2> Future for Served<'_, C> {
+    type Output = Result<(), ConnectionError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        this.tasks.begin(cx);
+        this.poll_limits(cx)?;
+        let ended = this.poll_all(cx)?;
+        this.poll_stalled(cx)?;
+        if ended.is_pending() && !this.tasks.end() {
+            // Others shall have their turn first.
+            cx.waker().wake_by_ref();
+        }
+        ended.map(Ok)
+    }
+}

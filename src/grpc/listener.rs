@@ -1,0 +1,129 @@
+//! The accept loop.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+use tracing::{debug, error, warn};
+
+use super::connection::{self, ConnectionConfig};
+use crate::metrics::{Metrics, Refusal};
+
+/// How long to wait when the system has no resources for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long connections may take to end after their streams have.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What the listener needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerConfig {
+    /// The most connections.
+    pub connections: usize,
+    /// The most streams of one connection.
+    pub streams_per_connection: usize,
+    /// How long a new connection may take to begin to speak HTTP/2.
+    pub handshake_timeout: Duration,
+}
+
+/// Accepts connections and serves each in a task of its own.
+#[derive(Debug)]
+pub struct Listener {
+    config: ListenerConfig,
+    routes: Routes,
+    metrics: Metrics,
+    slots: Arc<Semaphore>,
+    connections: TaskTracker,
+    /// Connections are asked to end.
+    drain: CancellationToken,
+    /// Connections are cut.
+    cut: CancellationToken,
+}
+
+impl Listener {
+    /// A listener for these services.
+    pub fn new(config: ListenerConfig, routes: Routes, metrics: Metrics) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(config.connections)),
+            config,
+            routes: routes.prepare(),
+            metrics,
+            connections: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        }
+    }
+
+    /// Accepts until the future is dropped.
+    pub async fn accept(&self, listener: &TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((socket, peer)) => self.take(socket, peer),
+                Err(error) if is_of_one_connection(&error) => debug!(%error, "accept failed"),
+                Err(error) => {
+                    error!(%error, "cannot accept connections; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, socket: TcpStream, peer: SocketAddr) {
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            self.metrics.refusals.of(Refusal::Connections).inc();
+            warn!(%peer, max = self.config.connections, "too many connections (limits.connections)");
+            return;
+        };
+        if let Err(error) = socket.set_nodelay(true) {
+            debug!(%peer, %error, "the connection is gone already");
+            return;
+        }
+        let config = ConnectionConfig {
+            handshake_timeout: self.config.handshake_timeout,
+            streams: u32::try_from(self.config.streams_per_connection).unwrap_or(u32::MAX),
+        };
+        let (routes, metrics) = (self.routes.clone(), self.metrics.clone());
+        let (drain, cut) = (self.drain.clone(), self.cut.clone());
+        self.connections.spawn(async move {
+            let _slot = slot;
+            metrics.connections.inc();
+            let served = connection::serve(socket, peer, routes, config, drain);
+            // A broken connection is its clients' affair; each of its streams tells of itself.
+            match cut.run_until_cancelled(served).await {
+                Some(Err(error)) => debug!(%peer, %error, "connection ended"),
+                Some(Ok(())) | None => debug!(%peer, "connection ended"),
+            }
+            metrics.connections.dec();
+        });
+    }
+
+    /// Asks all connections to end, and cuts those that do not in time.
+    pub async fn close(&self) {
+        self.drain.cancel();
+        self.connections.close();
+        if timeout(FAREWELL, self.connections.wait()).await.is_err() {
+            self.cut.cancel();
+            self.connections.wait().await;
+        }
+    }
+
+    /// How many connections there are.
+    pub fn open(&self) -> usize {
+        self.connections.len()
+    }
+}
+
+/// Whether a failed accept concerns only the connection that was to be accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,199 @@
+//! The way out of one stream: a response body that takes from the room's window.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use tonic::Status;
+
+use super::{dialect::Dialect, tasks::JobKey};
+use crate::{hub::Member, metrics::Metrics, room::Fallen};
+
+/// About how much is handed to HTTP/2 at a time. It waits there until the client takes it,
+/// so this bounds what a slow reader costs.
+const CHUNK: usize = 32 * 1024;
+
+/// One stream's way out, shared by its session and its response body.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    state: Mutex<State>,
+    /// Wakes the body: the room does, and the session.
+    reader: Arc<AtomicWaker>,
+    /// The body said its last word, or is gone.
+    finished: AtomicBool,
+    session: AtomicWaker,
+    /// The future that sends the body.
+    job: OnceLock<JobKey>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nobody is registered yet.
+    Waiting,
+    /// A member takes what there is.
+    Open {
+        member: Arc<Member>,
+        dialect: Dialect,
+    },
+    /// The member takes what there was when its stream ended, then the status.
+    Ending {
+        member: Arc<Member>,
+        dialect: Dialect,
+        until: u64,
+        status: Status,
+    },
+    /// Only the status is left.
+    Last(Status),
+    Over,
+}
+
+impl Outlet {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State::Waiting),
+            reader: Arc::default(),
+            finished: AtomicBool::new(false),
+            session: AtomicWaker::new(),
+            job: OnceLock::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What wakes the body.
+    pub(super) fn reader(&self) -> Arc<AtomicWaker> {
+        self.reader.clone()
+    }
+
+    /// Somebody is registered.
+    pub(super) fn open(&self, member: Arc<Member>, dialect: Dialect) {
+        *self.lock() = State::Open { member, dialect };
+        self.reader.wake();
+    }
+
+    /// Ends the stream; with `rest`, after what there is for it until now.
+    pub(super) fn end(&self, status: Status, rest: bool) {
+        let mut state = self.lock();
+        *state = match std::mem::replace(&mut *state, State::Over) {
+            State::Open { member, dialect } if rest => {
+                let until = member.head();
+                State::Ending { member, dialect, until, status }
+            }
+            _ => State::Last(status),
+        };
+        drop(state);
+        self.reader.wake();
+    }
+
+    /// Waits until the body said its last word, or is gone.
+    pub(super) async fn finished(&self) {
+        std::future::poll_fn(|cx| {
+            self.session.register(cx.waker());
+            if self.finished.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// The future that sends the body, once it has begun to.
+    pub(super) fn job(&self) -> Option<JobKey> {
+        self.job.get().copied()
+    }
+
+    fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+        self.session.wake();
+    }
+
+    /// The next thing to send.
+    fn next(&self, metrics: &Metrics) -> Poll<Option<Frame<Bytes>>> {
+        let mut state = self.lock();
+        loop {
+            let (member, dialect, until) = match &*state {
+                State::Waiting => return Poll::Pending,
+                State::Open { member, dialect } => (member, *dialect, u64::MAX),
+                State::Ending { member, dialect, until, .. } => (member, *dialect, *until),
+                State::Last(status) => {
+                    let trailers = trailers(status);
+                    *state = State::Over;
+                    return Poll::Ready(Some(Frame::trailers(trailers)));
+                }
+                State::Over => return Poll::Ready(None),
+            };
+            match member.take(&dialect, until, CHUNK) {
+                Ok(chunk) if chunk.events > 0 => {
+                    metrics.events_out.inc_by(chunk.events as u64);
+                    return Poll::Ready(Some(Frame::data(chunk.bytes)));
+                }
+                Ok(_) | Err(Fallen) => {}
+            }
+            // Nothing left to take, or it is lost: the session ends a reader that fell behind.
+            *state = match std::mem::replace(&mut *state, State::Over) {
+                State::Ending { status, .. } => State::Last(status),
+                open => {
+                    *state = open;
+                    return Poll::Pending;
+                }
+            };
+        }
+    }
+}
+
+fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    if status.add_header(&mut trailers).is_err() {
+        // A message that no header can carry: the code alone.
+        trailers.clear();
+        let _ = Status::new(status.code(), "").add_header(&mut trailers);
+    }
+    trailers
+}
+
+/// The response body.
+#[derive(Debug)]
+pub(super) struct OutletBody {
+    outlet: Arc<Outlet>,
+    metrics: Metrics,
+}
+
+impl OutletBody {
+    pub(super) fn new(outlet: Arc<Outlet>, metrics: Metrics) -> Self {
+        Self { outlet, metrics }
+    }
+}
+
+impl Body for OutletBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.outlet.job.get_or_init(JobKey::current);
+        self.outlet.reader.register(cx.waker());
+        let next = self.outlet.next(&self.metrics);
+        if let Poll::Ready(last) = &next
+            && last.as_ref().is_none_or(Frame::is_trailers)
+        {
+            self.outlet.finish();
+        }
+        next.map(|frame| frame.map(Ok))
+    }
+}
+
+impl Drop for OutletBody {
+    fn drop(&mut self) {
+        self.outlet.finish();
+    }
+}

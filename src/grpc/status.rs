@@ -1,0 +1,199 @@
+//! The one table from errors to gRPC status.
+
+use tonic::{Code, Status};
+
+use super::admission::Full;
+use crate::{
+    domain::{RoomNameError, UsernameError},
+    hub::EnterError,
+    metrics::Refusal,
+    session::Ending,
+};
+
+/// Why a stream ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// The session ran and ended.
+    Ended(Ending),
+    /// The first message did not come, or cannot be read; says why.
+    NoRegistration(String),
+    /// The name is not allowed.
+    Name(UsernameError),
+    /// The room's name is not allowed.
+    Room(RoomNameError),
+    /// The room's name is no text.
+    RoomNotText,
+    /// Nobody got in: the name as it was asked for.
+    NotEntered(EnterError, String),
+    /// There are too many streams.
+    Full(Full),
+}
+
+/// The status that tells a client of it.
+pub(super) fn status(outcome: &Outcome) -> Status {
+    let (code, message) = match outcome {
+        Outcome::Ended(Ending::HalfClosed) => (Code::Ok, String::new()),
+        Outcome::Ended(Ending::Disconnected) => (Code::Cancelled, "the client went away".into()),
+        Outcome::Ended(Ending::Unreadable(why)) => {
+            (Code::InvalidArgument, format!("failed to receive message: {why}"))
+        }
+        Outcome::Ended(Ending::ContentTooLong { got, max }) => (
+            Code::InvalidArgument,
+            format!("content has {got} bytes; at most {max} bytes are allowed"),
+        ),
+        Outcome::Ended(Ending::Unavailable) => (
+            Code::Unavailable,
+            "the message could not be stored in time; it may or may not be delivered".into(),
+        ),
+        Outcome::Ended(Ending::TooSlow) => (
+            Code::ResourceExhausted,
+            "the client does not read fast enough; messages were missed".into(),
+        ),
+        Outcome::Ended(Ending::NameLost) => {
+            (Code::Aborted, "the replica was cut off and somebody else has taken the name".into())
+        }
+        Outcome::Ended(Ending::ShuttingDown) | Outcome::NotEntered(EnterError::Draining, _) => {
+            (Code::Unavailable, "server is shutting down".into())
+        }
+        Outcome::NoRegistration(why) => {
+            (Code::InvalidArgument, format!("failed to receive registration: {why}"))
+        }
+        Outcome::Name(error) => (Code::InvalidArgument, error.to_string()),
+        Outcome::Room(error) => (Code::InvalidArgument, format!("chat-room: {error}")),
+        Outcome::RoomNotText => (
+            Code::InvalidArgument,
+            "chat-room: not plain text; allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -".into(),
+        ),
+        Outcome::NotEntered(EnterError::Taken, name) => {
+            (Code::AlreadyExists, format!("username \"{name}\" is already taken"))
+        }
+        Outcome::NotEntered(EnterError::Unavailable(_), _) => {
+            (Code::Unavailable, "the room cannot be reached; try again".into())
+        }
+        Outcome::Full(full) => (Code::ResourceExhausted, full.to_string()),
+    };
+    Status::new(code, message)
+}
+
+/// How it is counted, if it is a refusal.
+pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
+    Some(match outcome {
+        Outcome::Ended(Ending::HalfClosed | Ending::Disconnected) => return None,
+        Outcome::Ended(Ending::Unreadable(_)) | Outcome::NoRegistration(_) => Refusal::Unreadable,
+        Outcome::Ended(Ending::ContentTooLong { .. }) => Refusal::ContentTooLarge,
+        Outcome::Ended(Ending::Unavailable)
+        | Outcome::NotEntered(EnterError::Unavailable(_), _) => Refusal::Unavailable,
+        Outcome::Ended(Ending::TooSlow) => Refusal::SlowReader,
+        Outcome::Ended(Ending::NameLost) => Refusal::NameLost,
+        Outcome::Ended(Ending::ShuttingDown) | Outcome::NotEntered(EnterError::Draining, _) => {
+            Refusal::ShuttingDown
+        }
+        Outcome::Name(_) => Refusal::NameInvalid,
+        Outcome::Room(_) | Outcome::RoomNotText => Refusal::RoomInvalid,
+        Outcome::NotEntered(EnterError::Taken, _) => Refusal::NameTaken,
+        Outcome::Full(Full::Streams { .. }) => Refusal::Streams,
+        Outcome::Full(Full::StreamsPerPeer { .. }) => Refusal::StreamsPerPeer,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backplane::Unavailable;
+
+    #[test]
+    fn every_row_of_the_table() {
+        let bob = || "bob".to_owned();
+        let unavailable = EnterError::Unavailable(Unavailable);
+        let rows = [
+            (Outcome::Ended(Ending::HalfClosed), Code::Ok, "", None),
+            (Outcome::Ended(Ending::Disconnected), Code::Cancelled, "went away", None),
+            (
+                Outcome::Ended(Ending::Unreadable("why".into())),
+                Code::InvalidArgument,
+                "failed to receive message: why",
+                Some(Refusal::Unreadable),
+            ),
+            (
+                Outcome::Ended(Ending::ContentTooLong { got: 20_000, max: 16_384 }),
+                Code::InvalidArgument,
+                "content has 20000 bytes; at most 16384 bytes are allowed",
+                Some(Refusal::ContentTooLarge),
+            ),
+            (
+                Outcome::Ended(Ending::Unavailable),
+                Code::Unavailable,
+                "in time",
+                Some(Refusal::Unavailable),
+            ),
+            (
+                Outcome::Ended(Ending::TooSlow),
+                Code::ResourceExhausted,
+                "fast enough",
+                Some(Refusal::SlowReader),
+            ),
+            (Outcome::Ended(Ending::NameLost), Code::Aborted, "taken", Some(Refusal::NameLost)),
+            (
+                Outcome::Ended(Ending::ShuttingDown),
+                Code::Unavailable,
+                "server is shutting down",
+                Some(Refusal::ShuttingDown),
+            ),
+            (
+                Outcome::NotEntered(EnterError::Draining, bob()),
+                Code::Unavailable,
+                "server is shutting down",
+                Some(Refusal::ShuttingDown),
+            ),
+            (
+                Outcome::NoRegistration("why".into()),
+                Code::InvalidArgument,
+                "failed to receive registration: why",
+                Some(Refusal::Unreadable),
+            ),
+            (
+                Outcome::Name(UsernameError::Empty),
+                Code::InvalidArgument,
+                "username cannot be empty",
+                Some(Refusal::NameInvalid),
+            ),
+            (
+                Outcome::Room(RoomNameError::Character { got: ' ' }),
+                Code::InvalidArgument,
+                "chat-room: room name contains ' '",
+                Some(Refusal::RoomInvalid),
+            ),
+            (Outcome::RoomNotText, Code::InvalidArgument, "chat-room", Some(Refusal::RoomInvalid)),
+            (
+                Outcome::NotEntered(EnterError::Taken, bob()),
+                Code::AlreadyExists,
+                "username \"bob\" is already taken",
+                Some(Refusal::NameTaken),
+            ),
+            (
+                Outcome::NotEntered(unavailable, bob()),
+                Code::Unavailable,
+                "try again",
+                Some(Refusal::Unavailable),
+            ),
+            (
+                Outcome::Full(Full::Streams { max: 3 }),
+                Code::ResourceExhausted,
+                "limits.streams",
+                Some(Refusal::Streams),
+            ),
+            (
+                Outcome::Full(Full::StreamsPerPeer { max: 3 }),
+                Code::ResourceExhausted,
+                "limits.streams_per_peer",
+                Some(Refusal::StreamsPerPeer),
+            ),
+        ];
+        for (outcome, code, said, counted) in rows {
+            let status = status(&outcome);
+            assert_eq!(status.code(), code, "{outcome:?}");
+            assert!(status.message().contains(said), "{outcome:?}: {}", status.message());
+            assert_eq!(refusal(&outcome), counted, "{outcome:?}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Many futures in one task.
+//!
+//! All streams of a connection run in that connection's task: what they write leaves together,
+//! and waking many of them costs one wake-up. `FuturesUnordered` will not do: it yields
+//! after two children that woke themselves, which is just what HTTP/2 capacity wake-ups are,
+//! and so cuts a batch of a hundred frames into pairs.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use futures_util::task::AtomicWaker;
+use slab::Slab;
+
+/// A future of a connection's task.
+pub(super) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The key of the connection itself among the ready ones.
+const CONNECTION: usize = usize::MAX;
+
+thread_local! {
+    /// The future that is being polled.
+    static CURRENT: Cell<JobKey> = const { Cell::new(JobKey(CONNECTION)) };
+}
+
+/// Which of a connection's futures, for as long as it lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct JobKey(usize);
+
+impl JobKey {
+    /// The future that is being polled. Only to be asked for within one.
+    pub(super) fn current() -> Self {
+        CURRENT.get()
+    }
+}
+
+/// Adds futures to a connection's task. This is also hyper's executor.
+#[derive(Clone, Debug)]
+pub(super) struct Spawner(Arc<Shared>);
+
+/// What wakers and spawners share with the task.
+#[derive(Debug, Default)]
+struct Shared {
+    ready: Mutex<Ready>,
+    task: AtomicWaker,
+}
+
+#[derive(Default)]
+struct Ready {
+    keys: Vec<usize>,
+    spawned: Vec<Job>,
+    aborted: Vec<JobKey>,
+    /// The connection is over: nothing is spawned any more.
+    closed: bool,
+    /// The task runs now and will look again before it sleeps.
+    running: bool,
+}
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ready").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Ready> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Ready)) {
+        let mut ready = self.lock();
+        change(&mut ready);
+        let asleep = !ready.running;
+        drop(ready);
+        if asleep {
+            self.task.wake();
+        }
+    }
+}
+
+impl Spawner {
+    /// Adds a future; it ends with the connection at the latest.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let job: Job = Box::pin(future);
+        self.0.change(|ready| {
+            if !ready.closed {
+                ready.spawned.push(job);
+            }
+        });
+    }
+
+    /// Drops a future of this task that is known to be still there. A stream's future that is
+    /// dropped resets its stream.
+    pub(super) fn abort(&self, key: JobKey) {
+        self.0.change(|ready| ready.aborted.push(key));
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
+    fn execute(&self, future: F) {
+        self.spawn(future);
+    }
+}
+
+/// Wakes one future of the task.
+struct SlotWaker {
+    key: usize,
+    /// It is among the ready ones already.
+    queued: AtomicBool,
+    shared: Arc<Shared>,
+}
+
+impl Wake for SlotWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            self.shared.change(|ready| ready.keys.push(self.key));
+        }
+    }
+}
+
+struct Slot {
+    job: Job,
+    handle: Arc<SlotWaker>,
+    waker: Waker,
+}
+
+/// The futures of a connection's task, and which of them are ready.
+pub(super) struct Tasks {
+    shared: Arc<Shared>,
+    slots: Slab<Slot>,
+    connection: Arc<SlotWaker>,
+    connection_waker: Waker,
+    /// Taken from the shared list; kept for its capacity.
+    batch: Vec<usize>,
+}
+
+impl Tasks {
+    pub(super) fn new() -> Self {
+        let shared = Arc::new(Shared::default());
+        let connection = slot_waker(CONNECTION, &shared);
+        // The connection is polled first without anybody having woken it.
+        connection.wake_by_ref();
+        Self {
+            connection_waker: Waker::from(connection.clone()),
+            connection,
+            slots: Slab::new(),
+            batch: Vec::new(),
+            shared,
+        }
+    }
+
+    pub(super) fn spawner(&self) -> Spawner {
+        Spawner(self.shared.clone())
+    }
+
+    /// Says that the task runs: whoever is woken from now on is seen before it sleeps.
+    pub(super) fn begin(&mut self, cx: &Context<'_>) {
+        self.shared.task.register(cx.waker());
+        self.shared.lock().running = true;
+    }
+
+    /// Says that the task is about to sleep. False when there is something to do after all.
+    pub(super) fn end(&mut self) -> bool {
+        let mut ready = self.shared.lock();
+        ready.running = false;
+        ready.keys.is_empty() && ready.spawned.is_empty() && ready.aborted.is_empty()
+    }
+
+    /// Polls whoever is ready, once each. `connection` is polled with its own waker. `None`
+    /// when nobody was ready.
+    pub(super) fn poll_ready<T>(
+        &mut self,
+        connection: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Option<Poll<T>> {
+        let mut ready = self.shared.lock();
+        std::mem::swap(&mut ready.keys, &mut self.batch);
+        let spawned = std::mem::take(&mut ready.spawned);
+        let aborted = std::mem::take(&mut ready.aborted);
+        drop(ready);
+        if self.batch.is_empty() && spawned.is_empty() && aborted.is_empty() {
+            return None;
+        }
+        // Before the spawned ones, which may get the keys of those that are gone.
+        for JobKey(key) in aborted {
+            drop(self.slots.try_remove(key));
+        }
+        for job in spawned {
+            let entry = self.slots.vacant_entry();
+            let handle = slot_waker(entry.key(), &self.shared);
+            handle.queued.store(true, Ordering::Release);
+            self.batch.push(entry.key());
+            entry.insert(Slot { job, waker: Waker::from(handle.clone()), handle });
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut connection_ready = false;
+        for key in batch.drain(..) {
+            if key == CONNECTION {
+                connection_ready = true;
+            } else {
+                self.poll_slot(key);
+            }
+        }
+        self.batch = batch;
+        // The connection comes last: it sends what the streams have just written.
+        if !connection_ready {
+            return Some(Poll::Pending);
+        }
+        self.connection.queued.store(false, Ordering::Release);
+        Some(connection(&mut Context::from_waker(&self.connection_waker)))
+    }
+
+    /// Makes the connection ready.
+    pub(super) fn wake_connection(&self) {
+        self.connection.wake_by_ref();
+    }
+
+    fn poll_slot(&mut self, key: usize) {
+        // A waker may outlive its future.
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        // Before the poll: a wake-up during it counts.
+        slot.handle.queued.store(false, Ordering::Release);
+        CURRENT.set(JobKey(key));
+        if slot.job.as_mut().poll(&mut Context::from_waker(&slot.waker)).is_ready() {
+            drop(self.slots.remove(key));
+        }
+    }
+}
+
+impl Drop for Tasks {
+    /// Jobs hold spawners: those that never ran would keep themselves alive.
+    fn drop(&mut self) {
+        let mut ready = self.shared.lock();
+        ready.closed = true;
+        let spawned = std::mem::take(&mut ready.spawned);
+        drop(ready);
+        drop(spawned);
+    }
+}
+
+fn slot_waker(key: usize, shared: &Arc<Shared>) -> Arc<SlotWaker> {
+    Arc::new(SlotWaker { key, queued: AtomicBool::new(false), shared: shared.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, sync::atomic::AtomicUsize};
+
+    use super::*;
+
+    fn context() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    fn run(tasks: &mut Tasks) -> usize {
+        let mut rounds = 0;
+        while tasks.poll_ready(|_| Poll::<()>::Pending).is_some() {
+            rounds += 1;
+            assert!(rounds < 1000, "never at rest");
+        }
+        rounds
+    }
+
+    #[test]
+    fn a_future_is_polled_when_it_is_woken_and_only_then() {
+        let mut tasks = Tasks::new();
+        tasks.begin(&context());
+        let (polls, waker) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicWaker::new()));
+        let (counted, registered) = (polls.clone(), waker.clone());
+        tasks.spawner().spawn(poll_fn(move |cx| {
+            registered.register(cx.waker());
+            if counted.fetch_add(1, Ordering::Relaxed) == 2 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        }));
+        run(&mut tasks);
+        assert_eq!(polls.load(Ordering::Relaxed), 1);
+        assert!(tasks.end());
+        for expected in [2, 3, 3] {
+            tasks.begin(&context());
+            waker.wake();
+            run(&mut tasks);
+            assert_eq!(polls.load(Ordering::Relaxed), expected);
+        }
+        assert!(tasks.slots.is_empty());
+    }
+
+    #[test]
+    fn a_wake_up_while_it_runs_is_not_lost_and_wakes_nobody() {
+        let mut tasks = Tasks::new();
+        tasks.begin(&context());
+        run(&mut tasks);
+        tasks.wake_connection();
+        assert!(!tasks.end(), "something is ready");
+        assert!(tasks.poll_ready(|_| Poll::Ready(7)).is_some_and(|polled| polled.is_ready()));
+    }
+
+    #[test]
+    fn a_future_can_be_dropped_by_another() {
+        struct Dropped(Arc<AtomicBool>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let mut tasks = Tasks::new();
+        tasks.begin(&context());
+        let (dropped, key) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
+        let (guard, told) = (Dropped(dropped.clone()), key.clone());
+        tasks.spawner().spawn(async move {
+            let _guard = guard;
+            *told.lock().unwrap() = Some(JobKey::current());
+            std::future::pending::<()>().await;
+        });
+        run(&mut tasks);
+        assert!(!dropped.load(Ordering::Relaxed));
+        tasks.spawner().abort(key.lock().unwrap().unwrap());
+        assert!(!tasks.end(), "an abort is something to do");
+        run(&mut tasks);
+        assert!(dropped.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn futures_may_spawn_futures() {
+        let mut tasks = Tasks::new();
+        tasks.begin(&context());
+        let spawner = tasks.spawner();
+        let ran = Arc::new(AtomicBool::new(false));
+        let inner = ran.clone();
+        tasks.spawner().spawn(async move {
+            spawner.spawn(async move { inner.store(true, Ordering::Relaxed) });
+        });
+        run(&mut tasks);
+        assert!(ran.load(Ordering::Relaxed));
+    }
+}

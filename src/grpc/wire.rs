@@ -1,0 +1,217 @@
+//! A socket that writes when the connection's task has nothing more to add.
+//!
+//! h2 makes one system call for each DATA frame of 256 bytes or more, and flushes as it likes.
+//! Here its writes go to a bounded buffer; the task sends that in one go.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+/// What may wait to be written; then the connection waits.
+const BUFFER: usize = 128 * 1024;
+
+/// A buffer larger than this is given back once it is empty.
+const KEEP: usize = 8 * 1024;
+
+/// The connection's end of the socket.
+#[derive(Debug)]
+pub(super) struct Wire<IO>(Arc<Mutex<Inner<IO>>>);
+
+/// The task's end of the socket.
+#[derive(Debug)]
+pub(super) struct Flusher<IO>(Arc<Mutex<Inner<IO>>>);
+
+#[derive(Debug)]
+struct Inner<IO> {
+    io: IO,
+    buffer: BytesMut,
+    /// The connection wants to write and cannot.
+    blocked: bool,
+    received: usize,
+    /// Since when the socket takes nothing of what waits.
+    stalled: Option<Instant>,
+}
+
+/// Both ends of a socket.
+pub(super) fn wire<IO>(io: IO) -> (Wire<IO>, Flusher<IO>) {
+    let inner = Inner { io, buffer: BytesMut::new(), blocked: false, received: 0, stalled: None };
+    let inner = Arc::new(Mutex::new(inner));
+    (Wire(inner.clone()), Flusher(inner))
+}
+
+impl<IO: AsyncWrite + Unpin> Inner<IO> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.buffer.is_empty() {
+            let Poll::Ready(sent) = Pin::new(&mut self.io).poll_write(cx, &self.buffer) else {
+                self.stalled.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
+            let sent = sent?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.stalled = None;
+            self.buffer.advance(sent);
+        }
+        if self.buffer.capacity() > KEEP {
+            self.buffer = BytesMut::new();
+        } else {
+            self.buffer.clear();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO> Wire<IO> {
+    fn lock(&self) -> MutexGuard<'_, Inner<IO>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> Flusher<IO> {
+    fn lock(&self) -> MutexGuard<'_, Inner<IO>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what is buffered, as far as the socket takes it. True when the connection was waiting
+    /// for room and has some now.
+    pub(super) fn flush(&self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut inner = self.lock();
+        if let Poll::Ready(sent) = inner.poll_send(cx) {
+            sent?;
+        }
+        let unblocked = inner.blocked && inner.buffer.len() < BUFFER;
+        inner.blocked &= !unblocked;
+        Ok(unblocked)
+    }
+
+    /// Since when the socket takes nothing, although something waits.
+    pub(super) fn stalled(&self) -> Option<Instant> {
+        self.lock().stalled
+    }
+
+    /// How many bytes ever came in.
+    pub(super) fn received(&self) -> usize {
+        self.lock().received
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut inner = self.lock();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut inner.io).poll_read(cx, buf);
+        inner.received = inner.received.saturating_add(buf.filled().len() - before);
+        read
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.lock();
+        if inner.buffer.len() >= BUFFER
+            && let Poll::Ready(Err(error)) = inner.poll_send(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        let mut room = BUFFER.saturating_sub(inner.buffer.len());
+        if room == 0 {
+            inner.blocked = true;
+            return Poll::Pending;
+        }
+        let before = inner.buffer.len();
+        for buf in bufs {
+            let taken = buf.len().min(room);
+            inner.buffer.extend_from_slice(&buf[..taken]);
+            room -= taken;
+        }
+        Poll::Ready(Ok(inner.buffer.len() - before))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// The task flushes.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.lock();
+        if inner.poll_send(cx)?.is_pending() {
+            // The task's own flush takes the socket's waker over.
+            inner.blocked = true;
+            return Poll::Pending;
+        }
+        Pin::new(&mut inner.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    fn write(wire: &mut Wire<tokio::io::DuplexStream>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(wire).poll_write(&mut Context::from_waker(Waker::noop()), bytes)
+    }
+
+    #[tokio::test]
+    async fn writes_leave_together_when_flushed() {
+        let (near, mut far) = duplex(1 << 20);
+        let (mut wire, flusher) = wire(near);
+        for part in [&b"one "[..], b"two ", b"three"] {
+            assert!(matches!(write(&mut wire, part), Poll::Ready(Ok(n)) if n == part.len()));
+        }
+        let mut got = vec![0; 100];
+        let nothing = tokio::time::timeout(std::time::Duration::ZERO, far.read(&mut got)).await;
+        assert!(nothing.is_err(), "it left before it was flushed");
+        flusher.flush(&mut Context::from_waker(Waker::noop())).unwrap();
+        let size = far.read(&mut got).await.unwrap();
+        assert_eq!(&got[..size], b"one two three");
+    }
+
+    #[tokio::test]
+    async fn the_buffer_is_bounded_and_tells_when_there_is_room_again() {
+        let (near, mut far) = duplex(16);
+        let (mut wire, flusher) = wire(near);
+        let chunk = vec![7; BUFFER];
+        assert!(matches!(write(&mut wire, &chunk), Poll::Ready(Ok(BUFFER))));
+        // The pipe takes 16 bytes, and as many are taken in.
+        assert!(matches!(write(&mut wire, &chunk), Poll::Ready(Ok(16))));
+        assert!(write(&mut wire, &chunk).is_pending());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(!flusher.flush(&mut cx).unwrap());
+        far.read_exact(&mut [0; 16]).await.unwrap();
+        assert!(flusher.flush(&mut cx).unwrap());
+    }
+}
