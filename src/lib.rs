@@ -5,10 +5,14 @@
 
 pub mod backoff;
 pub mod backplane;
+pub mod config;
 pub mod domain;
 pub mod grpc;
+pub mod health;
+pub mod http;
 pub mod hub;
 pub mod metrics;
 pub mod proto;
 pub mod room;
 pub mod session;
+pub mod telemetry;

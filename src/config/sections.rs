@@ -1,0 +1,220 @@
+//! The sections with their keys, ranges, and what has to hold between them.
+
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use super::{
+    reader::Reader,
+    redis_url::RedisUrl,
+    values::{Bytes, Endpoint, LogFilter, LogFormat, Secret, Setting},
+};
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// How many of something a cap may allow.
+const CAP: RangeInclusive<usize> = 1..=10_000_000;
+
+/// gRPC refuses messages beyond 4 MiB; the rest of a message has to fit beside its content.
+const CONTENT: RangeInclusive<Bytes> = Bytes(1)..=Bytes((4 << 20) - 1024);
+
+/// The gRPC listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerConfig {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// How long a new connection has to finish the HTTP/2 preface.
+    pub handshake_timeout: Duration,
+}
+
+impl ServerConfig {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            addr: reader.required("server.addr"),
+            handshake_timeout: reader.within("server.handshake_timeout", millis(100)..=secs(300)),
+        }
+    }
+}
+
+/// The HTTP listener for operators.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdminConfig {
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+impl AdminConfig {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self { addr: reader.required("admin.addr") }
+    }
+}
+
+/// What replicas share.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RedisConfig {
+    /// Where it is, wherever that was read from. `None`: the memory backplane.
+    pub url: Option<RedisUrl>,
+    /// The password, if the URL has none.
+    pub password: Option<Secret>,
+    /// How long an operation waits for Redis.
+    pub timeout: Duration,
+    /// How many connections carry commands.
+    pub connections: usize,
+}
+
+impl RedisConfig {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let url = inline_or_file::<RedisUrl>(reader, "redis.url", "redis.url_file");
+        let password = inline_or_file::<Secret>(reader, "redis.password", "redis.password_file");
+        let given = |keys: [&'static str; 2], reader: &Reader| {
+            keys.into_iter().find(|key| reader.is_set(key))
+        };
+        let url_key = given(["redis.url", "redis.url_file"], reader);
+        let password_key = given(["redis.password", "redis.password_file"], reader);
+        match (url_key, password_key) {
+            (None, Some(password_key)) => reader.alone(password_key, "redis.url"),
+            (Some(url_key), Some(password_key))
+                if url.as_ref().is_some_and(RedisUrl::has_password) =>
+            {
+                reader.conflict(url_key, password_key);
+            }
+            _ => {}
+        }
+        Self {
+            url,
+            password,
+            timeout: reader.within("redis.timeout", millis(100)..=secs(60)),
+            connections: reader.within("redis.connections", 1..=64),
+        }
+    }
+}
+
+fn inline_or_file<T: Setting>(
+    reader: &mut Reader,
+    inline: &'static str,
+    file: &'static str,
+) -> Option<T> {
+    let value = reader.optional::<T>(inline);
+    let path = reader.optional::<PathBuf>(file);
+    reader.exclude(inline, file);
+    value.or_else(|| reader.content_of(file, &path?))
+}
+
+/// How long names are held.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamesConfig {
+    /// How long a name outlives its silent replica.
+    pub lease: Duration,
+    /// How long a resumable session outlives its stream.
+    pub linger: Duration,
+}
+
+impl NamesConfig {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            lease: reader.within("names.lease", secs(1)..=secs(600)),
+            linger: reader.within("names.linger", secs(0)..=secs(3600)),
+        }
+    }
+}
+
+/// What one client, peer or room can take.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitsConfig {
+    /// The most bytes of one message's content.
+    pub content_bytes: usize,
+    /// The most Unicode scalar values of a name.
+    pub username_chars: usize,
+    /// The most streams of this replica.
+    pub streams: usize,
+    /// The most streams of one peer address.
+    pub streams_per_peer: usize,
+    /// The most streams of one connection.
+    pub streams_per_connection: usize,
+    /// The most connections of this replica.
+    pub connections: usize,
+    /// How many events a reader may be behind its room.
+    pub window_events: usize,
+    /// How many bytes of events a reader may be behind its room.
+    pub window_bytes: usize,
+    /// The most messages of one session on their way to the log.
+    pub inflight: usize,
+}
+
+impl LimitsConfig {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            content_bytes: reader.within("limits.content_bytes", CONTENT).0,
+            username_chars: reader.within("limits.username_chars", 1..=256),
+            streams: reader.within("limits.streams", CAP),
+            streams_per_peer: reader.within("limits.streams_per_peer", CAP),
+            streams_per_connection: reader.within("limits.streams_per_connection", 1..=100_000),
+            connections: reader.within("limits.connections", CAP),
+            window_events: reader.within("limits.window_events", 4096..=1 << 20),
+            window_bytes: reader.within("limits.window_bytes", Bytes(2 << 20)..=Bytes(1 << 30)).0,
+            inflight: reader.within("limits.inflight", 1..=4096),
+        }
+    }
+}
+
+/// What a room remembers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HistoryConfig {
+    /// About how many events.
+    pub length: usize,
+    /// About how long; also how long an empty room is remembered.
+    pub age: Duration,
+}
+
+impl HistoryConfig {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            length: reader.within("history.length", CAP),
+            age: reader.within("history.age", secs(1)..=secs(30 * 24 * 3600)),
+        }
+    }
+}
+
+/// How a replica ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DrainConfig {
+    /// How long it goes on serving after the signal, not ready.
+    pub delay: Duration,
+    /// How long streams and connections may take to end after that; then the process exits
+    /// whatever is open.
+    pub deadline: Duration,
+}
+
+impl DrainConfig {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            delay: reader.within("drain.delay", secs(0)..=secs(3600)),
+            deadline: reader.within("drain.deadline", millis(100)..=secs(3600)),
+        }
+    }
+}
+
+/// What a replica tells of itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TelemetryConfig {
+    /// Where traces go. Not used yet.
+    pub otlp_endpoint: Option<Endpoint>,
+    /// What is logged.
+    pub log: LogFilter,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+impl TelemetryConfig {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            otlp_endpoint: reader.optional("telemetry.otlp_endpoint"),
+            log: reader.required("telemetry.log"),
+            log_format: reader.required("telemetry.log_format"),
+        }
+    }
+}

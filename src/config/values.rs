@@ -1,0 +1,254 @@
+//! Kinds of values: how each is read from what a layer holds, and how it is shown.
+
+use std::{borrow::Cow, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use figment::value::Value;
+use jiff::SignedDuration;
+use tracing_subscriber::EnvFilter;
+
+/// What a value would have to be. Completes the sentence "must be …".
+pub(super) struct Unfit(pub(super) Cow<'static, str>);
+
+impl From<&'static str> for Unfit {
+    fn from(allowed: &'static str) -> Self {
+        Self(Cow::Borrowed(allowed))
+    }
+}
+
+/// A kind of value. Variables and flags always hold text, a file may hold numbers.
+pub(super) trait Setting: Sized {
+    fn read(value: &Value) -> Result<Self, Unfit>;
+
+    /// The value as `config dump` shows it.
+    fn show(&self) -> toml::Value;
+
+    /// What was given, for an error.
+    fn got(value: &Value) -> String {
+        match value {
+            Value::String(_, text) => toml::Value::from(text.as_str()).to_string(),
+            Value::Dict(..) => "a table".to_owned(),
+            Value::Array(..) => "an array".to_owned(),
+            other => {
+                toml::Value::try_from(other).map_or_else(|_| "?".to_owned(), |v| v.to_string())
+            }
+        }
+    }
+}
+
+/// A value as TOML.
+pub(super) fn shown(value: &impl Setting) -> String {
+    value.show().to_string()
+}
+
+impl Setting for Duration {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let bare = "a duration with its unit, such as \"15s\", \"250ms\" or \"2m\": \
+                    a bare number does not say which";
+        let allowed = "a duration such as \"15s\", \"250ms\" or \"2m\"";
+        let text = match value {
+            Value::Num(..) => return Err(bare.into()),
+            Value::String(_, text) => text.trim(),
+            _ => return Err(allowed.into()),
+        };
+        if text.parse::<f64>().is_ok() {
+            return Err(bare.into());
+        }
+        let signed = text.parse::<SignedDuration>().map_err(|_| Unfit::from(allowed))?;
+        Self::try_from(signed).map_err(|_| "a duration that is not negative".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        SignedDuration::try_from(*self).map_or_else(|_| "?".into(), |it| format!("{it:#}").into())
+    }
+}
+
+impl Setting for SocketAddr {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let text = value.as_str().unwrap_or_default();
+        text.parse()
+            .map_err(|_| "an IP address and a port, such as \"0.0.0.0:50051\" or \"[::]:0\"".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        self.to_string().into()
+    }
+}
+
+impl Setting for usize {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let number = match value {
+            Value::Num(_, number) => integer(*number),
+            Value::String(_, text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        number.ok_or_else(|| "a whole number".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        i64::try_from(*self).unwrap_or(i64::MAX).into()
+    }
+}
+
+fn integer(number: figment::value::Num) -> Option<usize> {
+    match (number.to_u128(), number.to_i128()) {
+        (Some(number), _) => usize::try_from(number).ok(),
+        (None, Some(number)) => usize::try_from(number).ok(),
+        (None, None) => None,
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct Bytes(pub(super) usize);
+
+impl Setting for Bytes {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        const UNITS: [(&str, usize); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+        let text = value.as_str().unwrap_or_default().trim();
+        let unit =
+            UNITS.into_iter().find_map(|(name, size)| Some((text.strip_suffix(name)?, size)));
+        let bytes = match unit {
+            Some((number, size)) => {
+                number.trim_end().parse::<usize>().ok().and_then(|number| number.checked_mul(size))
+            }
+            None => usize::read(value).ok(),
+        };
+        bytes.map(Self).ok_or_else(|| {
+            "a whole number of bytes, or one with KiB, MiB or GiB, such as \"8MiB\"".into()
+        })
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.show()
+    }
+}
+
+impl Setting for PathBuf {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let path = value.as_str().filter(|path| !path.is_empty());
+        path.map(Self::from).ok_or_else(|| "the path of a file".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        self.display().to_string().into()
+    }
+}
+
+/// Text that appears in no log, no error and no dump. It has no `Serialize` on purpose.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Setting for Secret {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let text = value.as_str().filter(|text| !text.is_empty());
+        text.map(|text| Self(text.to_owned())).ok_or_else(|| "text that is not empty".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        "(hidden)".into()
+    }
+
+    fn got(_: &Value) -> String {
+        "(hidden)".to_owned()
+    }
+}
+
+/// Which events are logged; directives that `tracing-subscriber` has accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// The filter itself.
+    pub fn filter(&self) -> EnvFilter {
+        EnvFilter::new(&self.0)
+    }
+}
+
+impl Setting for LogFilter {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let text = value.as_str().filter(|text| !text.trim().is_empty());
+        text.filter(|text| EnvFilter::try_new(text).is_ok())
+            .map(|text| Self(text.to_owned()))
+            .ok_or_else(|| "a level or directives, such as \"info,roomcast::hub=debug\"".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.as_str().into()
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Setting for LogFormat {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        match value.as_str() {
+            Some("auto") => Ok(Self::Auto),
+            Some("text") => Ok(Self::Text),
+            Some("json") => Ok(Self::Json),
+            _ => Err("\"auto\", \"text\" or \"json\"".into()),
+        }
+    }
+
+    fn show(&self) -> toml::Value {
+        match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+        .into()
+    }
+}
+
+/// The URL of a service that takes telemetry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// The URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for Endpoint {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let text = value.as_str().unwrap_or_default();
+        url::Url::parse(text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .map(|_| Self(text.to_owned()))
+            .ok_or_else(|| "an http:// or https:// URL, such as \"http://127.0.0.1:4317\"".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.as_str().into()
+    }
+}
