@@ -5,6 +5,8 @@
 
 pub mod backoff;
 pub mod backplane;
+pub mod bench;
+pub mod client;
 pub mod config;
 pub mod domain;
 pub mod grpc;
