@@ -3,9 +3,11 @@
 //! Start reading at `ARCHITECTURE.md`, which has the map; the rules that hold everywhere are
 //! written on [`backplane::Backplane`].
 
+pub mod app;
 pub mod backoff;
 pub mod backplane;
 pub mod bench;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod domain;
@@ -13,6 +15,7 @@ pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod hub;
+pub mod lifecycle;
 pub mod metrics;
 pub mod proto;
 pub mod room;

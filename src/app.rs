@@ -1,0 +1,244 @@
+//! The composition root: binds, builds, serves, drains. The only place that names backplanes.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use rand::random;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    backplane::{
+        Backplane, LogBounds, Signals as BackplaneSignals,
+        memory::{Memory, MemoryConfig},
+        redis::{Redis, RedisConfig, RedisUrlError},
+    },
+    config::Config,
+    domain::{ReplicaId, UsernameLimits},
+    grpc::{Caps, Listener, ListenerConfig, PlainConfig, Services, ServicesError},
+    http::{self, NotReady, Readiness},
+    hub::{Hub, HubConfig, Silent},
+    lifecycle::Signals,
+    metrics::Metrics,
+    session::SessionLimits,
+};
+
+/// How long giving a name back may hold up the end of a stream.
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// How long after `drain.deadline` the process ends even if nothing in it makes progress.
+const LAST_RESORT: Duration = Duration::from_secs(2);
+
+/// The most signals that wait for the hub. A thousand messages a second fill it in some seconds.
+const SIGNAL_QUEUE: usize = 8192;
+
+/// Why a replica does not run, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {key} = {addr}: {error}")]
+    Bind {
+        /// Which key of the configuration.
+        key: &'static str,
+        /// Its value.
+        addr: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The system gives no signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// Not an address of a Redis.
+    #[error(transparent)]
+    RedisUrl(#[from] RedisUrlError),
+    /// Redis does not accept the credentials.
+    #[error("redis refuses the credentials of redis.url or redis.password: {0}")]
+    RedisRefuses(String),
+    /// The descriptors cannot be served.
+    #[error(transparent)]
+    Services(#[from] ServicesError),
+    /// A part that should run for ever ended.
+    #[error("a part of the server ended unexpectedly; this is a bug, see the log")]
+    Crashed,
+}
+
+/// Runs a replica until it is told to stop.
+pub async fn run(config: Config) -> Result<(), Error> {
+    let mut signals = Signals::listen().map_err(Error::Signals)?;
+    let metrics = Metrics::new();
+    let grpc = bind("server.addr", config.server.addr).await?;
+    let admin = bind("admin.addr", config.admin.addr).await?;
+
+    let replica = ReplicaId::from_bytes(random());
+    let shared = Shared::start(&config, replica, metrics.clone())?;
+    let hub_config = HubConfig {
+        lease: config.names.lease,
+        window_events: config.limits.window_events,
+        // Some messages of the largest kind have to fit.
+        window_bytes: config.limits.window_bytes.max(32 * config.limits.content_bytes),
+        release_timeout: RELEASE,
+    };
+    let backplane = shared.backplane.clone();
+    let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone());
+    let services = Services::new(hub.clone(), caps(&config), plain(&config)).await?;
+    let listener = Listener::new(listener(&config), services.routes.clone(), metrics.clone());
+
+    let (stop_admin, parts) = (CancellationToken::new(), TaskTracker::new());
+    let probes = Arc::new(Probes { hub: hub.clone(), leaving: CancellationToken::new() });
+    parts.spawn(http::serve(admin, metrics, probes.clone(), stop_admin.clone()));
+    info!(%replica, version = env!("CARGO_PKG_VERSION"), backplane = shared.kind, "started");
+
+    let serve = async {
+        tokio::join!(listener.accept(&grpc), follow_health(&hub, &services));
+    };
+    tokio::select! {
+        () = signals.first() => {}
+        reason = shared.refusal => return Err(Error::RedisRefuses(reason)),
+        () = hub.crashed() => return Err(Error::Crashed),
+        () = serve => return Err(Error::Crashed),
+    }
+
+    let time = config.drain.delay + config.drain.deadline;
+    signals.end_after(time + LAST_RESORT);
+    let leave = leave(config.drain.delay, &hub, &services, &listener, grpc, &probes);
+    tokio::select! {
+        () = signals.second() => {}
+        left = timeout(time, leave) => {
+            if left.is_err() {
+                let (members, names) = hub.remaining();
+                warn!(members, names, connections = listener.open(), "drain.deadline has passed");
+            }
+        }
+    }
+    stop_admin.cancel();
+    parts.close();
+    let _ = timeout(Duration::from_secs(1), parts.wait()).await;
+    info!("stopped");
+    Ok(())
+}
+
+/// The way out: not ready, a while for load balancers to notice, streams and names, connections,
+/// backplane.
+async fn leave(
+    delay: Duration,
+    hub: &Arc<Hub>,
+    services: &Services,
+    listener: &Listener,
+    grpc: TcpListener,
+    probes: &Probes,
+) {
+    probes.leaving.cancel();
+    services.set_serving(false).await;
+    // New connections are still served: load balancers may not know yet.
+    let _ = timeout(delay, listener.accept(&grpc)).await;
+    info!(members = hub.remaining().0, "draining");
+    hub.drain();
+    // Whoever comes now is told to go elsewhere; and then finds nobody.
+    tokio::select! {
+        () = hub.drained() => {}
+        () = listener.accept(&grpc) => {}
+    }
+    drop(grpc);
+    listener.close().await;
+    hub.stop().await;
+    hub.backplane().close().await;
+}
+
+async fn bind(key: &'static str, addr: SocketAddr) -> Result<TcpListener, Error> {
+    let refuse = |error| Error::Bind { key, addr, error };
+    let listener = TcpListener::bind(addr).await.map_err(refuse)?;
+    let addr = listener.local_addr().map_err(refuse)?;
+    let name = if key == "server.addr" { "grpc" } else { "admin" };
+    info!(listener = name, %addr, "listening");
+    Ok(listener)
+}
+
+/// Lets gRPC health follow the canary.
+async fn follow_health(hub: &Hub, services: &Services) {
+    let mut alive = hub.pulse().alive();
+    loop {
+        let serving = *alive.borrow_and_update();
+        services.set_serving(serving).await;
+        if alive.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What the replicas share.
+struct Shared {
+    kind: &'static str,
+    backplane: Arc<dyn Backplane>,
+    signals: BackplaneSignals,
+    /// Resolves when it turns out that it can never work.
+    refusal: BoxFuture<'static, String>,
+}
+
+impl Shared {
+    fn start(config: &Config, replica: ReplicaId, metrics: Metrics) -> Result<Self, Error> {
+        let log = LogBounds { length: config.history.length, age: config.history.age };
+        let lease = config.names.lease;
+        let Some(url) = &config.redis.url else {
+            let memory = Memory::new(MemoryConfig { lease, log, signal_queue: SIGNAL_QUEUE });
+            let (backplane, signals) = memory.attach(replica);
+            let refusal = std::future::pending().boxed();
+            return Ok(Self { kind: "memory", backplane, signals, refusal });
+        };
+        let redis = RedisConfig {
+            url: url.expose().to_owned(),
+            password: config.redis.password.as_ref().map(|secret| secret.expose().to_owned()),
+            timeout: config.redis.timeout,
+            connections: config.redis.connections,
+            lease,
+            log,
+            signal_queue: SIGNAL_QUEUE,
+        };
+        let (backplane, signals) = Redis::start(&redis, replica, metrics)?;
+        let watched = backplane.clone();
+        let refusal = async move { watched.refusal().await }.boxed();
+        Ok(Self { kind: "redis", backplane, signals, refusal })
+    }
+}
+
+/// What the admin port is told about readiness.
+struct Probes {
+    hub: Arc<Hub>,
+    leaving: CancellationToken,
+}
+
+impl Readiness for Probes {
+    fn ready(&self) -> BoxFuture<'_, Result<(), NotReady>> {
+        async {
+            if self.leaving.is_cancelled() {
+                return Err(NotReady::ShuttingDown);
+            }
+            self.hub.prove_delivery().await.map_err(|silent| match silent {
+                Silent::Never => NotReady::Starting,
+                Silent::Since(age) => NotReady::Deaf(age),
+            })
+        }
+        .boxed()
+    }
+}
+
+fn caps(config: &Config) -> Caps {
+    let limits = &config.limits;
+    Caps { streams: limits.streams, streams_per_peer: limits.streams_per_peer }
+}
+
+fn plain(config: &Config) -> PlainConfig {
+    let limits = &config.limits;
+    PlainConfig {
+        names: UsernameLimits { max_chars: limits.username_chars },
+        session: SessionLimits { content_bytes: limits.content_bytes, inflight: limits.inflight },
+    }
+}
+
+fn listener(config: &Config) -> ListenerConfig {
+    ListenerConfig {
+        connections: config.limits.connections,
+        streams_per_connection: config.limits.streams_per_connection,
+        handshake_timeout: config.server.handshake_timeout,
+    }
+}
