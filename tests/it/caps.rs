@@ -1,0 +1,88 @@
+//! Caps on streams, per peer and per replica.
+
+use tonic::Code;
+
+use crate::harness::{Door, Layout, SOON, eventually, quiet};
+
+on_both_backplanes!(
+    a_peer_has_only_so_many_streams,
+    a_replica_has_only_so_many_streams,
+    refused_claims_do_not_use_up_the_cap,
+);
+
+/// Two addresses of this machine, hence two peers.
+const PEER: [u8; 4] = [127, 0, 0, 2];
+
+async fn refused_for_the_cap(door: &Door, cap: &str) {
+    let message = door.join("one too many").await.expect_end(Code::ResourceExhausted).await;
+    assert!(message.contains(cap), "names the cap: {message:?}");
+}
+
+async fn a_peer_has_only_so_many_streams(layout: Layout) {
+    let cluster = layout.plan().with("ROOMCAST_LIMITS__STREAMS_PER_PEER", "3").start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let greedy = cluster.door(0).coming_from(PEER);
+    let mut streams = Vec::new();
+    for name in ["one", "two", "three"] {
+        streams.push(greedy.enter_seen_by(name, &mut [&mut alice]).await);
+    }
+    // The cap is the peer's, not the connection's.
+    refused_for_the_cap(&greedy, "3").await;
+    refused_for_the_cap(&greedy.clone().on_one_connection().await, "3").await;
+    // Nobody else is concerned: neither those who are in, nor other peers.
+    quiet(&streams[0], &mut [&mut alice]).await;
+    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    quiet(&bob, &mut [&mut alice]).await;
+    // One goes, by whatever way, and one may come.
+    for (round, mut stream) in streams.into_iter().enumerate() {
+        let name = stream.name().to_owned();
+        if round % 2 == 0 {
+            stream.half_close();
+        } else {
+            stream.disconnect();
+        }
+        alice.expect_system(&format!("{name} left")).await;
+    }
+    eventually(SOON, "a stream is free again", async || {
+        let mut late = greedy.join("late").await;
+        let joined = alice.hears("late joined", std::time::Duration::from_millis(500)).await;
+        late.half_close();
+        joined.then_some(())
+    })
+    .await;
+}
+
+async fn a_replica_has_only_so_many_streams(layout: Layout) {
+    let cluster = layout.plan().with("ROOMCAST_LIMITS__STREAMS", "4").start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut streams = Vec::new();
+    let mut tries = 0;
+    // The knocker of `enter` may still be counted for a moment.
+    while streams.len() < 3 {
+        let name = format!("guest {tries}");
+        let stream = cluster.door(0).coming_from(PEER).join(&name).await;
+        if alice.hears(&format!("{name} joined"), std::time::Duration::from_millis(500)).await {
+            streams.push(stream);
+        }
+        tries += 1;
+        assert!(tries < 20, "{alice:?}");
+    }
+    refused_for_the_cap(&cluster.door(0), "4").await;
+    refused_for_the_cap(&cluster.door(0).coming_from(PEER), "4").await;
+    if layout == Layout::Redis {
+        let mut far = cluster.door(1).enter_seen_by("far", &mut [&mut alice]).await;
+        quiet(&alice, &mut [&mut far]).await;
+    }
+}
+
+async fn refused_claims_do_not_use_up_the_cap(layout: Layout) {
+    let cluster = layout.plan().with("ROOMCAST_LIMITS__STREAMS_PER_PEER", "5").start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let peer = cluster.door(0).coming_from(PEER);
+    for _ in 0..20 {
+        let message = peer.join("alice").await.expect_end(Code::AlreadyExists).await;
+        assert_eq!(message, "username \"alice\" is already taken");
+    }
+    let bob = peer.enter_seen_by("bob", &mut [&mut alice]).await;
+    quiet(&bob, &mut [&mut alice]).await;
+}

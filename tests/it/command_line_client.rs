@@ -1,0 +1,164 @@
+//! `roomcast client`, through its pipes.
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    process::{Child, ChildStdin, Stdio},
+};
+
+use nix::sys::signal::{Signal, kill};
+
+use crate::harness::{
+    ChatClient, Layout, Log, SOON, eventually, free_port, pid, quiet, roomcast, run,
+};
+
+on_both_backplanes!(
+    it_sends_lines_and_prints_what_arrives,
+    it_ends_on_exit_on_end_of_input_and_on_ctrl_c,
+    it_says_why_it_was_refused,
+    it_says_when_the_server_goes_away,
+);
+
+/// A running `roomcast client`. Killed when dropped.
+struct Terminal {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Log,
+    errors: Log,
+}
+
+impl Terminal {
+    fn open(addr: SocketAddr, name: &str, more: &[&str]) -> Self {
+        let addr = addr.to_string();
+        let arguments = ["client", "--username", name, "--addr", &addr];
+        let mut child = roomcast(&[&arguments[..], more].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the client");
+        let input = child.stdin.take();
+        let output = Log::capture(child.stdout.take().expect("piped"));
+        let errors = Log::capture(child.stderr.take().expect("piped"));
+        Self { child, input, output, errors }
+    }
+
+    fn enter(&mut self, line: &str) {
+        writeln!(self.input.as_mut().expect("input is open"), "{line}").expect("write a line");
+    }
+
+    /// Waits for a line that ends so; answers it.
+    async fn prints(&self, end: &str) -> String {
+        eventually(SOON, &format!("the client prints {end:?}"), async || {
+            self.output.lines().into_iter().find(|line| line.ends_with(end))
+        })
+        .await
+    }
+
+    async fn exit_code(&mut self) -> i32 {
+        let child = &mut self.child;
+        let status =
+            eventually(SOON, "the client ends", async || child.try_wait().expect("wait")).await;
+        status.code().expect("an exit code, not a signal")
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+        if std::thread::panicking() {
+            eprintln!("client: {:?} {:?}", self.output.lines(), self.errors.lines());
+        }
+    }
+}
+
+async fn it_sends_lines_and_prints_what_arrives(layout: Layout) {
+    let cluster = layout.plan().start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut bob = Terminal::open(cluster.replicas.last().expect("one").grpc(), "bob", &[]);
+    alice.expect_system("bob joined").await;
+    bob.enter("hello from a pipe");
+    let heard = alice.expect_said("bob", "hello from a pipe").await;
+    assert!(heard.timestamp.ends_with('Z'));
+    alice.say("hello, pipe").await;
+    let line = bob.prints("] alice: hello, pipe").await;
+    let time = line.strip_prefix('[').and_then(|line| line.split(']').next()).expect("[timestamp]");
+    time.parse::<jiff::Timestamp>().expect("RFC 3339");
+    let carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    bob.prints("] System: carol joined").await;
+    // Empty lines are nothing to say.
+    bob.enter("");
+    bob.enter("second");
+    alice.expect_said("bob", "second").await;
+    quiet(&carol, &mut [&mut alice]).await;
+
+    let mut kitchen = cluster.door(0).into_room("kitchen").enter("alice").await;
+    let addr = cluster.replicas[0].grpc();
+    let mut cook = Terminal::open(addr, "bob", &["--room", "kitchen"]);
+    kitchen.expect_system("bob joined").await;
+    cook.enter("soup");
+    kitchen.expect_said("bob", "soup").await;
+}
+
+async fn it_ends_on_exit_on_end_of_input_and_on_ctrl_c(layout: Layout) {
+    let cluster = layout.plan().start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    for way in 0..3 {
+        let mut bob = Terminal::open(cluster.replicas[0].grpc(), "bob", &[]);
+        alice.expect_system("bob joined").await;
+        bob.enter("last words");
+        match way {
+            0 => bob.enter("exit"),
+            1 => bob.input = None,
+            _ => {
+                alice.expect_said("bob", "last words").await;
+                kill(pid(&bob.child), Signal::SIGINT).expect("signal the client");
+            }
+        }
+        if way < 2 {
+            alice.expect_said("bob", "last words").await;
+        }
+        alice.expect_system("bob left").await;
+        assert_eq!(bob.exit_code().await, 0);
+        assert_eq!(bob.errors.with("rror"), [""; 0]);
+    }
+    cluster.assert_no_errors();
+}
+
+async fn it_says_why_it_was_refused(layout: Layout) {
+    let cluster = layout.plan().start().await;
+    let alice: ChatClient = cluster.door(0).enter("alice").await;
+    let cases = [
+        ("ALICE", "lobby", "username \"ALICE\" is already taken"),
+        ("system", "lobby", "system"),
+        ("  ", "lobby", "username cannot be empty"),
+        ("bob", "no such/room", "room"),
+    ];
+    for (name, room, mentions) in cases {
+        let mut refused = Terminal::open(cluster.replicas[0].grpc(), name, &["--room", room]);
+        assert_ne!(refused.exit_code().await, 0, "{name:?}");
+        let errors = &refused.errors;
+        eventually(SOON, "the pipe ends", async || errors.ended().then_some(())).await;
+        let said = errors.lines();
+        assert_eq!(said.len(), 1, "one clear line: {said:?}");
+        assert!(said[0].contains(mentions), "{name:?}: {said:?}");
+    }
+    alice.assert_open();
+    // Nobody there at all.
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let finished = run(roomcast(&["client", "--username", "bob", "--addr", &nowhere]), SOON).await;
+    assert!(finished.code.is_some_and(|code| code != 0), "{finished:?}");
+    assert!(finished.stderr.contains(&nowhere), "{finished:?}");
+}
+
+async fn it_says_when_the_server_goes_away(layout: Layout) {
+    let mut cluster = layout.plan().start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut bob = Terminal::open(cluster.replicas[0].grpc(), "bob", &[]);
+    alice.expect_system("bob joined").await;
+    cluster.replicas[0].signal(Signal::SIGTERM);
+    assert_ne!(bob.exit_code().await, 0);
+    let said = bob.errors.lines().join("\n");
+    assert!(said.contains("server is shutting down"), "{said:?}");
+    assert_eq!(cluster.replicas[0].exit_code(SOON).await, 0);
+}

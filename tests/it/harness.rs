@@ -1,0 +1,65 @@
+//! What the tests start, speak with and break.
+//!
+//! A [`Cluster`] is a Redis (or none) and replicas; a [`Door`] is where a [`ChatClient`] comes in.
+//! Every wait has a deadline and a reason, and ends as soon as what it waits for is there.
+
+mod client;
+mod cluster;
+mod command;
+mod door;
+mod fault_proxy;
+mod http;
+mod log;
+mod machine;
+mod pace;
+mod raw_call;
+mod readiness;
+mod record;
+mod redis;
+#[macro_use]
+mod stage;
+mod replica;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use self::{
+    client::{ChatClient, quiet},
+    cluster::Cluster,
+    command::{Finished, roomcast, run},
+    door::Door,
+    fault_proxy::FaultProxy,
+    http::get,
+    log::Log,
+    pace::Pace,
+    raw_call::RawCall,
+    readiness::ReadinessWatch,
+    record::Heard,
+    redis::{Redis, free_port, pid},
+    replica::Replica,
+    stage::{Layout, Stage},
+    wire::{Dialect, Payload, RawCodec},
+};
+
+/// Time enough for anything that happens at once, on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// The lease that replicas of a [`Cluster`] run with.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+
+/// Asks again and again, every few milliseconds, until there is an answer; fails the test
+/// with `what` when `within` has passed.
+pub(crate) async fn eventually<T>(
+    within: Duration,
+    what: &str,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(answer) = probe().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,139 @@
+//! Replicas and what they share.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{Dialect, Door, FaultProxy, LEASE, Redis, Replica, SOON, machine::Machine};
+
+/// Replicas on one Redis, or one on the memory backplane.
+///
+/// Replicas are dropped before the Redis that they use.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    /// In order of start.
+    pub(crate) replicas: Vec<Replica>,
+    /// One for each replica, its own way to Redis; empty unless asked for.
+    pub(crate) proxies: Vec<FaultProxy>,
+    redis: Option<Redis>,
+    _machine: Machine,
+}
+
+/// What a [`Cluster`] is made of.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    replicas: usize,
+    redis: Backing,
+    proxied: bool,
+    alone: bool,
+    settings: Vec<(String, String)>,
+}
+
+/// What replicas share.
+#[derive(Debug)]
+enum Backing {
+    Memory,
+    Forgetful,
+    Durable,
+}
+
+impl Cluster {
+    /// One replica on the memory backplane.
+    pub(crate) fn memory() -> Plan {
+        Plan::of(1, Backing::Memory)
+    }
+
+    /// Replicas on one Redis that keeps nothing on disk.
+    pub(crate) fn redis(replicas: usize) -> Plan {
+        Plan::of(replicas, Backing::Forgetful)
+    }
+
+    /// Replicas on one Redis that loses nothing when it is killed.
+    pub(crate) fn durable_redis(replicas: usize) -> Plan {
+        Plan::of(replicas, Backing::Durable)
+    }
+
+    /// The way in to a replica, counted round so that a test written for three also runs on one.
+    pub(crate) fn door(&self, replica: usize) -> Door {
+        Door::at(self.replicas[replica % self.replicas.len()].grpc(), Dialect::Typed)
+    }
+
+    /// Redis, in a cluster that has one.
+    pub(crate) fn shared(&mut self) -> &mut Redis {
+        self.redis.as_mut().expect("a cluster on Redis")
+    }
+
+    /// Waits until all replicas say that they are ready.
+    pub(crate) async fn until_ready(&self, within: Duration) {
+        for replica in &self.replicas {
+            replica.until_ready(within).await;
+        }
+    }
+
+    /// Waits until all replicas say that they are not ready.
+    pub(crate) async fn until_unready(&self, within: Duration) {
+        for replica in &self.replicas {
+            replica.until_unready(within).await;
+        }
+    }
+
+    /// Fails the test if a replica logged an error or panicked.
+    pub(crate) fn assert_no_errors(&self) {
+        self.replicas.iter().for_each(Replica::assert_no_errors);
+    }
+}
+
+impl Plan {
+    fn of(replicas: usize, redis: Backing) -> Self {
+        let lease = ("ROOMCAST_NAMES__LEASE".to_owned(), format!("{}s", LEASE.as_secs()));
+        // The whole suite comes from one address; what the cap does has tests of its own.
+        let cap = ("ROOMCAST_LIMITS__STREAMS_PER_PEER".to_owned(), "10000".to_owned());
+        Self { replicas, redis, proxied: false, alone: false, settings: vec![lease, cap] }
+    }
+
+    /// Each replica reaches Redis through a [`FaultProxy`] of its own.
+    pub(crate) fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
+    /// No other test runs meanwhile.
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// A setting as its environment variable; the last one counts.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts everything and waits until all replicas are ready.
+    pub(crate) async fn start(self) -> Cluster {
+        let machine = if self.alone { Machine::alone().await } else { Machine::shared().await };
+        let redis = match self.redis {
+            Backing::Memory => None,
+            Backing::Forgetful => Some(Redis::start().await),
+            Backing::Durable => Some(Redis::start_durable().await),
+        };
+        let mut cluster =
+            Cluster { replicas: Vec::new(), proxies: Vec::new(), redis, _machine: machine };
+        for number in 0..self.replicas {
+            let mut settings = self.settings.clone();
+            if let Some(redis) = &cluster.redis {
+                let mut url = redis.url();
+                if self.proxied {
+                    let redis = SocketAddr::from(([127, 0, 0, 1], redis.port()));
+                    let proxy = FaultProxy::to(redis).await;
+                    url = format!("redis://{}", proxy.addr());
+                    cluster.proxies.push(proxy);
+                }
+                settings.push(("ROOMCAST_REDIS__URL".to_owned(), url));
+            }
+            let label = char::from(b'A' + u8::try_from(number).expect("few replicas"));
+            cluster.replicas.push(Replica::start(&label.to_string(), &settings).await);
+        }
+        cluster.until_ready(SOON).await;
+        cluster
+    }
+}

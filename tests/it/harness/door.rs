@@ -1,0 +1,142 @@
+//! Where and how a client comes in.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use tonic::{
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+
+use super::{ChatClient, Dialect, Payload, SOON};
+
+/// A replica's address, and what a client that connects to it speaks and asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    addr: SocketAddr,
+    /// What the client speaks.
+    pub(crate) dialect: Dialect,
+    /// The value of the metadata key `chat-room`.
+    pub(crate) room: Option<MetadataValue<Ascii>>,
+    from: Option<IpAddr>,
+    windows: Option<(u32, u32)>,
+    shared: Option<Channel>,
+}
+
+impl Door {
+    /// The plain door at this address.
+    pub(crate) fn at(addr: SocketAddr, dialect: Dialect) -> Self {
+        Self { addr, dialect, room: None, from: None, windows: None, shared: None }
+    }
+
+    /// The same in this dialect.
+    pub(crate) fn speaking(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
+    }
+
+    /// The same into another room than the default one.
+    pub(crate) fn into_room(mut self, room: &str) -> Self {
+        self.room = Some(MetadataValue::try_from(room.as_bytes()).expect("a header value"));
+        self
+    }
+
+    /// The same from another address of this machine, hence another peer.
+    pub(crate) fn coming_from(mut self, address: [u8; 4]) -> Self {
+        self.from = Some(address.into());
+        self
+    }
+
+    /// The same with these HTTP/2 windows of a stream and of the connection.
+    pub(crate) fn with_windows(mut self, stream: u32, connection: u32) -> Self {
+        self.windows = Some((stream, connection));
+        self
+    }
+
+    /// The same, all streams on one connection that is made now.
+    pub(crate) async fn on_one_connection(mut self) -> Self {
+        self.shared = Some(self.channel().await);
+        self
+    }
+
+    /// Its connection: the shared one, or a new one.
+    pub(crate) async fn channel(&self) -> Channel {
+        if let Some(channel) = &self.shared {
+            return channel.clone();
+        }
+        let mut endpoint = Endpoint::from_shared(format!("http://{}", self.addr))
+            .expect("a URL")
+            .connect_timeout(SOON)
+            .local_address(self.from);
+        if let Some((stream, connection)) = self.windows {
+            endpoint = endpoint
+                .initial_stream_window_size(stream)
+                .initial_connection_window_size(connection);
+        }
+        endpoint.connect().await.expect("connect to the replica")
+    }
+
+    /// Opens a stream and asks for a name. Whether it is given shows later.
+    pub(crate) async fn join(&self, name: &str) -> ChatClient {
+        ChatClient::open(self, name, Some(Payload::registration(name))).await
+    }
+
+    /// Opens a stream whose first message is this one, or which sends none yet.
+    pub(crate) async fn open(&self, label: &str, first: Option<Payload>) -> ChatClient {
+        ChatClient::open(self, label, first).await
+    }
+
+    /// Opens a stream, asks for a name, and reads nothing until [`ChatClient::drain`].
+    pub(crate) async fn join_without_reading(&self, name: &str) -> ChatClient {
+        ChatClient::open_stalled(self, name, Payload::registration(name)).await
+    }
+
+    /// Comes in as the first of a room. Nobody is there to see it, so others knock until this
+    /// client hears one; they are gone again when it returns.
+    pub(crate) async fn enter(&self, name: &str) -> ChatClient {
+        let mut client = self.join(name).await;
+        let mut early = vec![];
+        for knock in 0..50 {
+            let knocker = format!("knock {knock} for {name}");
+            let other = self.join(&knocker).await;
+            if client.hears(&format!("{knocker} joined"), Duration::from_millis(500)).await {
+                // Once these have ended, whatever is told of them comes before the last one's end.
+                for mut other in early.into_iter().chain([other]) {
+                    ChatClient::half_close(&mut other);
+                    other.ended(SOON).await;
+                }
+                assert!(
+                    client.hears(&format!("{knocker} left"), SOON).await,
+                    "{name} is in, but the knocker did not leave: {client:?}"
+                );
+                client.forget();
+                return client;
+            }
+            client.assert_open();
+            early.push(other);
+        }
+        panic!("{name} heard nobody come in: {client:?}");
+    }
+
+    /// Comes in and waits until every one of those who are there has heard it, and nothing else.
+    pub(crate) async fn enter_seen_by(
+        &self,
+        name: &str,
+        witnesses: &mut [&mut ChatClient],
+    ) -> ChatClient {
+        let client = self.join(name).await;
+        for witness in witnesses {
+            witness.expect_system(&format!("{name} joined")).await;
+        }
+        client
+    }
+
+    /// Comes in and waits until one who is there has heard it, whatever else is going on.
+    pub(crate) async fn enter_in_sight_of(&self, name: &str, witness: &ChatClient) -> ChatClient {
+        let client = self.join(name).await;
+        witness.until_heard(&format!("{name} joined")).await;
+        client
+    }
+}

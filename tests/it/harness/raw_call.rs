@@ -1,0 +1,67 @@
+//! A call on the plain door below gRPC, for what no gRPC client library does.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::{Reason, SendStream, client::ResponseFuture};
+use tokio::{net::TcpStream, task::JoinSet};
+
+/// One HTTP/2 request on a connection of its own, whose body a test writes byte by byte.
+/// Dropped, it drops the connection.
+#[derive(Debug)]
+pub(crate) struct RawCall {
+    body: SendStream<Bytes>,
+    answer: Option<ResponseFuture>,
+    _driver: JoinSet<()>,
+}
+
+impl RawCall {
+    /// Sends the head of a request.
+    pub(crate) async fn begin(addr: SocketAddr, method: &str, path: &str, kind: &str) -> Self {
+        let tcp = TcpStream::connect(addr).await.expect("the server listens");
+        let (requests, connection) = h2::client::handshake(tcp).await.expect("HTTP/2");
+        let mut driver = JoinSet::new();
+        driver.spawn(async move { drop(connection.await) });
+        let mut requests = requests.ready().await.expect("the server takes a request");
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{addr}{path}"))
+            .header("content-type", kind)
+            .header("te", "trailers")
+            .body(())
+            .expect("a request");
+        let (answer, body) = requests.send_request(request, false).expect("open a stream");
+        Self { body, answer: Some(answer), _driver: driver }
+    }
+
+    /// Begins a stream of the plain door.
+    pub(crate) async fn chat(addr: SocketAddr) -> Self {
+        Self::begin(addr, "POST", "/chat.ChatService/ChatStream", "application/grpc").await
+    }
+
+    /// Sends bytes of the body as they are; whether the stream still takes any.
+    pub(crate) fn write(&mut self, bytes: Bytes, end: bool) -> bool {
+        self.body.send_data(bytes, end).is_ok()
+    }
+
+    /// Sends one payload in gRPC's frame.
+    pub(crate) fn send(&mut self, payload: &[u8]) -> bool {
+        let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+        self.write([&[0], &length[..], payload].concat().into(), false)
+    }
+
+    /// Resets the stream, with nothing else before it; the connection stays.
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        self.body.send_reset(reason);
+    }
+
+    /// Reads the answer to its end, whatever it is.
+    pub(crate) async fn read_to_end(&mut self) {
+        let Some(answer) = self.answer.take() else { return };
+        let Ok(answer) = answer.await else { return };
+        let mut body = answer.into_body();
+        while let Some(Ok(chunk)) = body.data().await {
+            let _ = body.flow_control().release_capacity(chunk.len());
+        }
+    }
+}

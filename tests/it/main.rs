@@ -1,0 +1,25 @@
+//! Black-box tests of the `roomcast` binary: real processes, a real redis-server, real sockets.
+//!
+//! `harness` starts and breaks things; every other module states one part of the behaviour.
+//! Nothing here knows the server's code: what is tested is what clients, operators and
+//! orchestrators see.
+
+#[macro_use]
+mod harness;
+
+mod caps;
+mod claims;
+mod command_line;
+mod command_line_client;
+mod hostile;
+mod leaving;
+mod load;
+mod outage;
+mod outage_truth;
+mod registering;
+mod replica_loss;
+mod saying;
+mod services;
+mod signals;
+mod slow_reader;
+mod starting;

@@ -1,0 +1,183 @@
+//! Replicas that die, stop, or lose their way to Redis.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use tonic::Code;
+
+use crate::harness::{ChatClient, Cluster, Dialect, LEASE, Redis, SOON, quiet};
+
+/// How long after a replica falls silent the room has been told.
+const TOLD: Duration = Duration::from_secs(4);
+
+async fn expect_left_within(witness: &mut ChatClient, name: &str, since: Instant) {
+    let heard = witness.expect_system(&format!("{name} left")).await;
+    let took = heard.at.saturating_duration_since(since);
+    assert!(took <= TOLD, "{name} left only after {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clients_of_a_killed_replica_leave_once_within_the_lease() {
+    let mut cluster = Cluster::redis(3).start().await;
+    let mut alice = cluster.door(1).enter("alice").await;
+    let mut carol = cluster.door(2).enter_seen_by("carol", &mut [&mut alice]).await;
+    let typed = cluster.door(0);
+    let bob = typed.enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    let other = typed.into_room("elsewhere").speaking(Dialect::Struct).enter("bob").await;
+    let elsewhere = cluster.door(1).into_room("elsewhere");
+    let mut dora = elsewhere.join("dora").await;
+    other.until_heard("dora joined").await;
+    cluster.replicas[0].kill();
+    let killed = Instant::now();
+    // The name is held until the lease has ended.
+    let early = cluster.door(1).join("bob").await.expect_end(Code::AlreadyExists).await;
+    assert_eq!(early, "username \"bob\" is already taken");
+    expect_left_within(&mut alice, "bob", killed).await;
+    expect_left_within(&mut carol, "bob", killed).await;
+    expect_left_within(&mut dora, "bob", killed).await;
+    assert_ne!(bob.ended(SOON).await.code, Code::Ok);
+    // Free now, and nobody is told twice, whichever replica reaps.
+    let again = cluster.door(2).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    assert_eq!(alice.next(LEASE * 2).await, None);
+    quiet(&again, &mut [&mut alice, &mut carol]).await;
+    quiet(&alice, &mut [&mut carol]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_whose_members_all_died_is_clean_for_the_next_who_comes() {
+    let mut cluster = Cluster::redis(2).start().await;
+    let bob = cluster.door(0).enter("bob").await;
+    let carol = cluster.door(0).join("carol").await;
+    bob.until_heard("carol joined").await;
+    cluster.replicas[0].kill();
+    drop((bob, carol));
+    let mut alice = cluster.door(1).join("alice").await;
+    // Their leases end while she is there, or have ended: she may hear them leave, once.
+    let deadline = Instant::now() + TOLD + LEASE;
+    let mut bob = loop {
+        let bob = cluster.door(1).join("bob").await;
+        if alice.hears("bob joined", Duration::from_millis(300)).await {
+            break bob;
+        }
+        assert!(Instant::now() < deadline, "bob's name is never free: {alice:?}");
+    };
+    assert!(alice.times("bob left") <= 1 && alice.times("carol left") <= 1, "{alice:?}");
+    alice.forget();
+    quiet(&alice, &mut [&mut bob]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_replicas_client_goes_on_when_its_name_is_still_free() {
+    let cluster = Cluster::redis(3).start().await;
+    let mut alice = cluster.door(1).enter("alice").await;
+    let mut bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    cluster.replicas[0].signal(Signal::SIGSTOP);
+    expect_left_within(&mut alice, "bob", Instant::now()).await;
+    alice.say("he is away").await;
+    cluster.replicas[0].signal(Signal::SIGCONT);
+    alice.expect_system("bob joined").await;
+    bob.say("back").await;
+    alice.expect_said("bob", "back").await;
+    // Whether he hears what he missed is not promised; that he hears what comes now is.
+    alice.say("welcome back").await;
+    assert!(hears_said(&mut bob, "alice", "welcome back").await, "{bob:?}");
+    bob.assert_open();
+    let taken = cluster.door(2).join("bob").await.expect_end(Code::AlreadyExists).await;
+    assert_eq!(taken, "username \"bob\" is already taken");
+}
+
+async fn hears_said(client: &mut ChatClient, from: &str, content: &str) -> bool {
+    while let Some(heard) = client.next(SOON).await {
+        assert!(!heard.content.starts_with(client.name()), "told of itself: {heard:?}");
+        if heard.username == from && heard.content == content {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_paused_replicas_stale_holder_is_ever_delivered() {
+    let cluster = Cluster::redis(3).start().await;
+    let mut alice = cluster.door(1).enter("alice").await;
+    let mut carol = cluster.door(2).enter_seen_by("carol", &mut [&mut alice]).await;
+    let stale = cluster.door(0).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    cluster.replicas[0].signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
+    // These wait in the stopped process's socket and are read when it goes on.
+    for number in 0..10 {
+        stale.say(&format!("stale {number}")).await;
+    }
+    expect_left_within(&mut alice, "bob", stopped).await;
+    expect_left_within(&mut carol, "bob", stopped).await;
+    let mut bob = cluster.door(2).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    cluster.replicas[0].signal(Signal::SIGCONT);
+    let message = stale.expect_end(Code::Aborted).await;
+    assert!(!message.is_empty(), "says why");
+    // The stale stream is closed, so what it could bring has been brought.
+    quiet(&bob, &mut [&mut alice, &mut carol]).await;
+    quiet(&alice, &mut [&mut bob, &mut carol]).await;
+    // And the new holder keeps the name.
+    assert_eq!(alice.next(LEASE * 2).await, None);
+    quiet(&bob, &mut [&mut alice, &mut carol]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_off_replicas_client_goes_on_when_its_name_is_still_free() {
+    let cluster = Cluster::redis(2).proxied().start().await;
+    let mut alice = cluster.door(1).enter("alice").await;
+    let mut bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    cluster.proxies[0].cut();
+    expect_left_within(&mut alice, "bob", Instant::now()).await;
+    cluster.replicas[0].until_unready(SOON).await;
+    cluster.proxies[0].restore();
+    alice.expect_system("bob joined").await;
+    bob.say("back").await;
+    alice.expect_said("bob", "back").await;
+    alice.say("welcome back").await;
+    assert!(hears_said(&mut bob, "alice", "welcome back").await, "{bob:?}");
+    cluster.replicas[0].until_ready(SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_off_replicas_client_is_ended_when_its_name_is_taken() {
+    let cluster = Cluster::redis(2).proxied().start().await;
+    let mut alice = cluster.door(1).enter("alice").await;
+    let stale = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    cluster.proxies[0].freeze();
+    expect_left_within(&mut alice, "bob", Instant::now()).await;
+    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    cluster.proxies[0].restore();
+    let message = stale.expect_end(Code::Aborted).await;
+    assert!(!message.is_empty(), "says why");
+    quiet(&bob, &mut [&mut alice]).await;
+    quiet(&alice, &mut [&mut bob]).await;
+    cluster.replicas[0].until_ready(SOON).await;
+}
+
+/// Redis loses everything while one replica cannot reach it; somebody else takes a name of that
+/// replica's meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_loser_of_two_claims_after_lost_data_is_ended() {
+    let mut cluster = Cluster::redis(2).proxied().start().await;
+    let mut alice = cluster.door(1).enter("alice").await;
+    let stale = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut dave = cluster.door(0).enter_seen_by("dave", &mut [&mut alice]).await;
+    cluster.proxies[0].cut();
+    let redis: &mut Redis = cluster.shared();
+    redis.kill();
+    redis.restart_empty().await;
+    cluster.replicas[1].until_ready(SOON).await;
+    // Nobody knows of the first bob any more.
+    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    cluster.proxies[0].restore();
+    stale.expect_end(Code::Aborted).await;
+    cluster.replicas[0].until_ready(SOON).await;
+    quiet(&bob, &mut [&mut alice]).await;
+    // The other client of that replica lost nothing but time.
+    alice.say("all well?").await;
+    assert!(hears_said(&mut dave, "alice", "all well?").await, "{dave:?}");
+    bob.expect_said("alice", "all well?").await;
+    dave.say("all well").await;
+    assert!(hears_said(&mut alice, "dave", "all well").await, "{alice:?}");
+}
