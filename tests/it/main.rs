@@ -7,10 +7,12 @@
 #[macro_use]
 mod harness;
 
+mod behind_envoy;
 mod caps;
 mod claims;
 mod command_line;
 mod command_line_client;
+mod deploy;
 mod hostile;
 mod leaving;
 mod load;
