@@ -91,6 +91,7 @@ macro_rules! suite {
                 renewing_tells_gone_from_taken
                 renewing_revives_who_is_still_in_the_roster
                 a_name_taken_again_goes_on_where_it_was
+                a_name_taken_again_is_told_by_its_own_join_only
                 a_session_tells_where_it_stands
                 verdicts_come_in_the_order_of_the_holds
                 the_earliest_deadline_is_told

@@ -66,6 +66,27 @@ pub(crate) async fn a_name_taken_again_goes_on_where_it_was(fixture: &impl Fixtu
     assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob: one"]);
 }
 
+pub(crate) async fn a_name_taken_again_is_told_by_its_own_join_only(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let old = a.join(&room, "bob").await;
+    let first = a.say(&old, 1, "one").await.position;
+    outlast_leases(fixture, Setup::BRIEF).await;
+    // A renewal knows the fresh token before the join that brings it.
+    let fresh = Hold { token: some_token(), confirmed: Some(first), ..old.clone() };
+    assert_eq!(a.renew_one(&fresh).await, Verdict::Held);
+    assert!(!a.take(&fresh).await.told, "the room has heard nothing of it");
+
+    outlast_leases(fixture, Setup::BRIEF).await;
+    let overdue = b.overdue(&room).await;
+    b.backplane.reap(&room, &evictions(&overdue)).await.expect("the backplane answers");
+    let anew = Hold { token: some_token(), ..fresh };
+    for _ in 0..2 {
+        assert!(a.take(&anew).await.told, "the room heard it leave; also when repeated");
+    }
+    assert_eq!(b.story(&room).await[2..], ["3 bob left", "4 bob joined"]);
+}
+
 pub(crate) async fn a_session_tells_where_it_stands(fixture: &impl Fixture) {
     let [a] = replicas(fixture, Setup::CALM).await;
     let room = some_room();

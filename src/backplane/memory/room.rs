@@ -191,7 +191,10 @@ impl Room {
         let skeleton = hold.name.skeleton();
         let mut came = Came { position: self.head().position, told: false };
         if let Some(seat) = self.seats.get_mut(skeleton) {
-            if same_token {
+            // Unless a renewal came first: then the join that the seat tells of is the one before
+            // the hold was confirmed.
+            let before = |confirmed: Position| seat.came.position.seq <= confirmed.seq;
+            if same_token && !(seat.came.told && hold.confirmed.is_some_and(before)) {
                 came = seat.came;
             }
             seat.came = came;

@@ -23,20 +23,22 @@ local skeleton, token, session = ARGV[8], ARGV[9], ARGV[10]
 
 open()
 local held = redis.call('GET', KEYS[5])
-if held == token then
-  -- The answer to an earlier try was lost.
-  local _, _, _, told, joined = string.match(
-    redis.call('HGET', ROSTER, skeleton) or '', '^(%x+) (%d+) (%d+) ([tu])(%d+) ')
-  finish()
-  return { replid, epoch, seq, past, 'joined', tonumber(joined) or seq, told == 'u' and 0 or 1,
-    next_deadline() }
-end
 local there = redis.call('HGET', ROSTER, skeleton)
 local mine = there and (split(there)) == session
 local again = ARGV[13] ~= ''
+if held == token and mine then
+  -- The answer to an earlier try was lost; or a renewal came first, and then the join that the roster
+  -- tells of is the one before the hold was confirmed.
+  local _, _, _, told, joined = string.match(there, '^(%x+) (%d+) (%d+) ([tu])(%d+) ')
+  joined = tonumber(joined)
+  if not again or (told == 't' and joined > tonumber(ARGV[14])) then
+    finish()
+    return { replid, epoch, seq, past, 'joined', joined, told == 't' and 1 or 0, next_deadline() }
+  end
+end
 -- A join that was overtaken by its own leave, on a connection that was given up, is over.
 local overtaken = not again and redis.call('EXISTS', KEYS[6]) == 1
-if (held and not (again and mine)) or overtaken then
+if (held and held ~= token and not (again and mine)) or overtaken then
   finish()
   return { replid, epoch, seq, past, 'taken' }
 end
