@@ -27,7 +27,7 @@ pub use self::{
     member::{Member, Notice},
     pulse::{Pulse, Silent},
     room::{Chunk, ENCODINGS, Encoder},
-    stay::{EnterError, Retaken, Stay},
+    stay::{EnterError, Reader, Retaken, Stay},
 };
 use crate::{
     backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},

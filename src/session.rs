@@ -128,7 +128,7 @@ struct Session<'a, S> {
 
 impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
     async fn drive(&mut self) -> Ending {
-        let member = self.stay.member().clone();
+        let member = self.stay.member();
         let mut draining = pin!(self.hub.draining().cancelled());
         loop {
             // While the hold is in doubt nothing more is read: it waits in the client's window.

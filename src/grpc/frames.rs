@@ -81,43 +81,51 @@ impl Places {
 pub(super) struct Frames<B> {
     body: Option<B>,
     buffer: BytesMut,
-    places: Places,
-    /// The place of the large message that is being read, and until when it may be.
-    place: Option<(OwnedSemaphorePermit, Pin<Box<Sleep>>)>,
+    places: Option<Places>,
+    /// The large message that is being read.
+    large: Option<Large>,
+}
+
+/// A message that needs a place.
+#[derive(Debug)]
+struct Large {
+    permit: Option<OwnedSemaphorePermit>,
+    /// Until when it may take, waiting included.
+    time: Pin<Box<Sleep>>,
 }
 
 impl<B> Frames<B> {
     pub(super) fn new(body: B, places: Places) -> Self {
-        Self { body: Some(body), buffer: BytesMut::new(), places, place: None }
+        Self { body: Some(body), buffer: BytesMut::new(), places: Some(places), large: None }
     }
 
     /// Reads no more, and keeps nothing.
     pub(super) fn stop(&mut self) {
         self.buffer = BytesMut::new();
-        self.place = None;
+        self.large = None;
+        self.places = None;
         self.body = None;
     }
 
-    /// The size of the message that is being read, as far as is known.
-    fn announced(&self) -> usize {
-        let size = self.buffer.get(1..PREFIX).and_then(|size| size.first_chunk::<4>());
-        size.map_or(0, |size| u32::from_be_bytes(*size) as usize)
-    }
-
-    /// Waits for a place, when the message that is being read is large.
+    /// Waits for a place, once a message has come in so far that it needs one. Until then an end of the
+    /// stream is noticed at once.
     fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FrameError>> {
-        if self.announced() <= SMALL {
-            self.place = None;
+        if self.buffer.len() <= SMALL {
             return Poll::Ready(Ok(()));
         }
-        if self.place.is_none() {
-            // The semaphore is never closed.
-            if let Some(permit) = ready!(self.places.0.poll_acquire(cx)) {
-                self.place = Some((permit, Box::pin(sleep(LARGE_MESSAGE_TIME))));
-            }
+        let Some(places) = &mut self.places else { return Poll::Ready(Ok(())) };
+        let large = self.large.get_or_insert_with(|| Large {
+            permit: None,
+            time: Box::pin(sleep(LARGE_MESSAGE_TIME)),
+        });
+        if large.time.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(FrameError::TooSlow));
         }
-        let late = self.place.as_mut().is_some_and(|(_, time)| time.as_mut().poll(cx).is_ready());
-        Poll::Ready(if late { Err(FrameError::TooSlow) } else { Ok(()) })
+        if large.permit.is_none() {
+            // The semaphore is never closed.
+            large.permit = ready!(places.0.poll_acquire(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Takes a whole message from the buffer.
@@ -153,7 +161,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream for Frames<B> {
         let outcome = loop {
             match this.take() {
                 Ok(Some(message)) => {
-                    this.place = None;
+                    this.large = None;
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Err(error) => break error,

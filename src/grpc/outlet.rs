@@ -13,10 +13,14 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use tonic::Status;
+use tonic::{Code, Status};
 
-use super::{dialect::Dialect, tasks::JobKey};
-use crate::{hub::Member, metrics::Metrics, room::Fallen};
+use super::{
+    dialect::Dialect,
+    status::{Outcome, status},
+    tasks::JobKey,
+};
+use crate::{hub::Reader, metrics::Metrics, room::Fallen, session::Ending};
 
 /// About how much is handed to HTTP/2 at a time. It waits there until the client takes it,
 /// so this bounds what a slow reader costs.
@@ -41,12 +45,12 @@ enum State {
     Waiting,
     /// A member takes what there is.
     Open {
-        member: Arc<Member>,
+        reader: Arc<Reader>,
         dialect: Dialect,
     },
     /// The member takes what there was when its stream ended, then the status.
     Ending {
-        member: Arc<Member>,
+        reader: Arc<Reader>,
         dialect: Dialect,
         until: u64,
         status: Status,
@@ -77,8 +81,8 @@ impl Outlet {
     }
 
     /// Somebody is registered.
-    pub(super) fn open(&self, member: Arc<Member>, dialect: Dialect) {
-        *self.lock() = State::Open { member, dialect };
+    pub(super) fn open(&self, reader: Arc<Reader>, dialect: Dialect) {
+        *self.lock() = State::Open { reader, dialect };
         self.reader.wake();
     }
 
@@ -86,9 +90,9 @@ impl Outlet {
     pub(super) fn end(&self, status: Status, rest: bool) {
         let mut state = self.lock();
         *state = match std::mem::replace(&mut *state, State::Over) {
-            State::Open { member, dialect } if rest => {
-                let until = member.head();
-                State::Ending { member, dialect, until, status }
+            State::Open { reader, dialect } if rest => {
+                let until = reader.member().head();
+                State::Ending { reader, dialect, until, status }
             }
             _ => State::Last(status),
         };
@@ -119,10 +123,10 @@ impl Outlet {
     fn next(&self, metrics: &Metrics) -> Poll<Option<Frame<Bytes>>> {
         let mut state = self.lock();
         loop {
-            let (member, dialect, until) = match &*state {
+            let (reader, dialect, until) = match &*state {
                 State::Waiting => return Poll::Pending,
-                State::Open { member, dialect } => (member, *dialect, u64::MAX),
-                State::Ending { member, dialect, until, .. } => (member, *dialect, *until),
+                State::Open { reader, dialect } => (reader, *dialect, u64::MAX),
+                State::Ending { reader, dialect, until, .. } => (reader, *dialect, *until),
                 State::Last(status) => {
                     let trailers = trailers(status);
                     *state = State::Over;
@@ -130,14 +134,21 @@ impl Outlet {
                 }
                 State::Over => return Poll::Ready(None),
             };
-            match member.take(&dialect, until, CHUNK) {
+            match reader.member().take(&dialect, until, CHUNK) {
                 Ok(chunk) if chunk.events > 0 => {
                     metrics.events_out.inc_by(chunk.events as u64);
                     return Poll::Ready(Some(Frame::data(chunk.bytes)));
                 }
-                Ok(_) | Err(Fallen) => {}
+                Ok(_) => {}
+                Err(Fallen) => {
+                    // The session ends a reader that fell behind; one that ends already is told.
+                    if let State::Ending { status, .. } = &mut *state
+                        && status.code() == Code::Ok
+                    {
+                        *status = too_slow();
+                    }
+                }
             }
-            // Nothing left to take, or it is lost: the session ends a reader that fell behind.
             *state = match std::mem::replace(&mut *state, State::Over) {
                 State::Ending { status, .. } => State::Last(status),
                 open => {
@@ -147,6 +158,10 @@ impl Outlet {
             };
         }
     }
+}
+
+fn too_slow() -> Status {
+    status(&Outcome::Ended(Ending::TooSlow))
 }
 
 fn trailers(status: &Status) -> HeaderMap {

@@ -194,7 +194,7 @@ impl PlainStream {
         };
         Span::current().record("session", field::display(stay.member().hold().session));
         info!("joined");
-        self.outlet.open(stay.member().clone(), dialect);
+        self.outlet.open(stay.reader().clone(), dialect);
         let trace = traceparent(headers);
         let said = frames.map(move |frame| said(frame, dialect, trace.clone()));
         Outcome::Ended(session::run(hub, stay, said, self.door.config.session).await)

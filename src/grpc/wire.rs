@@ -36,6 +36,8 @@ struct Inner<IO> {
     buffer: BytesMut,
     /// The connection wants to write and cannot.
     blocked: bool,
+    /// The connection wants to end once all is sent.
+    closing: bool,
     received: usize,
     /// Since when the socket takes nothing of what waits.
     stalled: Option<Instant>,
@@ -43,7 +45,14 @@ struct Inner<IO> {
 
 /// Both ends of a socket.
 pub(super) fn wire<IO>(io: IO) -> (Wire<IO>, Flusher<IO>) {
-    let inner = Inner { io, buffer: BytesMut::new(), blocked: false, received: 0, stalled: None };
+    let inner = Inner {
+        io,
+        buffer: BytesMut::new(),
+        blocked: false,
+        closing: false,
+        received: 0,
+        stalled: None,
+    };
     let inner = Arc::new(Mutex::new(inner));
     (Wire(inner.clone()), Flusher(inner))
 }
@@ -82,16 +91,18 @@ impl<IO: AsyncWrite + Unpin> Flusher<IO> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what is buffered, as far as the socket takes it. True when the connection was waiting
-    /// for room and has some now.
+    /// Sends what is buffered, as far as the socket takes it. True when that is what the connection
+    /// was waiting for.
     pub(super) fn flush(&self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut inner = self.lock();
         if let Poll::Ready(sent) = inner.poll_send(cx) {
             sent?;
         }
         let unblocked = inner.blocked && inner.buffer.len() < BUFFER;
+        let closed = inner.closing && inner.buffer.is_empty();
         inner.blocked &= !unblocked;
-        Ok(unblocked)
+        inner.closing &= !closed;
+        Ok(unblocked || closed)
     }
 
     /// Since when the socket takes nothing, although something waits.
@@ -166,7 +177,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
         let mut inner = self.lock();
         if inner.poll_send(cx)?.is_pending() {
             // The task's own flush takes the socket's waker over.
-            inner.blocked = true;
+            inner.closing = true;
             return Poll::Pending;
         }
         Pin::new(&mut inner.io).poll_shutdown(cx)
@@ -198,6 +209,21 @@ mod tests {
         flusher.flush(&mut Context::from_waker(Waker::noop())).unwrap();
         let size = far.read(&mut got).await.unwrap();
         assert_eq!(&got[..size], b"one two three");
+    }
+
+    #[tokio::test]
+    async fn ending_waits_for_the_last_byte_and_for_nothing_else() {
+        let (near, mut far) = duplex(16);
+        let (mut wire, flusher) = wire(near);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(write(&mut wire, &[7; 40]), Poll::Ready(Ok(40))));
+        assert!(Pin::new(&mut wire).poll_shutdown(&mut cx).is_pending());
+        assert!(!flusher.flush(&mut cx).unwrap(), "there is nothing new");
+        far.read_exact(&mut [0; 16]).await.unwrap();
+        assert!(!flusher.flush(&mut cx).unwrap(), "not all is sent");
+        far.read_exact(&mut [0; 16]).await.unwrap();
+        assert!(flusher.flush(&mut cx).unwrap());
+        assert!(Pin::new(&mut wire).poll_shutdown(&mut cx).is_ready());
     }
 
     #[tokio::test]

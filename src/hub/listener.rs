@@ -115,14 +115,16 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
 }
 
 /// Wakes a room's readers and, where even the fastest of them has much to take, lets them run: what
-/// comes next must not push them off the window. A room in which nobody took anything is not
-/// waited for again before somebody does.
+/// comes next must not push them off the window. A room in which that was in vain is not waited for
+/// again for a while, so that it holds up no other.
 async fn announce(room: &Room) {
-    let Some(fastest) = room.announce() else { return };
+    if !room.announce() {
+        return;
+    }
     let patience = Instant::now() + PATIENCE;
     while room.is_crowded() {
         if Instant::now() > patience {
-            room.note_stuck(fastest);
+            room.note_stuck();
             return;
         }
         sleep(Duration::from_millis(1)).await;

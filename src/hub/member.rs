@@ -24,6 +24,7 @@ pub struct Member {
     room: Arc<Room>,
     state: Mutex<State>,
     admitted: AtomicBool,
+    over: AtomicBool,
     /// The index in the room's window of what the reader takes next. Written under
     /// the room's lock.
     cursor: AtomicU64,
@@ -61,6 +62,7 @@ impl Member {
             room,
             state: Mutex::new(State { hold, floor: None }),
             admitted: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             cursor: AtomicU64::new(0),
             reader,
             notices: AtomicU8::new(0),
@@ -111,6 +113,20 @@ impl Member {
 
     pub(super) fn is_admitted(&self) -> bool {
         self.admitted.load(Ordering::Acquire)
+    }
+
+    /// Whether its name is to be kept.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_admitted() && !self.is_over()
+    }
+
+    /// Whether its stay is over. Its reader may still take what there was.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Release);
     }
 
     pub(super) fn cursor(&self) -> u64 {

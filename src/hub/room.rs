@@ -51,8 +51,8 @@ struct State {
     members: Slab<Arc<Member>>,
     /// Something was pushed that readers were not woken for.
     unannounced: bool,
-    /// Where the fastest reader was when it was waited for in vain.
-    stuck_at: Option<u64>,
+    /// When its readers were last waited for in vain.
+    stuck: Option<Instant>,
     /// When its leases were last renewed, all of them.
     renewed: Option<Instant>,
 }
@@ -80,7 +80,7 @@ impl Room {
             window: Window::new(config.window_events, config.window_bytes),
             members: Slab::new(),
             unannounced: false,
-            stuck_at: None,
+            stuck: None,
             renewed: None,
         };
         Self { name, state: Mutex::new(state), opened: OnceCell::new(), seats: AtomicUsize::new(0) }
@@ -147,23 +147,20 @@ impl Room {
         fed
     }
 
-    /// Wakes the readers, if there is something new for them. When even the fastest of them has
-    /// much to take, it is time to let them run: returns where it is, unless that was in vain
-    /// before.
-    pub(super) fn announce(&self) -> Option<u64> {
+    /// Wakes the readers, if there is something new for them. True when even the fastest of them has
+    /// much to take: then it is time to let them run, unless that was in vain a moment ago.
+    pub(super) fn announce(&self) -> bool {
         let mut state = self.lock();
         if !std::mem::take(&mut state.unannounced) {
-            return None;
+            return false;
         }
         state.wake_readers();
-        let fastest = state.fastest().filter(|_| state.is_crowded());
-        fastest.filter(|&fastest| state.stuck_at.is_none_or(|stuck_at| stuck_at < fastest))
+        state.is_crowded() && state.stuck.is_none_or(|stuck| stuck.elapsed() > STUCK)
     }
 
-    /// Readers were waited for and the fastest, which was there, got no further.
-    pub(super) fn note_stuck(&self, fastest: u64) {
-        let mut state = self.lock();
-        state.stuck_at = state.fastest().filter(|&now| now <= fastest);
+    /// Readers were waited for in vain.
+    pub(super) fn note_stuck(&self) {
+        self.lock().stuck = Some(Instant::now());
     }
 
     /// Whether even the fastest reader has much to take.
@@ -188,7 +185,9 @@ impl Room {
 
     /// The sessions that are on this replica.
     pub(super) fn sessions(&self) -> HashSet<SessionId> {
-        self.lock().members.iter().map(|(_, member)| member.session()).collect()
+        let state = self.lock();
+        let here = state.members.iter().filter(|(_, member)| !member.is_over());
+        here.map(|(_, member)| member.session()).collect()
     }
 
     /// A read that could not be done: what to ask for again.
@@ -214,7 +213,7 @@ impl Room {
     /// The holds to renew.
     pub(super) fn holds(&self) -> Vec<(Arc<Member>, Hold)> {
         let state = self.lock();
-        let admitted = state.members.iter().filter(|(_, member)| member.is_admitted());
+        let admitted = state.members.iter().filter(|(_, member)| member.is_held());
         admitted.map(|(_, member)| (member.clone(), member.hold())).collect()
     }
 
@@ -255,19 +254,19 @@ impl Room {
 }
 
 impl State {
-    /// The cursor of the reader that has taken most.
-    fn fastest(&self) -> Option<u64> {
-        self.members.iter().map(|(_, member)| member.cursor()).max()
-    }
-
     /// Whether half of the window is still to be taken, by everybody.
     fn is_crowded(&self) -> bool {
         let (max_events, max_bytes) = self.window.bounds();
-        self.fastest().is_some_and(|cursor| {
-            let waiting = usize::try_from(self.window.head() - cursor).unwrap_or(usize::MAX);
-            let all = usize::try_from(self.window.head() - self.window.first()).unwrap_or(1).max(1);
-            let bytes = self.window.bytes() / all * waiting.min(all);
-            waiting > max_events / 2 || bytes > max_bytes / 2
+        let (first, head) = (self.window.first(), self.window.head());
+        let count = |events: u64| usize::try_from(events).unwrap_or(usize::MAX);
+        let kept = count(head - first).max(1);
+        if kept <= max_events / 2 && self.window.bytes() <= max_bytes / 2 {
+            return false;
+        }
+        let fastest = self.members.iter().map(|(_, member)| member.cursor()).max();
+        fastest.is_some_and(|cursor| {
+            let waiting = count(head - cursor).min(kept);
+            waiting > max_events / 2 || self.window.bytes() / kept * waiting > max_bytes / 2
         })
     }
 
@@ -308,6 +307,9 @@ struct Taken {
 impl Taken {
     /// False when it does not fit any more.
     fn add(&mut self, frame: &Bytes, max_bytes: usize) -> bool {
+        if frame.is_empty() {
+            return true;
+        }
         let size = self.one.len().max(self.many.len());
         if self.events > 0 && size + frame.len() > max_bytes {
             return false;
@@ -321,7 +323,7 @@ impl Taken {
             }
             _ => self.many.extend_from_slice(frame),
         }
-        self.events += usize::from(!frame.is_empty());
+        self.events += 1;
         true
     }
 
@@ -339,6 +341,9 @@ fn weight(event: &Event) -> usize {
             What::Joined | What::Left { .. } | What::Unknown => 0,
         }
 }
+
+/// How long a room is not waited for after it was waited for in vain.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// How long to wait before a failed read is tried again.
 pub(super) const REREAD: Duration = Duration::from_millis(300);

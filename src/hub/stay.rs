@@ -33,12 +33,32 @@ pub enum EnterError {
 /// A member's stay. Dropped, on whatever path, it gives the name back.
 #[derive(Debug)]
 pub struct Stay {
-    member: Arc<Member>,
-    key: usize,
-    seat: Seat,
+    reader: Arc<Reader>,
     /// Nothing has to be given back any more.
     over: bool,
     _counted: TaskTrackerToken,
+}
+
+/// A member's place among the readers of its room. What it has not taken stays in the window for it,
+/// within the window's bounds, until the last clone is dropped: that may be after its stay.
+#[derive(Debug)]
+pub struct Reader {
+    member: Arc<Member>,
+    key: usize,
+    seat: Seat,
+}
+
+impl Reader {
+    /// Whose place it is.
+    pub fn member(&self) -> &Member {
+        &self.member
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.seat.room.remove_member(self.key);
+    }
 }
 
 /// How a lost name was taken again.
@@ -72,11 +92,11 @@ impl Hub {
         let member = Arc::new(Member::new(hold.clone(), seat.room.clone(), reader));
         let key = seat.room.add_member(&member);
         // From here on the name may be taken, whether or not anybody waits for the answer.
-        let mut stay = Stay { member, key, seat, over: false, _counted: counted };
-        let room_here = stay.seat.room.clone();
-        match self.join(&room_here, &hold, 0, self.may_reap().is_ok()).await {
+        let reader = Arc::new(Reader { member, key, seat });
+        let mut stay = Stay { reader, over: false, _counted: counted };
+        match self.join(stay.room(), &hold, 0, self.may_reap().is_ok()).await {
             Ok(joined) => {
-                stay.member.admit(joined.position);
+                stay.member().admit(joined.position);
                 self.watch(room, joined.next_deadline).await;
                 Ok(stay)
             }
@@ -125,12 +145,21 @@ impl Hub {
 
 impl Stay {
     /// The member.
-    pub fn member(&self) -> &Arc<Member> {
-        &self.member
+    pub fn member(&self) -> &Member {
+        &self.reader.member
+    }
+
+    /// Its place among the readers.
+    pub fn reader(&self) -> &Arc<Reader> {
+        &self.reader
     }
 
     fn hub(&self) -> &Arc<Hub> {
-        &self.seat.hub
+        &self.reader.seat.hub
+    }
+
+    fn room(&self) -> &Arc<Room> {
+        &self.reader.seat.room
     }
 
     /// Takes the name again under a fresh token, after a message was refused or a renewal failed;
@@ -138,13 +167,13 @@ impl Stay {
     /// somebody else has the name.
     pub async fn retake(&self, appended: u64) -> Result<Option<Retaken>, Unavailable> {
         let hub = self.hub();
-        let mut hold = self.member.hold();
+        let mut hold = self.member().hold();
         hold.token = HoldToken::from_bytes(rand::random());
         // Before the try: should its answer be lost, the next one finds out.
-        self.member.replace_hold(hold.clone());
-        match hub.join(&self.seat.room, &hold, appended, false).await {
+        self.member().replace_hold(hold.clone());
+        match hub.join(self.room(), &hold, appended, false).await {
             Ok(joined) => {
-                self.member.confirm(hold.token, joined.position);
+                self.member().confirm(hold.token, joined.position);
                 hub.metrics.leases_lost.of(LeaseLoss::Rejoined).inc();
                 Ok(Some(if joined.told { Retaken::Anew } else { Retaken::Kept }))
             }
@@ -160,7 +189,7 @@ impl Stay {
     /// then is done later.
     pub async fn release(mut self, cause: LeftCause) {
         let hub = self.hub().clone();
-        let hold = self.member.hold();
+        let hold = self.member().hold();
         let event = event_now(&hold, What::Left { cause });
         self.over = true;
         // Should this be dropped half-way, or be too slow, it is done later.
@@ -181,7 +210,7 @@ impl Stay {
     }
 
     fn depart_later(&self, cause: LeftCause) {
-        let (hub, hold) = (self.hub(), self.member.hold());
+        let (hub, hold) = (self.hub(), self.member().hold());
         let event = event_now(&hold, What::Left { cause });
         hub.departures.push(Departure { hold, event }, &hub.metrics);
     }
@@ -194,7 +223,7 @@ impl Stay {
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        self.seat.room.remove_member(self.key);
+        self.member().end();
         if !self.over {
             self.depart_later(LeftCause::Disconnected);
         }

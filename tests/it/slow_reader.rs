@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use tonic::Code;
 
-use crate::harness::{ChatClient, Cluster, Dialect, Layout, Pace, Payload};
+use crate::harness::{ChatClient, Cluster, Dialect, Layout, Pace, Payload, SOON};
 
 on_both_backplanes!(
     readers_that_never_read_cost_bounded_memory_and_nobody_elses_time,
     a_stream_beside_a_stalled_one_on_its_connection_is_not_cut,
     a_reader_that_pauses_for_a_thousand_tiny_messages_misses_none,
+    a_reader_that_says_goodbye_still_gets_what_came_before,
 );
 
 /// HTTP/2 windows of a client with modest memory: a stream's, and its connection's. They
@@ -133,4 +134,25 @@ async fn a_reader_that_pauses_for_a_thousand_tiny_messages_misses_none(layout: L
     dozing.drain();
     assert_complete(&dozing, "sender", TOTAL).await;
     sender.assert_open();
+}
+
+async fn a_reader_that_says_goodbye_still_gets_what_came_before(layout: Layout) {
+    const TOTAL: usize = 60;
+    let cluster = layout.plan().start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    let mut bob = cluster.door(1).with_windows(65_535, 65_535).join_without_reading("bob").await;
+    alice.expect_system("bob joined").await;
+    carol.expect_system("bob joined").await;
+    let pace = Pace::of([&carol], TOTAL);
+    say_many(&alice, 0..TOTAL, 8 * 1024, &pace).await;
+    assert_complete(&carol, "alice", TOTAL).await;
+    bob.half_close();
+    alice.until_heard("bob left").await;
+    // What happens then is nothing to him, and takes nothing from him.
+    alice.say("after").await;
+    carol.record().wait(SOON, |state| (state.counts["alice"] > TOTAL).then_some(())).await;
+    bob.drain();
+    bob.expect_end(Code::Ok).await;
+    assert_eq!(bob.record().state().counts["alice"], TOTAL, "{bob:?}");
 }

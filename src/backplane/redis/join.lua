@@ -37,7 +37,7 @@ if held == token and mine then
   end
 end
 -- A join that was overtaken by its own leave, on a connection that was given up, is over.
-local overtaken = not again and redis.call('EXISTS', KEYS[6]) == 1
+local overtaken = redis.call('EXISTS', KEYS[6]) == 1
 if (held and held ~= token and not (again and mine)) or overtaken then
   finish()
   return { replid, epoch, seq, past, 'taken' }
