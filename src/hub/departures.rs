@@ -11,7 +11,6 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep},
 };
-use tracing::warn;
 
 use super::Hub;
 use crate::{
@@ -33,8 +32,8 @@ pub(super) struct Departure {
     pub(super) event: Arc<Event>,
 }
 
-/// The queue. Bounded by the cap on streams: a stream has one departure, and departures end when
-/// their lease has.
+/// The queue. Bounded by the cap on streams: a stream has one departure. Those that nobody was told
+/// of end when their lease has; the others were admitted while the backplane was there.
 #[derive(Debug, Default)]
 pub(super) struct Departures {
     state: Mutex<State>,
@@ -150,14 +149,16 @@ pub(super) async fn run(hub: Arc<Hub>) {
     }
 }
 
-/// Tries until it works, or until the lease has ended by itself and others will tell of it.
+/// Tries until it works, however long the backplane is away: should it come back without its data,
+/// nobody else can tell. Only a name whose join was never answered is given up once its lease has
+/// surely ended: others find it, if it was taken at all.
 async fn depart(hub: &Hub, departure: Departure, since: Instant) {
     loop {
         match hub.backplane.leave(&departure.hold, departure.event.clone()).await {
             Ok(_) => break,
-            Err(Unavailable) if since.elapsed() > hub.config.lease * 2 => {
-                let (room, name) = (&departure.hold.room, &departure.hold.name);
-                warn!(%room, user = %name, "a name was not given back; its lease has ended");
+            Err(Unavailable)
+                if departure.hold.confirmed.is_none() && since.elapsed() > hub.config.lease * 2 =>
+            {
                 break;
             }
             Err(Unavailable) => sleep(RETRY).await,

@@ -174,6 +174,10 @@ async fn who_leaves_while_redis_loses_everything_has_left_when_it_is_back() {
     clients[1].half_close();
     clients[2].disconnect();
     clients[1].ended(SOON).await;
+    // Their leases would long have ended.
+    let away = Instant::now();
+    let long = async || (away.elapsed() > LEASE * 5).then_some(());
+    eventually(LEASE * 6, "a long outage", long).await;
     cluster.shared().restart_empty().await;
     cluster.until_ready(SOON).await;
     let alice = &mut clients[0];

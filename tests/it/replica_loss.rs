@@ -101,7 +101,9 @@ async fn nothing_of_a_paused_replicas_stale_holder_is_ever_delivered() {
     let cluster = Cluster::redis(3).start().await;
     let mut alice = cluster.door(1).enter("alice").await;
     let mut carol = cluster.door(2).enter_seen_by("carol", &mut [&mut alice]).await;
-    let stale = cluster.door(0).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    let mut stale = cluster.door(0).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    // His replica knows that he is in.
+    quiet(&alice, &mut [&mut stale, &mut carol]).await;
     cluster.replicas[0].signal(Signal::SIGSTOP);
     let stopped = Instant::now();
     // These wait in the stopped process's socket and are read when it goes on.
