@@ -62,7 +62,7 @@ pub struct RedisConfig {
     pub password: Option<Secret>,
     /// How long an operation waits for Redis.
     pub timeout: Duration,
-    /// How many connections carry commands.
+    /// How many connections carry what changes rooms.
     pub connections: usize,
 }
 
