@@ -83,8 +83,11 @@ fn spans_have_a_way_to_jaeger() {
     let sends = service_and_port(&settings()["ROOMCAST_TELEMETRY__OTLP_ENDPOINT"]);
     assert_eq!(sends, ("collector".to_owned(), port(listens)));
 
-    let to = service_and_port(text(&receiver, "/exporters/otlp_grpc~1jaeger/endpoint"));
+    let exporter = at(&receiver, "/exporters/otlp_grpc~1jaeger");
+    let to = service_and_port(text(exporter, "/endpoint"));
     assert_eq!(to, ("jaeger".to_owned(), JAEGER_OTLP_PORT));
+    // The collector makes batches of a queue that counts spans only.
+    assert_eq!(text(exporter, "/sending_queue/sizer"), "items");
 }
 
 /// Every part of the collector that is named is there, in its image as well, and is used.
