@@ -5,7 +5,7 @@ mod compose;
 pub(crate) mod envoy;
 mod image;
 mod kubernetes;
-mod observability;
+mod watchers;
 
 use std::{
     collections::BTreeMap,

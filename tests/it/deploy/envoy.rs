@@ -177,13 +177,9 @@ async fn metrics_are_all_that_the_admin_port_gives_away() {
     let file = directory.path().join("envoy.json");
     let (admin, stats) = (free_port(), free_port());
     fs::write(&file, local_config_with_stats(0, admin, stats, &[1001])).unwrap();
-    let mut running = envoy()
-        .args(["--concurrency", "1", "-c"])
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut envoy = tokio::process::Command::from(envoy());
+    envoy.args(["--concurrency", "1", "-c"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    let _running = envoy.kill_on_drop(true).spawn().unwrap();
     let stats: SocketAddr = ([127, 0, 0, 1], stats).into();
     let metrics = eventually(Duration::from_secs(20), "Envoy tells its metrics", async || {
         let (status, metrics) = get(stats, &topology().stats_path).await.ok()?;
@@ -191,8 +187,6 @@ async fn metrics_are_all_that_the_admin_port_gives_away() {
     })
     .await;
     let closed = get(stats, "/server_info").await.unwrap();
-    running.kill().unwrap();
-    running.wait().unwrap();
     assert!(metrics.contains("envoy_cluster_membership_healthy{"), "{metrics}");
     assert_eq!(closed.0, 404, "{}", closed.1);
 }

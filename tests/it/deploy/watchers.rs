@@ -11,8 +11,10 @@ use super::{
     list, number, path, port, read, read_yaml, run, text, texts, tool,
 };
 
-/// Where Jaeger takes spans: fixed by its own default configuration.
+/// Where Jaeger takes spans, shows them and tells its health, by its own default configuration.
 const JAEGER_OTLP_PORT: u64 = 4317;
+const JAEGER_PAGE_PORT: u64 = 16686;
+const JAEGER_HEALTH_PORT: u64 = 13133;
 
 /// What the collector's image can be configured with. Others are in a larger distribution only.
 const COMPONENTS: [(&str, &[&str]); 4] = [
@@ -86,6 +88,8 @@ fn spans_have_a_way_to_jaeger() {
     let exporter = at(&receiver, "/exporters/otlp_grpc~1jaeger");
     let to = service_and_port(text(exporter, "/endpoint"));
     assert_eq!(to, ("jaeger".to_owned(), JAEGER_OTLP_PORT));
+    assert_eq!(page_port("jaeger"), JAEGER_PAGE_PORT);
+    assert_eq!(checked_port("jaeger"), JAEGER_HEALTH_PORT);
     // The collector makes batches of a queue that counts spans only.
     assert_eq!(text(exporter, "/sending_queue/sizer"), "items");
 }
@@ -218,8 +222,13 @@ fn dashboards_are_provisioned() {
         let dashboard: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         let mut asked = BTreeSet::new();
         sources_of(&dashboard, &mut asked);
-        // Annotations made by hand are Grafana's own.
+        // Annotations made by hand are Grafana's own; a source may be chosen by the reader.
         asked.remove("-- Grafana --");
+        for variable in list(&dashboard, "/templating/list") {
+            if asked.remove(&format!("${{{}}}", text(variable, "/name"))) {
+                asked.insert(text(variable, "/current/value").to_owned());
+            }
+        }
         assert!(asked.contains("prometheus"), "{}: {asked:?}", file.display());
         assert!(asked.is_subset(&uids()), "{}: {asked:?}", file.display());
     }
