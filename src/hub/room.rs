@@ -1,6 +1,7 @@
 //! One room on this replica.
 
 use std::{
+    cell::RefCell,
     collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -10,14 +11,17 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use slab::Slab;
 use tokio::sync::OnceCell;
 
-use super::{HubConfig, Member, Notice};
+use super::{HubConfig, Member, Notice, delivery::Delivery};
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, RoomName, SessionId, What},
+    domain::{Event, RoomName, SessionId, TraceParent, What},
+    metrics::{Metrics, items},
     room::{Fallen, Feed, Item, Moves, Window},
+    trace::Sampler,
 };
 
 /// What an event costs in memory beside its content, about: itself, its frames, its slot.
@@ -38,6 +42,8 @@ pub trait Encoder: Send + Sync {
 #[derive(Debug)]
 pub(super) struct Room {
     name: RoomName,
+    metrics: Metrics,
+    sampler: Arc<Sampler>,
     state: Mutex<State>,
     opened: OnceCell<()>,
     /// Members, and those who are about to be. Changed under the lock of the hub's rooms.
@@ -62,6 +68,18 @@ struct State {
 struct Slot {
     item: Item<Arc<Event>>,
     encoded: [OnceLock<Bytes>; ENCODINGS],
+    /// While it is traced.
+    delivery: RefCell<Option<Delivery>>,
+}
+
+impl Slot {
+    /// A reader has come past it.
+    fn pass(&self, taken: bool) {
+        let mut delivery = self.delivery.borrow_mut();
+        if delivery.as_mut().is_some_and(|it| it.pass(taken)) {
+            *delivery = None;
+        }
+    }
 }
 
 /// What a reader takes in one go.
@@ -71,10 +89,17 @@ pub struct Chunk {
     pub bytes: Bytes,
     /// How many.
     pub events: usize,
+    /// When the oldest of them was accepted, and the trace that it belongs to.
+    pub oldest: Option<(Timestamp, Option<TraceParent>)>,
 }
 
 impl Room {
-    pub(super) fn new(name: RoomName, config: &HubConfig) -> Self {
+    pub(super) fn new(
+        name: RoomName,
+        config: &HubConfig,
+        metrics: Metrics,
+        sampler: Arc<Sampler>,
+    ) -> Self {
         let state = State {
             feed: Feed::opening(config.window_bytes / 4, |event| weight(event)),
             window: Window::new(config.window_events, config.window_bytes),
@@ -83,7 +108,8 @@ impl Room {
             stuck: None,
             renewed: None,
         };
-        Self { name, state: Mutex::new(state), opened: OnceCell::new(), seats: AtomicUsize::new(0) }
+        let (opened, seats) = (OnceCell::new(), AtomicUsize::new(0));
+        Self { name, metrics, sampler, state: Mutex::new(state), opened, seats }
     }
 
     pub(super) fn name(&self) -> &RoomName {
@@ -132,18 +158,28 @@ impl Room {
         let mut state = self.lock();
         let state = &mut *state;
         let moves = happen(&mut state.feed);
-        let mut fed = Fed { read: moves.read, ..Fed::default() };
+        let mut fed = Fed { read: moves.read, items: moves.items.len(), lost: false };
+        let before = state.window.bytes();
         for item in moves.items {
+            let mut delivery = None;
             let bytes = match &item {
-                Item::Event(_, event) => weight(event),
+                Item::Event(position, event) => {
+                    if let Some(trace) = &event.trace {
+                        let span = self.sampler.deliver(trace, &self.name, *position);
+                        delivery = Delivery::begin(span, state.members.len());
+                    }
+                    weight(event)
+                }
                 Item::Lost(_) => {
                     fed.lost = true;
                     EVENT_OVERHEAD
                 }
             };
             state.unannounced = true;
-            state.window.push(Slot { item, encoded: Default::default() }, bytes);
+            let encoded = Default::default();
+            state.window.push(Slot { item, encoded, delivery: delivery.into() }, bytes);
         }
+        self.count_bytes(before, state.window.bytes());
         fed
     }
 
@@ -154,8 +190,16 @@ impl Room {
         if !std::mem::take(&mut state.unannounced) {
             return false;
         }
+        let before = state.window.bytes();
         state.wake_readers();
+        self.count_bytes(before, state.window.bytes());
         state.is_crowded() && state.stuck.is_none_or(|stuck| stuck.elapsed() > STUCK)
+    }
+
+    fn count_bytes(&self, before: usize, after: usize) {
+        if before != after {
+            self.metrics.window_bytes.inc_by(items(after) - items(before));
+        }
     }
 
     /// Readers were waited for in vain.
@@ -204,9 +248,23 @@ impl Room {
 
     pub(super) fn remove_member(&self, key: usize) {
         let mut state = self.lock();
-        state.members.try_remove(key);
+        if let Some(member) = state.members.try_remove(key) {
+            let cursor = member.cursor().max(state.window.first());
+            for slot in state.window.since(cursor).into_iter().flatten() {
+                slot.pass(false);
+            }
+        }
         if state.members.capacity() > 64 && state.members.len() * 4 < state.members.capacity() {
             state.members.shrink_to_fit();
+        }
+    }
+
+    /// Gives up on readers that do not come to what is traced.
+    pub(super) fn end_overdue_deliveries(&self) {
+        let state = self.lock();
+        for slot in state.window.since(state.window.first()).into_iter().flatten() {
+            let mut delivery = slot.delivery.borrow_mut();
+            delivery.take_if(|delivery| delivery.is_overdue());
         }
     }
 
@@ -238,18 +296,27 @@ impl Room {
             if cursor >= until {
                 break;
             }
-            if let Item::Event(position, event) = &slot.item
-                && member.wants(*position, event)
-            {
+            let wanted = match &slot.item {
+                Item::Event(position, event) if member.wants(*position, event) => Some(event),
+                Item::Event(..) | Item::Lost(_) => None,
+            };
+            if let Some(event) = wanted {
                 let encoded = slot.encoded[encoder.index()].get_or_init(|| encoder.encode(event));
-                if !taken.add(encoded, max_bytes) {
+                if !taken.add(event, encoded, max_bytes) {
                     break;
                 }
             }
+            slot.pass(wanted.is_some());
             cursor += 1;
         }
         member.set_cursor(cursor);
         Ok(taken.into_chunk())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.count_bytes(self.lock().window.bytes(), 0);
     }
 }
 
@@ -292,6 +359,8 @@ impl State {
 pub(super) struct Fed {
     /// Read the log after this.
     pub(super) read: Option<u64>,
+    /// How many items it brought.
+    pub(super) items: usize,
     /// Some of them tell of a loss.
     pub(super) lost: bool,
 }
@@ -302,11 +371,12 @@ struct Taken {
     one: Bytes,
     many: BytesMut,
     events: usize,
+    oldest: Option<(Timestamp, Option<TraceParent>)>,
 }
 
 impl Taken {
     /// False when it does not fit any more.
-    fn add(&mut self, frame: &Bytes, max_bytes: usize) -> bool {
+    fn add(&mut self, event: &Event, frame: &Bytes, max_bytes: usize) -> bool {
         if frame.is_empty() {
             return true;
         }
@@ -315,7 +385,10 @@ impl Taken {
             return false;
         }
         match self.events {
-            0 => self.one = frame.clone(),
+            0 => {
+                self.one = frame.clone();
+                self.oldest = Some((event.at, event.trace.clone()));
+            }
             1 => {
                 self.many.reserve(self.one.len() + frame.len());
                 self.many.extend_from_slice(&self.one);
@@ -329,7 +402,7 @@ impl Taken {
 
     fn into_chunk(self) -> Chunk {
         let bytes = if self.many.is_empty() { self.one } else { self.many.freeze() };
-        Chunk { bytes, events: self.events }
+        Chunk { bytes, events: self.events, oldest: self.oldest }
     }
 }
 
