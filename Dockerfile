@@ -1,8 +1,8 @@
 # A small image with one binary, built without BuildKit's extensions so that any builder will do.
 # Both base images are arguments: a registry mirror or a distribution's own image can stand in, as
-# long as the second one's glibc is not older than the first one's.
-ARG BUILDER=rust:1-slim-bookworm
-ARG RUNTIME=debian:bookworm-slim
+# long as the second one has glibc, not older than the first one's, and the roots of certificates.
+ARG BUILDER=rust:1.95-slim-bookworm
+ARG RUNTIME=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILDER} AS build
 WORKDIR /src
@@ -26,7 +26,15 @@ COPY src src
 RUN mkdir -p tests/it && touch tests/it/main.rs \
     && cargo build --release --locked --bin roomcast
 
+# glibc, libgcc and the roots of certificates, which rediss:// and https:// need; no shell.
 FROM ${RUNTIME}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="roomcast" \
+      org.opencontainers.image.description="A chat service over gRPC streams, of many replicas" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /src/target/release/roomcast /usr/local/bin/roomcast
 # By number, so that Kubernetes can see that it is not root; any other number works as well.
 USER 10001:10001

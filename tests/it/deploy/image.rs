@@ -10,7 +10,11 @@ pub(super) struct Image {
     pub(super) environment: BTreeMap<String, String>,
     /// `uid:gid`.
     pub(super) user: String,
+    /// The base images of the two stages.
+    bases: Vec<String>,
     exposed: Vec<u64>,
+    /// The last stage's instructions, whole.
+    instructions: Vec<String>,
     sources: Vec<String>,
 }
 
@@ -29,7 +33,12 @@ pub(super) fn image() -> Image {
     Image {
         environment: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         user: arguments(last_stage, "USER ").concat(),
+        bases: ["ARG BUILDER=", "ARG RUNTIME="].map(|it| arguments(&file, it).concat()).to_vec(),
         exposed: arguments(last_stage, "EXPOSE ").iter().map(|p| p.parse().unwrap()).collect(),
+        instructions: last_stage
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect(),
         sources: from_context
             .flat_map(|copy| copy.rsplit_once(' ').expect("source target").0.split_whitespace())
             .map(str::to_owned)
@@ -56,6 +65,47 @@ fn user_is_a_number_and_not_root() {
     let user = image().user;
     let numbers: Vec<u32> = user.split(':').map(|id| id.parse().expect("a number")).collect();
     assert!(numbers.len() == 2 && !numbers.contains(&0), "{user}");
+}
+
+/// Signals reach the process, and the health check needs no shell: the image has none.
+#[test]
+fn commands_need_no_shell() {
+    let instructions = image().instructions;
+    let check = instructions.iter().find(|it| it.starts_with("HEALTHCHECK ")).expect("a check");
+    assert!(check.ends_with(r#" CMD ["roomcast", "health"]"#), "{check}");
+    for instruction in [r#"ENTRYPOINT ["roomcast"]"#, r#"CMD ["serve"]"#] {
+        assert!(instructions.iter().any(|it| it == instruction), "{instruction}");
+    }
+    assert!(!instructions.iter().any(|it| it.starts_with("RUN ")), "the base image has no shell");
+}
+
+/// The compiler is one that the manifest allows, and builds for the libraries of the second image.
+#[test]
+fn base_images_fit() {
+    let bases = image().bases;
+    let [builder, runtime] = &bases[..] else { panic!("{bases:?}") };
+    let (version, rest) = builder.strip_prefix("rust:").unwrap().split_once('-').unwrap();
+    let minor = |version: &str| -> u64 { version.split('.').nth(1).unwrap().parse().unwrap() };
+    assert!(minor(version) >= minor(env!("CARGO_PKG_RUST_VERSION")), "{builder}");
+    // Debian 12 by its two names.
+    assert!(rest.ends_with("bookworm") && runtime.contains("-debian12:"), "{builder}, {runtime}");
+}
+
+/// The labels say what this is.
+#[test]
+fn labels_are_the_manifests() {
+    let instructions = image().instructions;
+    let version = concat!("ARG VERSION=", env!("CARGO_PKG_VERSION"));
+    assert!(instructions.iter().any(|it| it == version), "{version}");
+    let labels = instructions.iter().find(|it| it.starts_with("LABEL ")).expect("labels");
+    for (label, value) in [
+        ("version", "${VERSION}"),
+        ("title", env!("CARGO_PKG_NAME")),
+        ("licenses", env!("CARGO_PKG_LICENSE")),
+    ] {
+        let label = format!(r#"org.opencontainers.image.{label}="{value}""#);
+        assert!(labels.contains(&label), "{label} in {labels}");
+    }
 }
 
 /// Everything that is copied exists, and the build's context has it.
