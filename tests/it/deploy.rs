@@ -5,6 +5,7 @@ mod compose;
 pub(crate) mod envoy;
 mod image;
 mod kubernetes;
+mod observability;
 
 use std::{
     collections::BTreeMap,
