@@ -1,4 +1,4 @@
-//! What a PromQL expression refers to. Only that: whether it is one is for `promtool` to say.
+//! What a `PromQL` expression refers to. Only that: whether it is one is for `promtool` to say.
 
 /// A metric with its matchers, as in `up{job="roomcast"}`.
 #[derive(PartialEq, Eq, Debug, Default)]

@@ -128,7 +128,9 @@ fn a_drain_within_its_time_is_not_stuck() {
 /// What rules, and the tests of rules, ask of the metrics and is not there.
 pub(super) fn missing(mut exposition: Exposition) -> Vec<String> {
     let recorded = recorded();
-    recorded.iter().for_each(|it| exposition.add_recorded(it));
+    for it in &recorded {
+        exposition.add_recorded(it);
+    }
     let rules = rules();
     let mut expressions: Vec<_> = rules.iter().map(|it| text(it, "/expr").to_owned()).collect();
     for case in cases() {
