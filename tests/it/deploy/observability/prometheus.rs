@@ -75,6 +75,16 @@ impl Prometheus {
         list(&answer, "/data/result").to_vec()
     }
 
+    /// The traces that exemplars of a query's series name, of the time between two moments.
+    pub(super) async fn exemplars(&self, expression: &str, from: f64, to: f64) -> Vec<String> {
+        let (start, end) = (from.to_string(), to.to_string());
+        let parameters = [("query", expression), ("start", &start), ("end", &end)];
+        let answer = self.get("/api/v1/query_exemplars", &parameters).await;
+        let series = list(&answer, "/data").iter();
+        let exemplars = series.flat_map(|it| list(it, "/exemplars"));
+        exemplars.map(|it| text(it, "/labels/trace_id").to_owned()).collect()
+    }
+
     /// The number that a query comes to; `None` if it comes to nothing.
     pub(super) async fn number(&self, expression: &str) -> Option<f64> {
         let found = self.query(expression).await;

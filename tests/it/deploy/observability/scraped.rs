@@ -1,6 +1,9 @@
 //! Real replicas: what they show is what rules and dashboard ask for.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     super::{at, list, text},
@@ -9,7 +12,7 @@ use super::{
     prometheus::Prometheus,
     rules,
 };
-use crate::harness::{Cluster, SOON, eventually};
+use crate::harness::{Cluster, Collector, SOON, eventually};
 
 /// Panels that have nothing to show when all is well, without TLS.
 const EMPTY_WHEN_WELL: [&str; 3] = ["Alerts", "Refusals", "Certificate"];
@@ -70,6 +73,31 @@ async fn prometheus_answers_the_dashboard() {
     assert_eq!(prometheus.number("sum(roomcast_ready)").await, Some(2.0));
     assert_eq!(prometheus.number("sum(roomcast_streams)").await, Some(2.0));
     assert_rules_are_quiet(&prometheus).await;
+}
+
+/// Prometheus keeps the exemplars that Grafana asks it for with the query of the delay's panel, and
+/// they name traces that the collector has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exemplars_lead_to_traces() {
+    let collector = Collector::start().await;
+    let plan = Cluster::redis(2).with("ROOMCAST_TELEMETRY__OTLP_ENDPOINT", &collector.endpoint());
+    let cluster = plan.with("ROOMCAST_TELEMETRY__SAMPLE_RATIO", "1").start().await;
+    let prometheus = Prometheus::over(&cluster).await;
+    let began = now();
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    alice.say("follow me").await;
+    bob.expect_said("alice", "follow me").await;
+
+    let said = collector.until("room.say", 1, |_| true).await;
+    let traces: HashSet<_> = said.into_iter().map(|span| span.trace).collect();
+    let queries = dashboard::queries("30s");
+    let delay = queries.iter().find(|it| it.title == "Delivery delay").expect("the delay's panel");
+    eventually(SOON, "an exemplar that names the trace of a message", async || {
+        let exemplars = prometheus.exemplars(&delay.expression, began, now()).await;
+        exemplars.iter().any(|it| traces.contains(it)).then_some(())
+    })
+    .await;
 }
 
 /// Only `OpenMetrics` says what a metric's unit is; exemplars come with nothing else either.
