@@ -6,6 +6,7 @@ pub(crate) mod envoy;
 mod image;
 mod kubernetes;
 mod watchers;
+mod observability;
 
 use std::{
     collections::BTreeMap,
