@@ -5,8 +5,8 @@ mod compose;
 pub(crate) mod envoy;
 mod image;
 mod kubernetes;
-mod watchers;
 mod observability;
+mod watchers;
 
 use std::{
     collections::BTreeMap,
