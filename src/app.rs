@@ -128,6 +128,7 @@ async fn leave(
     grpc: TcpListener,
     probes: &Probes,
 ) {
+    hub.metrics().draining.set(1);
     probes.leaving.cancel();
     services.set_serving(false).await;
     // New connections are still served: load balancers may not know yet.

@@ -188,7 +188,7 @@ impl Hub {
         let mut rooms = self.rooms();
         let room = rooms.entry(name.clone()).or_insert_with(|| {
             self.metrics.rooms.inc();
-            Arc::new(Room::new(name.clone(), &self.config))
+            Arc::new(Room::new(name.clone(), &self.config, self.metrics.clone()))
         });
         room.add_seat();
         Seat { hub: self.clone(), room: room.clone() }

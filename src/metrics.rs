@@ -1,18 +1,21 @@
 //! What is counted, for Prometheus. No label ever names a room or a user.
 
 mod labels;
+mod process;
 
 use std::{
     ops::Deref,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-pub use labels::{Counters, Hole, Label, LeaseLoss, Refusal};
+use jiff::Timestamp;
+pub use labels::{Counters, Gauges, Hole, Label, LeaseLoss, Leave, Queue, Refusal};
 use prometheus_client::{
     encoding::text,
     metrics::{
         counter::Counter,
+        exemplar::HistogramWithExemplars,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
         info::Info,
@@ -28,6 +31,8 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     handles: Handles,
     registry: Registry,
+    /// What every process tells, under names that every process gives it.
+    process: Registry,
     canary_age: Gauge<f64, AtomicU64>,
     /// When the last canary came back; at first, when the process began to wait for one.
     canary: Mutex<Instant>,
@@ -42,20 +47,32 @@ pub struct Handles {
     pub connections: Gauge,
     /// `roomcast_rooms`: rooms with members on this replica.
     pub rooms: Gauge,
+    /// `roomcast_members`: members on this replica.
+    pub members: Gauge,
+    /// `roomcast_window_bytes`: what the windows of all rooms hold for readers, about.
+    pub window_bytes: Gauge,
     /// `roomcast_ready`: 1 while this replica is ready, as of the last probe or scrape.
     pub ready: Gauge,
-    /// `roomcast_departures_queued`: members that are gone and whose names are not released yet.
-    pub departures_queued: Gauge,
+    /// `roomcast_draining`: 1 once this replica was told to stop.
+    pub draining: Gauge,
+    /// `roomcast_queue_items{queue}`: what waits, in each of the bounded queues.
+    pub queue_items: Gauges<Queue>,
     /// `roomcast_events_in_total`: messages that this replica has accepted.
     pub events_in: Counter,
     /// `roomcast_events_out_total`: events written to streams.
     pub events_out: Counter,
+    /// `roomcast_joins_total`: members that came in here.
+    pub joins: Counter,
+    /// `roomcast_leaves_total{cause}`: members of this replica that went.
+    pub leaves: Counters<Leave>,
     /// `roomcast_refusals_total{reason}`: streams that were refused or ended for a reason.
     pub refusals: Counters<Refusal>,
-    /// `roomcast_append_batch_size`: messages in one append.
+    /// `roomcast_append_batch_size`: messages in one call of the append script.
     pub append_batch_size: Histogram,
-    /// `roomcast_append_seconds`: how long one append took.
+    /// `roomcast_append_seconds`: from sending a pipeline that appends to its answer.
     pub append_seconds: Histogram,
+    /// `roomcast_redis_roundtrip_seconds`: the same for every pipeline.
+    pub redis_roundtrip: Histogram,
     /// `roomcast_lease_renewals_total`: leases renewed.
     pub lease_renewals: Counter,
     /// `roomcast_leases_lost_total{outcome}`: leases that ended under a live stream.
@@ -72,6 +89,35 @@ pub struct Handles {
     pub backplane_errors: Counter,
     /// `roomcast_stale_messages_dropped_total`: messages of stale holders that were refused.
     pub stale_messages_dropped: Counter,
+    /// `roomcast_spans_exported_total`: spans that the collector took.
+    pub spans_exported: Counter,
+    /// `roomcast_spans_dropped_total`: spans that no collector took, or that waited for one in vain.
+    pub spans_dropped: Counter,
+    /// `roomcast_delivery_delay_seconds`, see [`Metrics::observe_delivery`].
+    delivery_delay: HistogramWithExemplars<[(&'static str, String); 1]>,
+}
+
+/// Counts one more in a gauge, until it is dropped.
+#[derive(Debug)]
+pub struct InGauge(Gauge);
+
+impl InGauge {
+    /// One more, from now on.
+    pub fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InGauge {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A length as gauges take it.
+pub fn items(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
 }
 
 impl Deref for Metrics {
@@ -103,14 +149,34 @@ impl Metrics {
         );
         let handles = Handles::register(&mut registry);
         let canary = Mutex::new(Instant::now());
-        Self(Arc::new(Inner { handles, registry, canary_age, canary }))
+        let process = process::registry();
+        Self(Arc::new(Inner { handles, registry, process, canary_age, canary }))
     }
 
-    /// Notes that so many messages were appended in one batch that took so long.
-    pub fn observe_batch(&self, messages: usize, took: Duration) {
-        #[expect(clippy::cast_precision_loss, reason = "a batch has at most a thousand messages")]
-        self.append_batch_size.observe(messages as f64);
-        self.append_seconds.observe(took.as_secs_f64());
+    /// Notes that a pipeline was answered, with so many messages in each of its calls of the append
+    /// script.
+    pub fn observe_pipeline(&self, took: Duration, appended: impl Iterator<Item = usize>) {
+        let took = took.as_secs_f64();
+        self.redis_roundtrip.observe(took);
+        let mut appends = false;
+        for messages in appended {
+            #[expect(clippy::cast_precision_loss, reason = "there are some hundred at most")]
+            self.append_batch_size.observe(messages as f64);
+            appends = true;
+        }
+        if appends {
+            self.append_seconds.observe(took);
+        }
+    }
+
+    /// Notes that events were written to a stream, the oldest of which was accepted at `accepted` by
+    /// the clock of its replica, in the trace of that id.
+    pub fn observe_delivery(&self, accepted: Timestamp, trace_id: Option<&str>) {
+        // Clocks of two replicas may differ by more than a message takes.
+        let delay = Timestamp::now().duration_since(accepted).as_secs_f64().max(0.0);
+        let exemplar = trace_id.map(|id| [("trace_id", id.to_owned())]);
+        let at = exemplar.is_some().then(SystemTime::now);
+        self.delivery_delay.observe(delay, exemplar, at);
     }
 
     /// Notes that a canary has just come back.
@@ -124,6 +190,7 @@ impl Metrics {
         self.0.canary_age.set(canary.elapsed().as_secs_f64());
         let mut encoded = String::new();
         // A string takes whatever is written.
+        let _ = text::encode_registry(&mut encoded, &self.0.process);
         let _ = text::encode(&mut encoded, &self.0.registry);
         encoded
     }
@@ -131,11 +198,35 @@ impl Metrics {
 
 impl Handles {
     fn register(registry: &mut Registry) -> Self {
-        let batch_size = Histogram::new(exponential_buckets(1.0, 2.0, 10));
-        registry.register("append_batch_size", "Messages in one append", batch_size.clone());
-        let seconds = Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
-        let help = "How long one append took";
-        registry.register_with_unit("append", help, Unit::Seconds, seconds.clone());
+        let append_batch_size = Histogram::new(exponential_buckets(1.0, 2.0, 9));
+        let help = "Messages in one call of the append script";
+        registry.register("append_batch_size", help, append_batch_size.clone());
+        let mut seconds = |name, help| {
+            let histogram = Histogram::new(times());
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+            histogram
+        };
+        let append_seconds =
+            seconds("append", "From sending a pipeline that appends to its answer");
+        let redis_roundtrip =
+            seconds("redis_roundtrip", "From sending a pipeline to Redis to its answer");
+        let delivery_delay = HistogramWithExemplars::new(times());
+        registry.register_with_unit(
+            "delivery_delay",
+            "From accepting an event to writing it to a stream: the oldest one of each write",
+            Unit::Seconds,
+            delivery_delay.clone(),
+        );
+        let window_bytes = Gauge::default();
+        let help = "What the windows of all rooms hold for readers, about";
+        registry.register_with_unit("window", help, Unit::Bytes, window_bytes.clone());
+
+        let refusals = Counters::register(registry, "refusals", "Streams refused, or ended");
+        let leaves = Counters::register(registry, "leaves", "Members of this replica that went");
+        let leases_lost =
+            Counters::register(registry, "leases_lost", "Leases that ended under a live stream");
+        let holes = Counters::register(registry, "holes", "Holes in live delivery");
+        let queue_items = Gauges::register(registry, "queue_items", "What waits in bounded queues");
 
         let mut gauge = |name, help| {
             let gauge = Gauge::default();
@@ -145,52 +236,55 @@ impl Handles {
         let streams = gauge("streams", "Open streams");
         let connections = gauge("connections", "Open connections of the gRPC listener");
         let rooms = gauge("rooms", "Rooms with members on this replica");
+        let members = gauge("members", "Members on this replica");
         let ready = gauge("ready", "Whether this replica is ready");
-        let departures_queued = gauge(
-            "departures_queued",
-            "Members that are gone and whose names are not released yet",
-        );
-
-        let refusals = Counters::register(registry, "refusals", "Streams refused, or ended");
-        let leases_lost =
-            Counters::register(registry, "leases_lost", "Leases that ended under a live stream");
-        let holes = Counters::register(registry, "holes", "Holes in live delivery");
+        let draining = gauge("draining", "Whether this replica was told to stop");
 
         let mut counter = |name, help| {
             let counter = Counter::default();
             registry.register(name, help, counter.clone());
             counter
         };
+        let lost = "Streams ended because their client was too slow";
+        let stale = "Messages of stale holders that were refused";
         Self {
             streams,
             connections,
             rooms,
+            members,
+            window_bytes,
             ready,
-            departures_queued,
+            draining,
+            queue_items,
             events_in: counter("events_in", "Messages accepted by this replica"),
             events_out: counter("events_out", "Events written to streams"),
+            joins: counter("joins", "Members that came in here"),
+            leaves,
             refusals,
-            append_batch_size: batch_size,
-            append_seconds: seconds,
+            append_batch_size,
+            append_seconds,
+            redis_roundtrip,
             lease_renewals: counter("lease_renewals", "Leases renewed"),
             leases_lost,
             reaped: counter("reaped", "Members of dead replicas that this one declared gone"),
             holes,
-            slow_readers_dropped: counter(
-                "slow_readers_dropped",
-                "Streams ended because their client was too slow",
-            ),
+            slow_readers_dropped: counter("slow_readers_dropped", lost),
             subscriber_reconnects: counter(
                 "subscriber_reconnects",
-                "Times that live delivery was interrupted",
+                "Interruptions of live delivery",
             ),
             backplane_errors: counter("backplane_errors", "Backplane operations that failed"),
-            stale_messages_dropped: counter(
-                "stale_messages_dropped",
-                "Messages of stale holders that were refused",
-            ),
+            stale_messages_dropped: counter("stale_messages_dropped", stale),
+            spans_exported: counter("spans_exported", "Spans that the collector took"),
+            spans_dropped: counter("spans_dropped", "Spans that no collector took"),
+            delivery_delay,
         }
     }
+}
+
+/// Upper bounds from a quarter of a millisecond to eight seconds.
+fn times() -> impl Iterator<Item = f64> {
+    exponential_buckets(0.000_25, 2.0, 16)
 }
 
 #[cfg(test)]
@@ -204,8 +298,12 @@ mod tests {
         metrics.clone().streams.inc();
         metrics.events_in.inc_by(3);
         metrics.refusals.of(Refusal::NameTaken).inc();
-        metrics.append_batch_size.observe(16.0);
-        metrics.append_seconds.observe(0.001);
+        metrics.leaves.of(Leave::Asked).inc();
+        metrics.queue_items.of(Queue::Signals).set(7);
+        metrics.observe_pipeline(Duration::from_millis(1), [16].into_iter());
+        metrics.observe_pipeline(Duration::from_millis(1), [].into_iter());
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        metrics.observe_delivery(Timestamp::now() + Duration::from_secs(9), Some(trace));
         let text = metrics.encode();
         for line in [
             "# TYPE roomcast_streams gauge".to_owned(),
@@ -220,12 +318,19 @@ mod tests {
             "roomcast_append_batch_size_bucket{le=\"8.0\"} 0".to_owned(),
             "# UNIT roomcast_append_seconds seconds".to_owned(),
             "roomcast_append_seconds_count 1".to_owned(),
+            "roomcast_redis_roundtrip_seconds_count 2".to_owned(),
+            "roomcast_leaves_total{cause=\"asked\"} 1".to_owned(),
+            "roomcast_queue_items{queue=\"signals\"} 7".to_owned(),
+            "roomcast_delivery_delay_seconds_count 1".to_owned(),
+            "# TYPE process_cpu_seconds counter".to_owned(),
             "roomcast_ready 0".to_owned(),
             format!("roomcast_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
         ] {
             assert!(text.lines().any(|it| it == line), "no {line:?} in\n{text}");
         }
-        assert!(text.ends_with("# EOF\n"));
+        let exemplar = r#"roomcast_delivery_delay_seconds_bucket{le="0.00025"} 1 # {trace_id="0af7651916cd43dd8448eb211c80319c"} 0.0 "#;
+        assert!(text.contains(exemplar), "{text}");
+        assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
     }
 
     #[test]

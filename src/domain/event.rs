@@ -90,7 +90,31 @@ impl TraceParent {
                     && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
             })
         });
-        (sizes_fit && parts.next().is_none()).then(|| Self(Arc::from(text)))
+        if !sizes_fit || parts.next().is_some() {
+            return None;
+        }
+        let parsed = Self(Arc::from(text));
+        let means_nothing = |id: &str| id.bytes().all(|digit| digit == b'0');
+        let valid = !text.starts_with("ff")
+            && !means_nothing(parsed.trace_id())
+            && !means_nothing(parsed.span_id());
+        valid.then_some(parsed)
+    }
+
+    /// Whether whoever began the trace wants it recorded.
+    pub fn is_sampled(&self) -> bool {
+        let flags = u8::from_str_radix(&self.0[53..], 16).unwrap_or(0);
+        flags & 1 == 1
+    }
+
+    /// The trace's id, 32 hexadecimal digits.
+    pub fn trace_id(&self) -> &str {
+        &self.0[3..35]
+    }
+
+    /// The id of the span that is the parent, 16 hexadecimal digits.
+    pub fn span_id(&self) -> &str {
+        &self.0[36..52]
     }
 
     /// The header's value.
@@ -112,8 +136,18 @@ mod tests {
     #[test]
     fn traceparent_is_strict() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(TraceParent::parse(good).unwrap().as_str(), good);
-        for bad in ["", "00-0af7", &good.to_uppercase(), &format!("{good}-00")] {
+        let parsed = TraceParent::parse(good).unwrap();
+        assert_eq!(parsed.as_str(), good);
+        assert_eq!(parsed.trace_id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!((parsed.span_id(), parsed.is_sampled()), ("b7ad6b7169203331", true));
+        let unsampled = format!("{}02", &good[..53]);
+        assert!(!TraceParent::parse(&unsampled).unwrap().is_sampled());
+        let no_trace = format!("00-{:032}-b7ad6b7169203331-01", 0);
+        let no_span = format!("00-0af7651916cd43dd8448eb211c80319c-{:016}-01", 0);
+        let longer = format!("{good}-00");
+        let no_version = format!("ff{}", &good[2..]);
+        for bad in ["", "00-0af7", &good.to_uppercase(), &longer, &no_version, &no_trace, &no_span]
+        {
             assert_eq!(TraceParent::parse(bad), None, "{bad}");
         }
     }

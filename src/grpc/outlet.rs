@@ -20,7 +20,7 @@ use super::{
     status::{Outcome, status},
     tasks::JobKey,
 };
-use crate::{hub::Reader, metrics::Metrics, room::Fallen, session::Ending};
+use crate::{domain::TraceParent, hub::Reader, metrics::Metrics, room::Fallen, session::Ending};
 
 /// About how much is handed to HTTP/2 at a time. It waits there until the client takes it,
 /// so this bounds what a slow reader costs.
@@ -137,6 +137,11 @@ impl Outlet {
             match reader.member().take(&dialect, until, CHUNK) {
                 Ok(chunk) if chunk.events > 0 => {
                     metrics.events_out.inc_by(chunk.events as u64);
+                    if let Some((accepted, trace)) = &chunk.oldest {
+                        let trace = trace.as_ref().filter(|it| it.is_sampled());
+                        let trace = trace.map(TraceParent::trace_id);
+                        metrics.observe_delivery(*accepted, trace);
+                    }
                     return Poll::Ready(Some(Frame::data(chunk.bytes)));
                 }
                 Ok(_) => {}

@@ -16,7 +16,7 @@ use super::Hub;
 use crate::{
     backplane::{Hold, Unavailable},
     domain::Event,
-    metrics::Metrics,
+    metrics::{Metrics, Queue},
 };
 
 /// How many names are given back at a time.
@@ -56,7 +56,7 @@ impl Departures {
     /// Has a name given back as soon as may be.
     pub(super) fn push(&self, departure: Departure, metrics: &Metrics) {
         self.lock().queue.push_back((departure, Instant::now()));
-        metrics.departures_queued.inc();
+        metrics.queue_items.of(Queue::Departures).inc();
         self.pushed.notify_one();
     }
 
@@ -164,6 +164,6 @@ async fn depart(hub: &Hub, departure: Departure, since: Instant) {
             Err(Unavailable) => sleep(RETRY).await,
         }
     }
-    hub.metrics.departures_queued.dec();
+    hub.metrics.queue_items.of(Queue::Departures).dec();
     hub.departures.finish();
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     backplane::{Head, Live, Page, Signal, Signals, Unavailable},
     domain::RoomName,
-    metrics::Hole,
+    metrics::{Hole, Queue, items},
     room::Feed,
 };
 
@@ -55,39 +55,74 @@ pub(super) async fn run(
     let slots = Semaphore::new(READERS);
     let mut reads = FuturesUnordered::new();
     let mut batch = Vec::with_capacity(SIGNALS);
+    let queues = &hub.metrics.queue_items;
     loop {
         let wanted = tokio::select! {
             biased;
-            Some((room, page)) = reads.next() => {
-                let wanted = finish_read(&hub, room, page).await;
-                reads.extend(wanted.map(|(room, after)| read(&hub, &slots, room, after)));
+            Some((heal, page)) = reads.next() => {
+                let wanted = finish_read(&hub, heal, page).await;
+                reads.extend(wanted.map(|heal| read(&hub, &slots, heal)));
                 continue;
             }
             taken = signals.recv_many(&mut batch, SIGNALS) => {
                 if taken == 0 {
                     return;
                 }
+                queues.of(Queue::Signals).set(items(signals.len()));
                 let (touched, wanted) = handle(&hub, batch.drain(..));
                 for room in touched {
                     announce(&room).await;
                 }
                 wanted
             }
-            Some(finding) = findings.recv() => match finding {
-                Finding::Head(room, head) => Vec::from_iter(room.feed(|feed| feed.head(&head)).read.map(|after| (room, after))),
-                Finding::Read(room, after) => vec![(room, after)],
-            },
+            Some(finding) = findings.recv() => {
+                queues.of(Queue::Findings).set(items(findings.len()));
+                Vec::from_iter(look_into(&hub, finding))
+            }
         };
-        hub.metrics.holes.of(Hole::Found).inc_by(wanted.len() as u64);
-        reads.extend(wanted.into_iter().map(|(room, after)| read(&hub, &slots, room, after)));
+        reads.extend(wanted.into_iter().map(|heal| read(&hub, &slots, heal)));
     }
 }
 
-/// A room, and the sequence number after which it has to read from the log.
-type Wanted = (Arc<Room>, u64);
+/// A room that reads from the log.
+struct Heal {
+    room: Arc<Room>,
+    /// The sequence number after which it reads.
+    after: u64,
+    /// Something was missed: it counts as a hole.
+    hole: bool,
+    /// Some of it is gone for good.
+    lost: bool,
+}
+
+impl Heal {
+    /// Something was surely missed.
+    fn hole(hub: &Hub, room: Arc<Room>, after: u64) -> Self {
+        hub.metrics.holes.of(Hole::Found).inc();
+        Self { room, after, hole: true, lost: false }
+    }
+
+    /// Looks whether anything was missed.
+    fn look(room: Arc<Room>, after: u64) -> Self {
+        Self { room, after, hole: false, lost: false }
+    }
+
+    fn found(&mut self, hub: &Hub) {
+        if !std::mem::replace(&mut self.hole, true) {
+            hub.metrics.holes.of(Hole::Found).inc();
+        }
+    }
+
+    fn end(self, hub: &Hub) {
+        if self.hole {
+            let outcome = if self.lost { Hole::Lost } else { Hole::Healed };
+            hub.metrics.holes.of(outcome).inc();
+        }
+    }
+}
 
 /// Takes signals in. Returns the rooms in which something is new, and what has to be read.
-fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, Vec<Wanted>) {
+fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, Vec<Heal>) {
     let mut touched: HashMap<RoomName, Arc<Room>> = HashMap::new();
     let mut wanted = Vec::new();
     for signal in signals {
@@ -97,21 +132,31 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
                     continue;
                 };
                 let read = room.feed(|feed| feed.live(epoch, first, events)).read;
-                wanted.extend(read.map(|after| (room.clone(), after)));
+                wanted.extend(read.map(|after| Heal::hole(hub, room.clone(), after)));
                 touched.insert(name, room);
             }
             Signal::Resumed => {
                 let rooms: Vec<_> = hub.rooms().values().cloned().collect();
                 info!(rooms = rooms.len(), "live delivery goes on; looking for what was missed");
                 wanted.extend(rooms.into_iter().filter_map(|room| {
-                    let read = room.feed(Feed::resumed).read;
-                    read.map(|after| (room, after))
+                    let after = room.feed(Feed::resumed).read?;
+                    Some(Heal::look(room, after))
                 }));
             }
             Signal::Canary(number) => hub.pulse.heard(number, &hub.metrics),
         }
     }
     (touched.into_values().collect(), wanted)
+}
+
+fn look_into(hub: &Hub, finding: Finding) -> Option<Heal> {
+    match finding {
+        Finding::Head(room, head) => {
+            let after = room.feed(|feed| feed.head(&head)).read?;
+            Some(Heal::hole(hub, room, after))
+        }
+        Finding::Read(room, after) => Some(Heal::look(room, after)),
+    }
 }
 
 /// Wakes a room's readers and, where even the fastest of them has much to take, lets them run: what
@@ -131,45 +176,44 @@ async fn announce(room: &Room) {
     }
 }
 
-async fn read(
-    hub: &Hub,
-    slots: &Semaphore,
-    room: Arc<Room>,
-    after: u64,
-) -> (Arc<Room>, Result<Page, Unavailable>) {
+async fn read(hub: &Hub, slots: &Semaphore, heal: Heal) -> (Heal, Result<Page, Unavailable>) {
     let slot = slots.acquire().await;
-    let page = hub.backplane.read(room.name(), after, room.page_limit()).await;
+    let page = hub.backplane.read(heal.room.name(), heal.after, heal.room.page_limit()).await;
     drop(slot);
     if page.is_err() {
         sleep(REREAD).await;
     }
-    (room, page)
+    (heal, page)
 }
 
 /// Passes a page on. Returns what to read next, while the room is still here.
-async fn finish_read(
-    hub: &Hub,
-    room: Arc<Room>,
-    page: Result<Page, Unavailable>,
-) -> Option<(Arc<Room>, u64)> {
+async fn finish_read(hub: &Hub, mut heal: Heal, page: Result<Page, Unavailable>) -> Option<Heal> {
+    let room = heal.room.clone();
     let after = match page {
         Ok(page) => {
             let fed = room.feed(|feed| feed.page(page));
-            count(hub, &room, &fed);
+            count(hub, &mut heal, &fed);
             announce(&room).await;
             fed.read
         }
         Err(Unavailable) => room.read_failed(),
     };
     // A room without members heals nothing.
-    after.filter(|_| room.has_seats()).map(|after| (room, after))
+    match after.filter(|_| room.has_seats()) {
+        Some(after) => Some(Heal { after, ..heal }),
+        None => {
+            heal.end(hub);
+            None
+        }
+    }
 }
 
-fn count(hub: &Hub, room: &Room, fed: &Fed) {
+fn count(hub: &Hub, heal: &mut Heal, fed: &Fed) {
+    if fed.items > 0 {
+        heal.found(hub);
+    }
     if fed.lost {
-        hub.metrics.holes.of(Hole::Lost).inc();
-        warn!(room = %room.name(), "the log no longer has all that was missed");
-    } else if fed.read.is_none() {
-        hub.metrics.holes.of(Hole::Healed).inc();
+        warn!(room = %heal.room.name(), "the log no longer has all that was missed");
+        heal.lost = true;
     }
 }

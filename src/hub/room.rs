@@ -10,13 +10,15 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use slab::Slab;
 use tokio::sync::OnceCell;
 
 use super::{HubConfig, Member, Notice};
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, RoomName, SessionId, What},
+    domain::{Event, RoomName, SessionId, TraceParent, What},
+    metrics::{Metrics, items},
     room::{Fallen, Feed, Item, Moves, Window},
 };
 
@@ -38,6 +40,7 @@ pub trait Encoder: Send + Sync {
 #[derive(Debug)]
 pub(super) struct Room {
     name: RoomName,
+    metrics: Metrics,
     state: Mutex<State>,
     opened: OnceCell<()>,
     /// Members, and those who are about to be. Changed under the lock of the hub's rooms.
@@ -71,10 +74,12 @@ pub struct Chunk {
     pub bytes: Bytes,
     /// How many.
     pub events: usize,
+    /// When the oldest of them was accepted, and the trace that it belongs to.
+    pub oldest: Option<(Timestamp, Option<TraceParent>)>,
 }
 
 impl Room {
-    pub(super) fn new(name: RoomName, config: &HubConfig) -> Self {
+    pub(super) fn new(name: RoomName, config: &HubConfig, metrics: Metrics) -> Self {
         let state = State {
             feed: Feed::opening(config.window_bytes / 4, |event| weight(event)),
             window: Window::new(config.window_events, config.window_bytes),
@@ -83,7 +88,8 @@ impl Room {
             stuck: None,
             renewed: None,
         };
-        Self { name, state: Mutex::new(state), opened: OnceCell::new(), seats: AtomicUsize::new(0) }
+        let (opened, seats) = (OnceCell::new(), AtomicUsize::new(0));
+        Self { name, metrics, state: Mutex::new(state), opened, seats }
     }
 
     pub(super) fn name(&self) -> &RoomName {
@@ -132,7 +138,8 @@ impl Room {
         let mut state = self.lock();
         let state = &mut *state;
         let moves = happen(&mut state.feed);
-        let mut fed = Fed { read: moves.read, ..Fed::default() };
+        let mut fed = Fed { read: moves.read, items: moves.items.len(), lost: false };
+        let before = state.window.bytes();
         for item in moves.items {
             let bytes = match &item {
                 Item::Event(_, event) => weight(event),
@@ -144,6 +151,7 @@ impl Room {
             state.unannounced = true;
             state.window.push(Slot { item, encoded: Default::default() }, bytes);
         }
+        self.count_bytes(before, state.window.bytes());
         fed
     }
 
@@ -154,8 +162,16 @@ impl Room {
         if !std::mem::take(&mut state.unannounced) {
             return false;
         }
+        let before = state.window.bytes();
         state.wake_readers();
+        self.count_bytes(before, state.window.bytes());
         state.is_crowded() && state.stuck.is_none_or(|stuck| stuck.elapsed() > STUCK)
+    }
+
+    fn count_bytes(&self, before: usize, after: usize) {
+        if before != after {
+            self.metrics.window_bytes.inc_by(items(after) - items(before));
+        }
     }
 
     /// Readers were waited for in vain.
@@ -242,7 +258,7 @@ impl Room {
                 && member.wants(*position, event)
             {
                 let encoded = slot.encoded[encoder.index()].get_or_init(|| encoder.encode(event));
-                if !taken.add(encoded, max_bytes) {
+                if !taken.add(event, encoded, max_bytes) {
                     break;
                 }
             }
@@ -250,6 +266,12 @@ impl Room {
         }
         member.set_cursor(cursor);
         Ok(taken.into_chunk())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.count_bytes(self.lock().window.bytes(), 0);
     }
 }
 
@@ -292,6 +314,8 @@ impl State {
 pub(super) struct Fed {
     /// Read the log after this.
     pub(super) read: Option<u64>,
+    /// How many items it brought.
+    pub(super) items: usize,
     /// Some of them tell of a loss.
     pub(super) lost: bool,
 }
@@ -302,11 +326,12 @@ struct Taken {
     one: Bytes,
     many: BytesMut,
     events: usize,
+    oldest: Option<(Timestamp, Option<TraceParent>)>,
 }
 
 impl Taken {
     /// False when it does not fit any more.
-    fn add(&mut self, frame: &Bytes, max_bytes: usize) -> bool {
+    fn add(&mut self, event: &Event, frame: &Bytes, max_bytes: usize) -> bool {
         if frame.is_empty() {
             return true;
         }
@@ -315,7 +340,10 @@ impl Taken {
             return false;
         }
         match self.events {
-            0 => self.one = frame.clone(),
+            0 => {
+                self.one = frame.clone();
+                self.oldest = Some((event.at, event.trace.clone()));
+            }
             1 => {
                 self.many.reserve(self.one.len() + frame.len());
                 self.many.extend_from_slice(&self.one);
@@ -329,7 +357,7 @@ impl Taken {
 
     fn into_chunk(self) -> Chunk {
         let bytes = if self.many.is_empty() { self.one } else { self.many.freeze() };
-        Chunk { bytes, events: self.events }
+        Chunk { bytes, events: self.events, oldest: self.oldest }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Hub, Member, Seat, departures::Departure, event_now, new_hold, room:
 use crate::{
     backplane::{Eviction, Hold, Join, JoinError, Joined, Unavailable},
     domain::{HoldToken, LeftCause, RoomName, Username, What},
-    metrics::LeaseLoss,
+    metrics::{InGauge, LeaseLoss, Leave},
 };
 
 /// How often a join is tried anew because members were found overdue. The second try evicts them;
@@ -36,6 +36,8 @@ pub struct Stay {
     reader: Arc<Reader>,
     /// Nothing has to be given back any more.
     over: bool,
+    /// Counted once it is in.
+    counted_in: Option<InGauge>,
     _counted: TaskTrackerToken,
 }
 
@@ -93,10 +95,12 @@ impl Hub {
         let key = seat.room.add_member(&member);
         // From here on the name may be taken, whether or not anybody waits for the answer.
         let reader = Arc::new(Reader { member, key, seat });
-        let mut stay = Stay { reader, over: false, _counted: counted };
+        let mut stay = Stay { reader, over: false, counted_in: None, _counted: counted };
         match self.join(stay.room(), &hold, 0, self.may_reap().is_ok()).await {
             Ok(joined) => {
                 stay.member().admit(joined.position);
+                self.metrics.joins.inc();
+                stay.counted_in = Some(InGauge::new(&self.metrics.members));
                 self.watch(room, joined.next_deadline).await;
                 Ok(stay)
             }
@@ -192,6 +196,7 @@ impl Stay {
         let hold = self.member().hold();
         let event = event_now(&hold, What::Left { cause });
         self.over = true;
+        self.count_out(leave(cause));
         // Should this be dropped half-way, or be too slow, it is done later.
         let departure =
             hub.departures.guard(Departure { hold, event: event.clone() }, &hub.metrics);
@@ -210,6 +215,7 @@ impl Stay {
     }
 
     fn depart_later(&self, cause: LeftCause) {
+        self.count_out(leave(cause));
         let (hub, hold) = (self.hub(), self.member().hold());
         let event = event_now(&hold, What::Left { cause });
         hub.departures.push(Departure { hold, event }, &hub.metrics);
@@ -218,6 +224,23 @@ impl Stay {
     /// The name is somebody else's: there is nothing to give back.
     pub fn abandon(mut self) {
         self.over = true;
+        self.count_out(Leave::NameLost);
+    }
+
+    fn count_out(&self, leave: Leave) {
+        if self.counted_in.is_some() {
+            self.hub().metrics.leaves.of(leave).inc();
+        }
+    }
+}
+
+fn leave(cause: LeftCause) -> Leave {
+    match cause {
+        LeftCause::Asked => Leave::Asked,
+        LeftCause::Disconnected => Leave::Disconnected,
+        // No member of this replica is lost with another one.
+        LeftCause::Ended | LeftCause::ReplicaLost => Leave::Ended,
+        LeftCause::Shutdown => Leave::Shutdown,
     }
 }
 

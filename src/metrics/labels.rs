@@ -1,9 +1,10 @@
 //! Labels, all of them bounded, and counters by label.
 
-use std::marker::PhantomData;
+use std::{fmt::Debug, marker::PhantomData};
 
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family},
+    encoding::EncodeMetric,
+    metrics::{TypedMetric, counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -80,38 +81,82 @@ label! {
 }
 
 label! {
+    /// Why a member of this replica went.
+    Leave as "cause" {
+        /// The client ended its stream.
+        Asked = "asked",
+        /// The client's connection broke, or it cancelled.
+        Disconnected = "disconnected",
+        /// The server ended the stream.
+        Ended = "ended",
+        /// This replica was told to stop.
+        Shutdown = "shutdown",
+        /// Somebody else holds the name.
+        NameLost = "name_lost",
+    }
+}
+
+label! {
+    /// A bounded queue; ARCHITECTURE.md tells the bounds.
+    Queue as "queue" {
+        /// Operations that wait for Redis, sent or not.
+        Lanes = "lanes",
+        /// Live messages between the subscriber's connection and its reader.
+        Subscriber = "subscriber",
+        /// Signals of the backplane for the hub.
+        Signals = "signals",
+        /// Heads and reads that the hub's listener has yet to look at.
+        Findings = "findings",
+        /// Names that are still to be given back.
+        Departures = "departures",
+        /// Spans that wait to be exported.
+        Spans = "spans",
+    }
+}
+
+label! {
     /// What became of holes in live delivery. Each one is found, then healed or lost.
     Hole as "outcome" {
         /// Events were missed.
         Found = "found",
-        /// The log had them all.
+        /// The log had them all, or nobody is left here to miss them.
         Healed = "healed",
         /// The log no longer had all of them.
         Lost = "lost",
     }
 }
 
-/// One counter for each value of a label, all of them there from the start, so that a rate can
-/// be computed from the first event on.
+/// One metric for each value of a label, all of them there from the start, so that a rate can be
+/// computed from the first event on.
 #[derive(Debug)]
-pub struct Counters<L> {
-    counters: Vec<Counter>,
+pub struct ByLabel<L, M> {
+    metrics: Vec<M>,
     label: PhantomData<fn(L)>,
 }
 
-impl<L: Label> Counters<L> {
+/// One counter for each value of a label.
+pub type Counters<L> = ByLabel<L, Counter>;
+
+/// One gauge for each value of a label.
+pub type Gauges<L> = ByLabel<L, Gauge>;
+
+impl<L, M> ByLabel<L, M>
+where
+    L: Label,
+    M: Default + Clone + Debug + EncodeMetric + TypedMetric + Send + Sync + 'static,
+{
     pub(super) fn register(registry: &mut Registry, name: &str, help: &str) -> Self {
-        let family = Family::<[(&'static str, &'static str); 1], Counter>::default();
-        let counters = L::VALUES
+        let family = Family::<[(&'static str, &'static str); 1], M>::default();
+        let metrics = L::VALUES
             .iter()
             .map(|value| family.get_or_create_owned(&[(L::NAME, *value)]))
             .collect();
         registry.register(name, help, family);
-        Self { counters, label: PhantomData }
+        Self { metrics, label: PhantomData }
     }
 
-    /// The counter of one value.
-    pub fn of(&self, label: L) -> &Counter {
-        &self.counters[label.index()]
+    /// The metric of one value.
+    pub fn of(&self, label: L) -> &M {
+        &self.metrics[label.index()]
     }
 }

@@ -31,6 +31,13 @@ pub(super) struct Group {
     bytes: usize,
 }
 
+impl Group {
+    /// How many messages it appends, if it does.
+    pub(super) fn appended(&self) -> Option<usize> {
+        (self.kind == Kind::Append).then_some(self.ops.len())
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Append,

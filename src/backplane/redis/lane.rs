@@ -21,7 +21,11 @@ use super::{
     scripts::Scripts,
     status::Status,
 };
-use crate::{backoff::Backoff, backplane::Unavailable};
+use crate::{
+    backoff::Backoff,
+    backplane::Unavailable,
+    metrics::{InGauge, Queue},
+};
 
 /// About the most bytes of requests in one pipeline.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -33,6 +37,7 @@ const QUEUE: usize = 8192;
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     ops: mpsc::Sender<Op>,
+    status: Arc<Status>,
 }
 
 impl Lane {
@@ -46,6 +51,7 @@ impl Lane {
         close: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (ops, queue) = mpsc::channel(QUEUE);
+        let lane = Self { ops, status: status.clone() };
         let driver = Driver {
             queue,
             batch,
@@ -57,11 +63,12 @@ impl Lane {
             status,
             close,
         };
-        (Self { ops }, driver.run())
+        (lane, driver.run())
     }
 
     /// Queues an operation and waits for its answer, both until its deadline at the longest.
     pub(super) async fn submit(&self, work: Work, deadline: Instant) -> Result<Reply, Unavailable> {
+        let _waiting = InGauge::new(self.status.metrics.queue_items.of(Queue::Lanes));
         let (reply, answer) = oneshot::channel();
         let answered = async {
             self.ops.send(Op { work, deadline, reply }).await.map_err(|_| Unavailable)?;
@@ -147,7 +154,10 @@ impl Driver {
         let (groups, pipeline) = batch::build(&ops, &self.scripts, &connection.replid);
         let began = Instant::now();
         let answered = connection.connection.send_packed_commands(&pipeline, 0, groups.len()).await;
-        self.status.answered(began.elapsed(), ops.len(), answered.is_ok());
+        if answered.is_ok() {
+            let appended = groups.iter().filter_map(Group::appended);
+            self.status.metrics.observe_pipeline(began.elapsed(), appended);
+        }
         let values = match answered {
             Ok(values) if values.len() == groups.len() => values,
             Ok(_) => {

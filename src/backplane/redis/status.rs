@@ -1,9 +1,6 @@
 //! What is known about Redis, told once: logs, and the refusal that ends the process.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redis::{RedisError, ServerError};
 use tokio::sync::watch;
@@ -75,13 +72,6 @@ impl Status {
     pub(super) fn misunderstood(&self, error: &ReplyError) {
         self.metrics.backplane_errors.inc();
         error!(%error, "redis answered something unexpected");
-    }
-
-    /// A batch of so many operations was answered, or not.
-    pub(super) fn answered(&self, took: Duration, operations: usize, ok: bool) {
-        if ok {
-            self.metrics.observe_batch(operations, took);
-        }
     }
 
     fn log_outage(&self, error: &dyn std::fmt::Display) {

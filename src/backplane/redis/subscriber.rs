@@ -21,6 +21,7 @@ use super::{codec, connect::Connector, keys, status::Status};
 use crate::{
     backplane::{Live, Signal},
     domain::{ReplicaId, RoomName},
+    metrics::{Queue, items},
 };
 
 /// The most channels in one `SUBSCRIBE`.
@@ -270,6 +271,7 @@ impl Subscriber {
     /// One message after another, so that order is kept.
     async fn read(&self, pushes: &mut Pushes) -> Broken {
         while let Some(push) = pushes.queue.recv().await {
+            self.status.metrics.queue_items.of(Queue::Subscriber).set(items(pushes.queue.len()));
             let signal = match push.kind {
                 PushKind::Disconnection => return Broken::Closed,
                 PushKind::Message => self.signal(&push.data),
