@@ -17,7 +17,7 @@ use self::{
     chronicle::{Chronicle, Life},
     watch::Watch,
 };
-use crate::harness::{Cluster, Dialect, Door, Payload, Proxy, SOON, eventually};
+use crate::harness::{ChatClient, Cluster, Dialect, Door, Payload, Proxy, SOON, eventually};
 
 /// Longer than Envoy takes to notice.
 const DELAY: Duration = Duration::from_secs(3);
@@ -51,11 +51,19 @@ struct Cues {
 }
 
 /// A client as there are many: it says something now and then, and when a replica leaves it comes
-/// back at once, under its name. Anything else that ends its stream is a failure.
-async fn talk(door: Door, room: &'static str, name: String, cues: Cues, chronicle: Chronicle) {
+/// back at once, under its name. Anything else that ends its stream is a failure. Answers the last
+/// stream, still open: nobody shall hear anybody go because the test is over.
+async fn talk(
+    door: Door,
+    room: &'static str,
+    name: String,
+    cues: Cues,
+    chronicle: Chronicle,
+) -> ChatClient {
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for number in 0.. {
+    let mut number = 0;
+    loop {
         let client = door.join(&name).await;
         let begun = Instant::now();
         chronicle.add(Life { name: name.clone(), room, begun, record: client.record().clone() });
@@ -64,7 +72,7 @@ async fn talk(door: Door, room: &'static str, name: String, cues: Cues, chronicl
         loop {
             tokio::select! {
                 () = client.record().ended() => break,
-                () = cues.stop.cancelled() => return,
+                () = cues.stop.cancelled() => return client,
                 () = cues.farewell.cancelled(), if !farewell => {
                     farewell = true;
                     client.offer(Payload::message("", FAREWELL, "")).await;
@@ -79,12 +87,13 @@ async fn talk(door: Door, room: &'static str, name: String, cues: Cues, chronicl
         let ended = client.ended(SOON).await;
         assert_eq!(ended.code, Code::Unavailable, "{client:?}");
         assert_eq!(ended.message, "server is shutting down", "{client:?}");
+        number += 1;
     }
 }
 
 /// The crowd and what it does.
 struct Crowd {
-    talks: JoinSet<()>,
+    talks: JoinSet<ChatClient>,
     cues: Cues,
     chronicle: Chronicle,
 }
@@ -130,7 +139,7 @@ impl Crowd {
     }
 
     /// Waits until everybody has heard the last word of everybody, and has them stop.
-    async fn part(mut self) -> Chronicle {
+    async fn part(mut self) -> (Vec<ChatClient>, Chronicle) {
         self.cues.farewell.cancel();
         eventually(SOON, "everybody hears the last of everybody", async || {
             self.assert_going_on();
@@ -139,8 +148,7 @@ impl Crowd {
         })
         .await;
         self.cues.stop.cancel();
-        self.talks.join_all().await;
-        self.chronicle
+        (self.talks.join_all().await, self.chronicle)
     }
 }
 
@@ -185,7 +193,7 @@ async fn replicas_are_replaced_one_by_one_and_nobody_is_refused() {
         watch.assert_told_the_truth(told, ended).await;
         steps.push((told, settled));
     }
-    let chronicle = crowd.part().await;
+    let (_open, chronicle) = crowd.part().await;
     for (told, settled) in steps {
         chronicle.assert_nobody_had_to_come_twice(told, settled);
     }

@@ -31,7 +31,7 @@ use demand;
 type Rule = fn(&Resources, &mut Complaints);
 
 /// Everything that has to agree, wherever it occurs.
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     pods::drain_fits,
     pods::ports_agree,
     pods::probes_ask_the_right_port,
@@ -48,6 +48,7 @@ const RULES: [Rule; 17] = [
     network::envoy_is_the_one_of_compose,
     files::redis_is_the_one_of_compose,
     custom::monitor_scrapes,
+    custom::alerts_are_the_tested_ones,
     custom::gateway_routes,
 ];
 

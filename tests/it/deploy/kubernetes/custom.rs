@@ -8,12 +8,12 @@
 use serde_json::Value;
 
 use super::{
-    super::{at, list, number, seconds, text, variables},
+    super::{at, list, number, read_yaml, seconds, text, variables},
     Complaints, Resources, demand,
 };
 
 /// The kinds that the validator does not know.
-pub(super) const KINDS: [&str; 3] = ["Gateway", "GRPCRoute", "ServiceMonitor"];
+pub(super) const KINDS: [&str; 4] = ["Gateway", "GRPCRoute", "PrometheusRule", "ServiceMonitor"];
 
 struct Shape {
     kind: &'static str,
@@ -22,7 +22,7 @@ struct Shape {
     optional: &'static [&'static str],
 }
 
-const SHAPES: [Shape; 3] = [
+const SHAPES: [Shape; 4] = [
     Shape {
         kind: "Gateway",
         api: "gateway.networking.k8s.io/v1",
@@ -51,12 +51,31 @@ const SHAPES: [Shape; 3] = [
             "/spec/endpoints/*/scrapeTimeout",
         ],
     },
+    Shape {
+        kind: "PrometheusRule",
+        api: "monitoring.coreos.com/v1",
+        required: &["/spec/groups/*/name", "/spec/groups/*/rules/*/expr"],
+        optional: &[
+            "/spec/groups/*/interval",
+            "/spec/groups/*/rules/*/alert",
+            "/spec/groups/*/rules/*/record",
+            "/spec/groups/*/rules/*/for",
+            "/spec/groups/*/rules/*/keep_firing_for",
+            "/spec/groups/*/rules/*/labels/",
+            "/spec/groups/*/rules/*/annotations/",
+        ],
+    },
 ];
 
-/// The paths of all leaves, with `*` for each index, and labels as one.
+/// Maps whose keys anybody chooses.
+const FREE: [&str; 3] = ["/matchLabels", "/labels", "/annotations"];
+
+/// The paths of all leaves, with `*` for each index, and free maps as one.
 fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
-        Value::Object(_) if path.ends_with("/matchLabels") => found.push(format!("{path}/")),
+        Value::Object(_) if FREE.iter().any(|it| path.ends_with(it)) => {
+            found.push(format!("{path}/"));
+        }
         Value::Object(map) => {
             map.iter().for_each(|(key, value)| leaves(value, &format!("{path}/{key}"), found));
         }
@@ -111,6 +130,14 @@ pub(super) fn monitor_scrapes(resources: &Resources, complaints: &mut Complaints
     demand!(complaints, job == Some(&"roomcast".into()), "the job is called {job:?}");
     let all = at(service, "/spec/publishNotReadyAddresses");
     demand!(complaints, *all == true, "replicas that are not ready are not looked at");
+}
+
+/// The alerts are those that are tested, all of them.
+pub(super) fn alerts_are_the_tested_ones(resources: &Resources, complaints: &mut Complaints) {
+    let Some(rule) = resources.of_kind("PrometheusRule").next() else { return };
+    let tested = read_yaml("deploy/prometheus/rules.yaml");
+    let same = at(rule, "/spec/groups") == at(&tested, "/groups");
+    demand!(complaints, same, "prometheusrule.yaml is not rules.yaml; its head says what to do");
 }
 
 /// The route leads from a listener that exists to the port of the replicas.

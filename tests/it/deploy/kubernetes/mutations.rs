@@ -108,6 +108,7 @@ fn wrong_numbers_of_production_are_found() {
             of(policy, "/spec/egress/2/ports/0/port", json!(4318), "observability:4317"),
             of("ServiceMonitor", "/spec/endpoints/0/port", json!("grpc"), "port grpc"),
             of("ServiceMonitor", "/spec/endpoints/0/path", json!("/"), "asks for /"),
+            of("PrometheusRule", "/spec/groups/0/rules/0/expr", json!("up"), "not rules.yaml"),
             of("ServiceMonitor", "/spec/jobLabel", json!("app"), "the job is"),
         ],
     );
@@ -163,6 +164,7 @@ fn misspelt_fields_of_custom_resources_are_found() {
         ("GRPCRoute", "/spec/rules/0/backendRef", "has no field /spec/rules/*/backendRef"),
         ("GRPCRoute", "/apiVersion", "not 1"),
         ("ServiceMonitor", "/spec/endpoints/0/timeout", "has no field"),
+        ("PrometheusRule", "/spec/groups/0/rules/0/four", "has no field"),
     ] {
         let value = if pointer == "/apiVersion" { json!("1") } else { json!(1) };
         let changed = changed(&resources, kind, "roomcast", pointer, value);
