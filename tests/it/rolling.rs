@@ -19,8 +19,8 @@ use self::{
 };
 use crate::harness::{ChatClient, Cluster, Dialect, Door, Payload, Proxy, SOON, eventually};
 
-/// Longer than Envoy takes to notice.
-const DELAY: Duration = Duration::from_secs(3);
+/// Longer than Envoy takes to notice, which is up to three seconds.
+const DELAY: Duration = Duration::from_secs(4);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// From the last stream's end to the end of the process, on a busy machine.
 const EXIT: Duration = Duration::from_secs(1);
@@ -198,7 +198,7 @@ async fn replicas_are_replaced_one_by_one_and_nobody_is_refused() {
         chronicle.assert_nobody_had_to_come_twice(told, settled);
     }
     chronicle.assert_names_are_held_once();
-    chronicle.assert_comings_and_goings_are_told_once(ROOMS.map(|room| format!("{room} 0")));
+    chronicle.assert_comings_and_goings_are_told_once();
     chronicle.assert_one_order_without_holes();
     cluster.assert_no_errors();
 }

@@ -1,6 +1,10 @@
 //! What a replica says of itself until it is gone.
 
 use std::{
+    io::{
+        self,
+        ErrorKind::{ConnectionRefused, ConnectionReset},
+    },
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -11,6 +15,9 @@ use crate::harness::{Probe, get};
 
 /// The time in which a signal has surely arrived.
 const ARRIVAL: Duration = Duration::from_millis(500);
+
+/// Between two questions: each takes a port of this machine for a minute.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks a replica for `/readyz` and `/metrics` all the time, until it no longer answers.
 pub(super) struct Watch(JoinSet<Vec<Answer>>);
@@ -24,11 +31,11 @@ struct Answer {
 }
 
 impl Answer {
-    async fn of(admin: SocketAddr) -> Option<Self> {
+    async fn of(admin: SocketAddr) -> io::Result<Self> {
         let asked = Instant::now();
-        let (ready, _) = get(admin, "/readyz").await.ok()?;
-        let (scraped, metrics) = get(admin, "/metrics").await.ok()?;
-        Some(Self { asked, ready: Some(ready), scraped, metrics })
+        let (ready, _) = get(admin, "/readyz").await?;
+        let (scraped, metrics) = get(admin, "/metrics").await?;
+        Ok(Self { asked, ready: Some(ready), scraped, metrics })
     }
 
     /// The value of a metric, with its labels.
@@ -81,12 +88,20 @@ async fn watch(admin: SocketAddr, first: Answer) -> Vec<Answer> {
     let mut said = vec![first];
     let mut accepted = None;
     loop {
-        let next = Probe::open(admin).await;
-        let answer = Answer::of(admin).await;
-        let (Ok(next), Some(answer)) = (next, answer) else { break };
-        said.push(answer);
-        // It came before the one that was answered.
-        accepted = Some(next);
+        let (next, answer) = (Probe::open(admin).await, Answer::of(admin).await);
+        match (next, answer) {
+            (Ok(next), Ok(answer)) => {
+                said.push(answer);
+                // It came before the one that was answered.
+                accepted = Some(next);
+            }
+            (Err(gone), _) | (_, Err(gone)) => {
+                let gone = gone.kind();
+                assert!(matches!(gone, ConnectionRefused | ConnectionReset), "no answer: {gone}");
+                break;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
     }
     let asked = Instant::now();
     let last = accepted.expect("it answered once").ask("/metrics").await;
