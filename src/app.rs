@@ -22,16 +22,22 @@ use crate::{
     lifecycle::Signals,
     metrics::Metrics,
     session::SessionLimits,
+    telemetry,
+    trace::Sampler,
 };
 
 /// How long giving a name back may hold up the end of a stream.
 const RELEASE: Duration = Duration::from_secs(2);
 
 /// How long after `drain.deadline` the process ends even if nothing in it makes progress.
-const LAST_RESORT: Duration = Duration::from_secs(2);
+const LAST_RESORT: Duration = Duration::from_secs(3);
 
 /// The most signals that wait for the hub. A thousand messages a second fill it in some seconds.
 const SIGNAL_QUEUE: usize = 8192;
+
+/// How long the last spans may hold up the end, and how long when it is to end at once.
+const FAREWELL: Duration = Duration::from_secs(1);
+const FORCED_FAREWELL: Duration = Duration::from_millis(100);
 
 /// Why a replica does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,9 @@ pub enum Error {
         /// What the system says.
         error: io::Error,
     },
+    /// Nothing can be logged, or traced.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::Error),
     /// The system gives no signals.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -63,31 +72,50 @@ pub enum Error {
     Crashed,
 }
 
+/// How a replica ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// In order, or as far as that got within `drain.deadline`.
+    Orderly,
+    /// At once, by a second signal: the exit code that tells which.
+    Forced(u8),
+}
+
 /// Runs a replica until it is told to stop.
-pub async fn run(config: Config) -> Result<(), Error> {
+pub async fn run(config: Config) -> Result<Ended, Error> {
+    let (replica, metrics) = (ReplicaId::from_bytes(random()), Metrics::new());
+    let (telemetry, sampler) = telemetry::init(&config.telemetry, replica, &metrics)?;
+    let ended = serve(&config, replica, metrics, sampler).await;
+    let patience = match ended {
+        Ok(Ended::Forced(_)) => FORCED_FAREWELL,
+        Ok(Ended::Orderly) | Err(_) => FAREWELL,
+    };
+    telemetry.shutdown(patience).await;
+    ended
+}
+
+async fn serve(
+    config: &Config,
+    replica: ReplicaId,
+    metrics: Metrics,
+    sampler: Sampler,
+) -> Result<Ended, Error> {
     let mut signals = Signals::listen().map_err(Error::Signals)?;
-    let metrics = Metrics::new();
     let grpc = bind("server.addr", config.server.addr).await?;
     let admin = bind("admin.addr", config.admin.addr).await?;
 
-    let replica = ReplicaId::from_bytes(random());
-    let shared = Shared::start(&config, replica, metrics.clone())?;
-    let hub_config = HubConfig {
-        lease: config.names.lease,
-        window_events: config.limits.window_events,
-        // Some messages of the largest kind have to fit.
-        window_bytes: config.limits.window_bytes.max(32 * config.limits.content_bytes),
-        release_timeout: RELEASE,
-    };
+    let shared = Shared::start(config, replica, metrics.clone())?;
+    let hub_config = hub_config(config);
     let backplane = shared.backplane.clone();
-    let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone());
-    let services = Services::new(hub.clone(), caps(&config), plain(&config)).await?;
-    let listener = Listener::new(listener(&config), services.routes.clone(), metrics.clone());
+    let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone(), sampler);
+    let services = Services::new(hub.clone(), caps(config), plain(config)).await?;
+    let listener = Listener::new(listener(config), services.routes.clone(), metrics.clone());
 
     let (stop_admin, parts) = (CancellationToken::new(), TaskTracker::new());
     let probes = Arc::new(Probes { hub: hub.clone(), leaving: CancellationToken::new() });
     parts.spawn(http::serve(admin, metrics, probes.clone(), stop_admin.clone()));
-    info!(%replica, version = env!("CARGO_PKG_VERSION"), backplane = shared.kind, "started");
+    let backplane = hub.backplane().name();
+    info!(%replica, version = env!("CARGO_PKG_VERSION"), backplane, "started");
 
     let serve = async {
         tokio::join!(listener.accept(&grpc), follow_health(&hub, &services));
@@ -103,7 +131,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     signals.end_after(time + LAST_RESORT);
     let leave = leave(config.drain.delay, &hub, &services, &listener, grpc, &probes);
     tokio::select! {
-        () = signals.second() => {}
+        code = signals.second() => return Ok(Ended::Forced(code)),
         left = timeout(time, leave) => {
             if left.is_err() {
                 let (members, names) = hub.remaining();
@@ -115,7 +143,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     parts.close();
     let _ = timeout(Duration::from_secs(1), parts.wait()).await;
     info!("stopped");
-    Ok(())
+    Ok(Ended::Orderly)
 }
 
 /// The way out: not ready, a while for load balancers to notice, streams and names, connections,
@@ -169,7 +197,6 @@ async fn follow_health(hub: &Hub, services: &Services) {
 
 /// What the replicas share.
 struct Shared {
-    kind: &'static str,
     backplane: Arc<dyn Backplane>,
     signals: BackplaneSignals,
     /// Resolves when it turns out that it can never work.
@@ -184,7 +211,7 @@ impl Shared {
             let memory = Memory::new(MemoryConfig { lease, log, signal_queue: SIGNAL_QUEUE });
             let (backplane, signals) = memory.attach(replica);
             let refusal = std::future::pending().boxed();
-            return Ok(Self { kind: "memory", backplane, signals, refusal });
+            return Ok(Self { backplane, signals, refusal });
         };
         let redis = RedisConfig {
             url: url.expose().to_owned(),
@@ -198,7 +225,7 @@ impl Shared {
         let (backplane, signals) = Redis::start(&redis, replica, metrics)?;
         let watched = backplane.clone();
         let refusal = async move { watched.refusal().await }.boxed();
-        Ok(Self { kind: "redis", backplane, signals, refusal })
+        Ok(Self { backplane, signals, refusal })
     }
 }
 
@@ -220,6 +247,17 @@ impl Readiness for Probes {
             })
         }
         .boxed()
+    }
+}
+
+fn hub_config(config: &Config) -> HubConfig {
+    let limits = &config.limits;
+    HubConfig {
+        lease: config.names.lease,
+        window_events: limits.window_events,
+        // Some messages of the largest kind have to fit.
+        window_bytes: limits.window_bytes.max(32 * limits.content_bytes),
+        release_timeout: RELEASE,
     }
 }
 

@@ -42,6 +42,9 @@ use crate::domain::{
 /// **Bounded.** Every operation ends within the deadline that the implementation was built with.
 /// Queues are bounded; a caller waits while they are full.
 pub trait Backplane: Send + Sync + 'static {
+    /// What it is, for people: `memory`, `redis`.
+    fn name(&self) -> &'static str;
+
     /// Starts live delivery of a room to this replica's [`Signal`]s. Once it returns, every event
     /// appended later is delivered, as far as live events are.
     fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>>;

@@ -10,14 +10,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) mod baseline;
 mod check;
+mod duel;
 mod load;
 mod member;
 mod plan;
 mod process_table;
 mod report;
 mod server;
+mod sink;
 mod wire;
 
+use duel::Rival;
 use plan::Plan;
 use process_table::Process;
 use server::{Kind, Server};
@@ -39,6 +42,13 @@ pub struct Args {
     /// Start the baseline instead of roomcast: a plain tonic server with a channel per client
     #[arg(long, conflicts_with = "addr")]
     baseline: bool,
+    /// Measure two servers in turn, several rounds, and print medians and their ratio
+    #[arg(long, value_name = "RIVAL", conflicts_with_all = ["addr", "baseline"])]
+    against: Option<Rival>,
+    /// Number of rounds with --against
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "against",
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// Number of clients, each a stream and a member of a room
     #[arg(long, value_name = "N", default_value_t = 200,
           value_parser = clap::value_parser!(u32).range(2..=20_000))]
@@ -96,8 +106,8 @@ pub enum Error {
         /// What is allowed.
         rule: String,
     },
-    /// The baseline could not serve.
-    #[error("the baseline cannot serve on {addr}: {reason}")]
+    /// A server of the bench itself could not serve.
+    #[error("the bench cannot serve on {addr}: {reason}")]
     Baseline {
         /// Where.
         addr: SocketAddr,
@@ -201,9 +211,10 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let serving = matches!(args.command, Some(Command::Baseline { .. }));
     let work = async {
-        match args.command {
-            Some(Command::Baseline { addr }) => baseline::serve(addr).await,
-            None => measure(&args).await,
+        match (&args.command, args.against) {
+            (Some(Command::Baseline { addr }), _) => baseline::serve(*addr).await,
+            (None, Some(rival)) => duel::run(&args, rival).await,
+            (None, None) => measure(&args).await,
         }
     };
     tokio::select! {
@@ -220,8 +231,8 @@ async fn measure(args: &Args) -> Result<(), Error> {
     // Ends when it is dropped, whichever way this function is left.
     let mut _server = None;
     if plan.addrs.is_empty() {
-        let server =
-            Server::start(if args.baseline { Kind::Baseline } else { Kind::Roomcast }).await?;
+        let kind = if args.baseline { Kind::Baseline } else { Kind::Roomcast { collector: None } };
+        let server = Server::start(kind).await?;
         plan.addrs.push(server.addr());
         pids.push(server.pid());
         _server = Some(server);

@@ -23,7 +23,7 @@ pub use sections::{
     AdminConfig, DrainConfig, HistoryConfig, LimitsConfig, NamesConfig, RedisConfig, ServerConfig,
     TelemetryConfig,
 };
-pub use values::{Endpoint, LogFilter, LogFormat, Secret};
+pub use values::{Endpoint, LogFilter, LogFormat, Ratio, Secret};
 
 /// Everything that can be configured. All values are within their ranges.
 #[derive(Clone, PartialEq, Debug)]

@@ -2,6 +2,7 @@
 //! behind it. Only this module knows gRPC.
 
 mod admission;
+mod audit;
 mod connection;
 mod dialect;
 mod frames;

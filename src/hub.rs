@@ -5,6 +5,7 @@
 //! out. Four loops run beside them: `listener` brings in what happens, `keeper` renews leases
 //! and reaps, `departures` gives names back, `pulse` proves that delivery works.
 
+mod delivery;
 mod departures;
 mod keeper;
 mod listener;
@@ -34,6 +35,7 @@ use crate::{
     domain::{Event, LeftCause, Member as Who, ReplicaId, RoomName, Username, What},
     metrics::Metrics,
     room::Steady,
+    trace::{self, Sampler},
 };
 
 /// What a hub needs to know.
@@ -56,6 +58,7 @@ pub struct Hub {
     config: HubConfig,
     replica: ReplicaId,
     metrics: Metrics,
+    sampler: Arc<Sampler>,
     rooms: Mutex<HashMap<RoomName, Arc<Room>>>,
     steady: Mutex<Steady>,
     departures: Departures,
@@ -85,6 +88,7 @@ impl Hub {
         replica: ReplicaId,
         config: HubConfig,
         metrics: Metrics,
+        sampler: Sampler,
     ) -> Arc<Self> {
         let (watches, watched) = mpsc::channel(keeper::QUEUE);
         let (findings, found) = mpsc::channel(listener::QUEUE);
@@ -95,6 +99,7 @@ impl Hub {
             config,
             replica,
             metrics,
+            sampler: Arc::new(sampler),
             rooms: Mutex::default(),
             departures: Departures::default(),
             watches,
@@ -175,6 +180,11 @@ impl Hub {
         &self.metrics
     }
 
+    /// Which traces are recorded.
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
     fn rooms(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Room>>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,7 +198,8 @@ impl Hub {
         let mut rooms = self.rooms();
         let room = rooms.entry(name.clone()).or_insert_with(|| {
             self.metrics.rooms.inc();
-            Arc::new(Room::new(name.clone(), &self.config, self.metrics.clone()))
+            let (metrics, sampler) = (self.metrics.clone(), self.sampler.clone());
+            Arc::new(Room::new(name.clone(), &self.config, metrics, sampler))
         });
         room.add_seat();
         Seat { hub: self.clone(), room: room.clone() }
@@ -231,9 +242,10 @@ impl Hub {
             return Vec::new();
         }
         let (at, here) = (jiff::Timestamp::now(), room.sessions());
+        let trace = trace::current();
         let evict = |overdue: Overdue| {
             let what = What::Left { cause: LeftCause::ReplicaLost };
-            let event = Event { at, member: overdue.member.clone(), what, trace: None };
+            let event = Event { at, member: overdue.member.clone(), what, trace: trace.clone() };
             Eviction { overdue, event: Arc::new(event) }
         };
         let overdue = overdue.into_iter();
@@ -241,10 +253,10 @@ impl Hub {
     }
 }
 
-/// An event of a hold's member that happens now.
+/// An event of a hold's member that happens now, in the trace of the span that is entered.
 fn event_now(hold: &Hold, what: What) -> Arc<Event> {
     let member = Who { name: hold.name.display().clone(), session: hold.session };
-    Arc::new(Event { at: jiff::Timestamp::now(), member, what, trace: None })
+    Arc::new(Event { at: jiff::Timestamp::now(), member, what, trace: trace::current() })
 }
 
 /// A hold that nobody has taken yet.

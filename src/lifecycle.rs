@@ -22,11 +22,12 @@ impl Signals {
     }
 
     /// Waits for the next one; its exit code is 128 plus its number.
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.terminate.recv() => 128 + SignalKind::terminate().as_raw_value(),
-            _ = self.interrupt.recv() => 128 + SignalKind::interrupt().as_raw_value(),
-        }
+    async fn next(&mut self) -> u8 {
+        let kind = tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        };
+        u8::try_from(128 + kind.as_raw_value()).unwrap_or(u8::MAX)
     }
 
     /// Waits for the first signal.
@@ -44,10 +45,10 @@ impl Signals {
         });
     }
 
-    /// Waits for the second signal and ends the process.
-    pub async fn second(&mut self) {
+    /// Waits for the second signal. Returns the exit code that tells which one it was.
+    pub async fn second(&mut self) -> u8 {
         let code = self.next().await;
         warn!("told to stop again: ending at once");
-        process::exit(code);
+        code
     }
 }

@@ -8,9 +8,10 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser as _;
 use roomcast::{
-    app, bench,
+    app::{self, Ended},
+    bench,
     cli::{Cli, Command, ConfigCommand},
-    client, config, health, telemetry,
+    client, config, health,
 };
 use tokio::runtime;
 
@@ -28,8 +29,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => {
             let config = config::load(&args.sources())?.config;
-            let _flush = telemetry::init(&config.telemetry)?;
-            block_on(app::run(config))??;
+            if let Ended::Forced(code) = block_on(app::run(config))?? {
+                return Ok(code.into());
+            }
         }
         Command::Client(args) => block_on(client::run(args))??,
         Command::Bench(args) => block_on(bench::run(args))??,

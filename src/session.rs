@@ -5,12 +5,13 @@ use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Dur
 
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, Span, debug, info, warn};
 
 use crate::{
     backplane::{AppendError, Appended, Hold},
     domain::{Event, LeftCause, Member as Who, TraceParent, What},
     hub::{Hub, Notice, Retaken, Stay},
+    trace,
 };
 
 /// How long messages that are under way may hold up the end of a session.
@@ -108,8 +109,15 @@ pub async fn run(
     ending
 }
 
-/// A message with its client sequence.
-type Message = (u64, Arc<Event>);
+/// A message on its way to the log.
+#[derive(Debug)]
+struct Message {
+    /// Its client sequence.
+    seq: u64,
+    event: Arc<Event>,
+    /// Ends when the message is in the log, or never will be.
+    span: Span,
+}
 
 struct Session<'a, S> {
     hub: &'a Hub,
@@ -169,24 +177,25 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
             return Err(Ending::ContentTooLong { got, max });
         }
         let hold = self.stay.member().hold();
+        let span = self.hub.sampler().say(trace.as_ref(), &hold.room, content.len());
+        let trace = trace::traceparent(&span).or(trace);
         let member = Who { name: hold.name.display().clone(), session: hold.session };
         let what = What::Said { content: Arc::from(content) };
         let event = Event { at: jiff::Timestamp::now(), member, what, trace };
         let seq = self.next_seq;
         self.next_seq += 1;
-        Ok(Some((seq, Arc::new(event))))
+        Ok(Some(Message { seq, event: Arc::new(event), span }))
     }
 
     fn append(&mut self, hold: Hold, message: Message) {
-        let hub = self.hub;
-        self.inflight.push_back(
-            async move {
-                let (seq, event) = &message;
-                let appended = hub.backplane().append(&hold, *seq, event.clone()).await;
-                (message, appended)
-            }
-            .boxed(),
-        );
+        let backplane = self.hub.backplane();
+        let span = trace::append(&message.span, backplane.name(), &hold.room);
+        let append = async move {
+            let appended = backplane.append(&hold, message.seq, message.event.clone()).await;
+            (message, appended)
+        };
+        let append = if span.is_none() { append.boxed() } else { append.instrument(span).boxed() };
+        self.inflight.push_back(append);
     }
 
     async fn on_appended(
@@ -208,11 +217,15 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
         appended: Result<Appended, AppendError>,
     ) -> Result<(), Ending> {
         match appended {
-            Ok(_) => {
+            Ok(Appended { position, .. }) => {
                 self.hub.metrics().events_in.inc();
+                trace::appended(&message.span, position);
             }
             Err(AppendError::Stale) => self.stale.push_back(message),
-            Err(AppendError::Unavailable(_)) => return Err(Ending::Unavailable),
+            Err(AppendError::Unavailable(_)) => {
+                trace::failed(&message.span, "unavailable");
+                return Err(Ending::Unavailable);
+            }
         }
         Ok(())
     }
@@ -234,7 +247,7 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
         // What has arrived by now was said under the old hold; what comes later may be an answer to
         // the room's hearing of the new one.
         let ended = self.take_ready();
-        let first_missing = self.stale.front().map_or(self.next_seq, |&(seq, _)| seq);
+        let first_missing = self.stale.front().map_or(self.next_seq, |it| it.seq);
         match self.stay.retake(first_missing - 1).await {
             Ok(Some(Retaken::Kept)) => {
                 let hold = self.stay.member().hold();
@@ -276,7 +289,10 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
     }
 
     fn drop_stale(&mut self) {
-        let dropped = std::mem::take(&mut self.stale).len();
+        let dropped = self.stale.len();
+        for message in self.stale.drain(..) {
+            trace::failed(&message.span, "stale");
+        }
         if dropped > 0 {
             warn!(dropped, "messages of the hold that ended are not delivered");
             self.hub.metrics().stale_messages_dropped.inc_by(dropped as u64);

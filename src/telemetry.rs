@@ -1,20 +1,21 @@
-//! What the process tells of itself as it runs: log lines on standard error.
+//! What the process tells of itself as it runs: log lines, and spans for a collector.
 
-use std::io::{self, IsTerminal as _};
+mod logs;
+mod spans;
 
-use tracing::Subscriber;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{
-    EnvFilter, Layer as _,
-    fmt::{self, MakeWriter},
-    layer::SubscriberExt as _,
-    registry,
+use std::time::Duration;
+
+use tracing::Level;
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _};
+
+use self::spans::Spans;
+use crate::{
+    config::TelemetryConfig,
+    domain::ReplicaId,
+    metrics::Metrics,
+    trace::{self, Sampler},
 };
-
-use crate::config::{LogFormat, TelemetryConfig};
-
-/// How many lines wait to be written; more are dropped.
-const LINES: usize = 16_384;
 
 /// Why there is no telemetry.
 #[derive(Debug, thiserror::Error)]
@@ -22,127 +23,55 @@ pub enum Error {
     /// Somebody else has set up logging in this process.
     #[error("logging is set up already")]
     AlreadySet(#[from] tracing::subscriber::SetGlobalDefaultError),
+    /// Spans cannot be sent to such an address.
+    #[error("telemetry.otlp_endpoint cannot be used: {0}")]
+    Endpoint(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Writes out what is still to be written when it is dropped.
+/// Writes out what is still to be written when it is dropped, but for spans, see
+/// [`Telemetry::shutdown`].
 #[derive(Debug)]
 #[must_use = "what was logged last is lost without it"]
-pub struct Flush(#[expect(dead_code, reason = "held for its Drop")] WorkerGuard);
-
-/// Starts logging, once per process. A thread of its own writes: somebody who does not read our
-/// standard error costs log lines, beyond some ten thousand of them, but holds up nothing.
-pub fn init(config: &TelemetryConfig) -> Result<Flush, Error> {
-    let terminal = io::stderr().is_terminal();
-    let layout = Layout::of(config.log_format, terminal);
-    let (writer, guard) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES)
-        .lossy(true)
-        .thread_name("log")
-        .finish(io::stderr());
-    tracing::subscriber::set_global_default(subscriber(layout, config.log.filter(), writer))?;
-    if config.otlp_endpoint.is_some() {
-        tracing::warn!("telemetry.otlp_endpoint is set, but this version exports no traces");
-    }
-    Ok(Flush(guard))
+pub struct Telemetry {
+    spans: Option<Spans>,
+    _lines: WorkerGuard,
 }
 
-/// How lines are laid out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Layout {
-    /// An object per line, an event's own fields under `fields`.
-    Json,
-    /// Text, in colours or not.
-    Text { colours: bool },
-}
-
-impl Layout {
-    fn of(format: LogFormat, terminal: bool) -> Self {
-        match (format, terminal) {
-            (LogFormat::Json, _) | (LogFormat::Auto, false) => Self::Json,
-            (LogFormat::Text, _) | (LogFormat::Auto, true) => Self::Text { colours: terminal },
-        }
-    }
-}
-
-fn subscriber<W>(layout: Layout, filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    let lines = fmt::layer().with_writer(writer);
-    let lines = match layout {
-        Layout::Json => lines.json().boxed(),
-        Layout::Text { colours } => lines.with_ansi(colours).boxed(),
+/// Starts logging and, where there is an endpoint for them, exporting spans. Once per process,
+/// within its runtime.
+pub fn init(
+    config: &TelemetryConfig,
+    replica: ReplicaId,
+    metrics: &Metrics,
+) -> Result<(Telemetry, Sampler), Error> {
+    let endpoint = config.otlp_endpoint.as_ref();
+    let spans = endpoint.map(|url| Spans::export_to(url, replica, metrics)).transpose()?;
+    let (writer, lines) = logs::writer();
+    let layer = spans.as_ref().map(|spans| {
+        tracing_opentelemetry::layer()
+            .with_tracer(spans.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_target(false)
+            .with_level(false)
+            .with_context_activation(false)
+            .with_filter(Targets::new().with_target(trace::TARGET, Level::INFO))
+    });
+    let subscriber = logs::logging(config, writer).with(layer);
+    tracing::subscriber::set_global_default(subscriber)?;
+    let sampler = match spans {
+        Some(_) => Sampler::new(config.sample_ratio.get()),
+        None => Sampler::off(),
     };
-    registry().with(lines.with_filter(filter))
+    Ok((Telemetry { spans, _lines: lines }, sampler))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
+impl Telemetry {
+    /// Exports what has not been exported yet, as far as that gets within `patience`.
+    pub async fn shutdown(self, patience: Duration) {
+        if let Some(spans) = self.spans {
+            spans.shutdown(patience).await;
         }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn logged(layout: Layout, directives: &str, log: impl FnOnce()) -> String {
-        let buffer = Buffer::default();
-        let writer = buffer.clone();
-        let subscriber = subscriber(layout, EnvFilter::new(directives), move || writer.clone());
-        tracing::subscriber::with_default(subscriber, log);
-        String::from_utf8(std::mem::take(&mut *buffer.0.lock().unwrap())).unwrap()
-    }
-
-    #[test]
-    fn json_has_fields_and_spans() {
-        let line = logged(Layout::Json, "info", || {
-            let span = tracing::info_span!("stream", username = "bob");
-            let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 41234));
-            span.in_scope(|| tracing::info!(listener = "grpc", %addr, "listening"));
-        });
-        for part in [
-            r#""level":"INFO""#,
-            r#""fields":{"message":"listening","listener":"grpc","addr":"127.0.0.1:41234"}"#,
-            r#""span":{"username":"bob","name":"stream"}"#,
-        ] {
-            assert!(line.contains(part), "{line}");
-        }
-    }
-
-    #[test]
-    fn text_has_colours_only_if_wanted() {
-        let log = || tracing::info!(listener = "grpc", "listening");
-        let plain = logged(Layout::Text { colours: false }, "info", log);
-        assert!(plain.contains("listening listener=\"grpc\""), "{plain}");
-        assert!(logged(Layout::Text { colours: true }, "info", log).contains("\u{1b}["));
-    }
-
-    #[test]
-    fn the_filter_decides() {
-        let log = || {
-            tracing::info!("quiet");
-            tracing::warn!("loud");
-        };
-        let lines = logged(Layout::Text { colours: false }, "warn", log);
-        assert!(lines.contains("loud") && !lines.contains("quiet"), "{lines}");
-    }
-
-    #[test]
-    fn auto_is_text_for_people_and_json_for_machines() {
-        assert_eq!(Layout::of(LogFormat::Auto, true), Layout::Text { colours: true });
-        assert_eq!(Layout::of(LogFormat::Auto, false), Layout::Json);
-        assert_eq!(Layout::of(LogFormat::Text, false), Layout::Text { colours: false });
-        assert_eq!(Layout::of(LogFormat::Json, true), Layout::Json);
     }
 }

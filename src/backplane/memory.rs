@@ -123,6 +123,10 @@ impl State {
 }
 
 impl Backplane for Attached {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
     fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>> {
         Box::pin(ready(self.step(|state, _| state.outlets.subscribe(self.outlet, room))))
     }

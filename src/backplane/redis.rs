@@ -159,6 +159,10 @@ impl Redis {
 }
 
 impl Backplane for Redis {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
     fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>> {
         let confirmed = self.subscriptions.add(room);
         async move {

@@ -16,12 +16,18 @@ use super::Error;
 /// How long a server may take to listen.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
+/// The variable that says where traces go.
+const ENDPOINT: &str = "ROOMCAST_TELEMETRY__OTLP_ENDPOINT";
+
 /// Which server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     /// This binary's own, on the memory backplane. `ROOMCAST_` variables other than Redis's
     /// reach it.
-    Roomcast,
+    Roomcast {
+        /// Where it sends traces, if it does.
+        collector: Option<SocketAddr>,
+    },
     /// The baseline.
     Baseline,
 }
@@ -49,7 +55,7 @@ impl Server {
         let failed = |error: std::io::Error| Error::Start(error.to_string());
         let mut command = Command::new(env::current_exe().map_err(failed)?);
         match kind {
-            Kind::Roomcast => {
+            Kind::Roomcast { collector } => {
                 command.args(["serve", "--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]);
                 for (name, _) in env::vars_os() {
                     if name.to_string_lossy().starts_with("ROOMCAST_REDIS__") {
@@ -57,6 +63,10 @@ impl Server {
                     }
                 }
                 command.env("ROOMCAST_TELEMETRY__LOG_FORMAT", "json");
+                command.env_remove(ENDPOINT);
+                if let Some(addr) = collector {
+                    command.env(ENDPOINT, format!("http://{addr}"));
+                }
             }
             Kind::Baseline => {
                 command.args(["bench", "baseline", "--addr", "127.0.0.1:0"]);

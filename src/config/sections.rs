@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use super::{
     reader::Reader,
     redis_url::RedisUrl,
-    values::{Bytes, Endpoint, LogFilter, LogFormat, Secret, Setting},
+    values::{Bytes, Endpoint, LogFilter, LogFormat, Ratio, Secret, Setting},
 };
 
 const fn millis(millis: u64) -> Duration {
@@ -201,8 +201,10 @@ impl DrainConfig {
 /// What a replica tells of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TelemetryConfig {
-    /// Where traces go. Not used yet.
+    /// Where traces go. `None`: nowhere, and none are made.
     pub otlp_endpoint: Option<Endpoint>,
+    /// Which part of traces that begin here is recorded.
+    pub sample_ratio: Ratio,
     /// What is logged.
     pub log: LogFilter,
     /// How log lines look.
@@ -213,6 +215,7 @@ impl TelemetryConfig {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
             otlp_endpoint: reader.optional("telemetry.otlp_endpoint"),
+            sample_ratio: reader.required("telemetry.sample_ratio"),
             log: reader.required("telemetry.log"),
             log_format: reader.required("telemetry.log_format"),
         }

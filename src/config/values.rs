@@ -227,6 +227,40 @@ impl Setting for LogFormat {
     }
 }
 
+/// A part of a whole, from 0 to 1.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Ratio(f64);
+
+// It is a number: `read` refuses what is outside of the range.
+impl Eq for Ratio {}
+
+impl Ratio {
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Setting for Ratio {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let number = match value {
+            Value::Num(_, number) => {
+                number.to_f64().or_else(|| Some(u32::try_from(integer(*number)?).ok()?.into()))
+            }
+            Value::String(_, text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        number
+            .filter(|number| (0.0..=1.0).contains(number))
+            .map(Self)
+            .ok_or_else(|| "a number from 0 to 1, such as 0.01".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.into()
+    }
+}
+
 /// The URL of a service that takes telemetry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoint(String);

@@ -74,6 +74,19 @@ pub enum LeftCause {
     ReplicaLost,
 }
 
+impl LeftCause {
+    /// Its name where programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Disconnected => "disconnected",
+            Self::Ended => "ended",
+            Self::Shutdown => "shutdown",
+            Self::ReplicaLost => "replica_lost",
+        }
+    }
+}
+
 /// A W3C `traceparent`, of the form `00-<32 hex>-<16 hex>-<2 hex>`.
 ///
 /// Source: <https://www.w3.org/TR/trace-context/#traceparent-header>.

@@ -6,6 +6,7 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -22,6 +23,7 @@ use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
     admission::{Admission, Admitted},
+    audit::Caller,
     connection::Peer,
     dialect::Dialect,
     frames::{FrameError, Frames, Places},
@@ -31,9 +33,13 @@ use super::{
 };
 use crate::{
     domain::{RoomName, TraceParent, Username, UsernameLimits},
-    hub::Hub,
+    hub::{EnterError, Hub, Stay},
     session::{self, Ending, Say, SessionLimits},
+    trace,
 };
+
+/// The method, as traces name it.
+const METHOD: &str = "chat.ChatService/ChatStream";
 
 /// The metadata key that names a room.
 const ROOM: &str = "chat-room";
@@ -105,9 +111,11 @@ impl Plain {
         }
         let outlet = Outlet::new();
         let (door, spawner) = (self.clone(), peer.spawner.clone());
-        let stream = PlainStream { door, spawner, outlet: outlet.clone() };
-        let (room, user) = (field::Empty, field::Empty);
-        let span = info_span!("stream", peer = %peer.addr, room, user, session = field::Empty);
+        let caller = Caller::new(peer.addr, &parts.headers);
+        let mut stream =
+            PlainStream { door, spawner, outlet: outlet.clone(), peer: peer.addr, caller };
+        let [room, user, session, trace_id] = [const { field::Empty }; 4];
+        let span = info_span!("stream", peer = %peer.addr, room, user, session, trace_id);
         match self.admission.admit(peer.addr.ip()) {
             Ok(admitted) => {
                 let frames = Frames::new(body, self.places.clone());
@@ -141,10 +149,12 @@ struct PlainStream {
     door: Plain,
     spawner: Spawner,
     outlet: Arc<Outlet>,
+    peer: SocketAddr,
+    caller: Caller,
 }
 
 impl PlainStream {
-    async fn run(self, headers: HeaderMap, mut frames: Frames<Body>, admitted: Admitted) {
+    async fn run(mut self, headers: HeaderMap, mut frames: Frames<Body>, admitted: Admitted) {
         let outcome = self.serve(&headers, &mut frames).await;
         frames.stop();
         self.end(&outcome);
@@ -159,16 +169,16 @@ impl PlainStream {
         drop(admitted);
     }
 
-    fn end(&self, outcome: &Outcome) {
+    fn end(&mut self, outcome: &Outcome) {
         self.door.count(outcome);
         let status = status(outcome);
-        info!(code = ?status.code(), reason = status.message(), "stream ended");
+        self.caller.ended(&status);
         // Whoever is too slow has no use for more.
         self.outlet.end(status, !matches!(outcome, Outcome::Ended(Ending::TooSlow)));
     }
 
-    async fn serve(&self, headers: &HeaderMap, frames: &mut Frames<Body>) -> Outcome {
-        let hub = &self.door.hub;
+    async fn serve(&mut self, headers: &HeaderMap, frames: &mut Frames<Body>) -> Outcome {
+        let hub = self.door.hub.clone();
         let room = match room(headers) {
             Ok(room) => room,
             Err(outcome) => return outcome,
@@ -182,22 +192,39 @@ impl PlainStream {
             Ok(registration) => registration,
             Err(outcome) => return outcome,
         };
+        self.caller.asks(&room, &asked);
         let name = match Username::parse(&asked, self.door.config.names) {
             Ok(name) => name,
             Err(error) => return Outcome::Name(error),
         };
-        Span::current().record("room", field::display(&room));
-        Span::current().record("user", field::display(&name));
-        let stay = match hub.enter(&room, name, self.outlet.reader()).await {
+        let trace = traceparent(headers);
+        let stay = match self.enter(&hub, &room, name, trace.as_ref()).await {
             Ok(stay) => stay,
             Err(error) => return Outcome::NotEntered(error, asked),
         };
-        Span::current().record("session", field::display(stay.member().hold().session));
-        info!("joined");
         self.outlet.open(stay.reader().clone(), dialect);
-        let trace = traceparent(headers);
         let said = frames.map(move |frame| said(frame, dialect, trace.clone()));
-        Outcome::Ended(session::run(hub, stay, said, self.door.config.session).await)
+        Outcome::Ended(session::run(&hub, stay, said, self.door.config.session).await)
+    }
+
+    /// Comes in, which is a span of its own, and tells the log who it is from now on.
+    async fn enter(
+        &mut self,
+        hub: &Arc<Hub>,
+        room: &RoomName,
+        name: Username,
+        trace: Option<&TraceParent>,
+    ) -> Result<Stay, EnterError> {
+        let stream = Span::current();
+        stream.record("room", field::display(room)).record("user", field::display(&name));
+        let join = hub.sampler().join(trace, room, METHOD, self.peer);
+        let entered = hub.enter(room, name.clone(), self.outlet.reader()).instrument(join.clone());
+        let stay = entered.await.inspect_err(|error| trace::failed(&join, error.name()))?;
+        let (session, trace) = (stay.member().session(), trace::traceparent(&join));
+        let trace_id = trace.as_ref().map(TraceParent::trace_id);
+        stream.record("session", field::display(session)).record("trace_id", trace_id);
+        self.caller.joined(&name, session, trace_id);
+        Ok(stay)
     }
 }
 

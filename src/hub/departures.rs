@@ -12,11 +12,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::Hub;
+use tracing::{Instrument as _, Span};
+
+use super::{Hub, event_now};
 use crate::{
-    backplane::{Hold, Unavailable},
-    domain::Event,
+    backplane::{Backplane, Hold, Unavailable},
+    domain::{Event, LeftCause, What},
     metrics::{Metrics, Queue},
+    trace::Sampler,
 };
 
 /// How many names are given back at a time.
@@ -30,6 +33,23 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) struct Departure {
     pub(super) hold: Hold,
     pub(super) event: Arc<Event>,
+    /// Ends when the name is given back.
+    span: Span,
+}
+
+impl Departure {
+    /// A member goes, now.
+    pub(super) fn new(hold: Hold, cause: LeftCause, sampler: &Sampler) -> Self {
+        let span = sampler.leave(&hold.room, cause);
+        let event = span.in_scope(|| event_now(&hold, What::Left { cause }));
+        Self { hold, event, span }
+    }
+
+    /// Gives the name back. Fails as [`Backplane::leave`] does.
+    pub(super) async fn leave(&self, backplane: &dyn Backplane) -> Result<(), Unavailable> {
+        let leave = backplane.leave(&self.hold, self.event.clone());
+        leave.instrument(self.span.clone()).await.map(drop)
+    }
 }
 
 /// The queue. Bounded by the cap on streams: a stream has one departure. Those that nobody was told
@@ -112,9 +132,9 @@ pub(super) struct DepartureGuard<'a> {
 }
 
 impl DepartureGuard<'_> {
-    pub(super) fn hold(&self) -> Hold {
+    pub(super) fn departure(&self) -> Departure {
         // Taken only by `done` and `drop`, both of which end the guard.
-        self.departure.as_ref().expect("a guard has its departure").hold.clone()
+        self.departure.clone().expect("a guard has its departure")
     }
 
     /// The name was given back.
@@ -154,8 +174,8 @@ pub(super) async fn run(hub: Arc<Hub>) {
 /// surely ended: others find it, if it was taken at all.
 async fn depart(hub: &Hub, departure: Departure, since: Instant) {
     loop {
-        match hub.backplane.leave(&departure.hold, departure.event.clone()).await {
-            Ok(_) => break,
+        match departure.leave(&*hub.backplane).await {
+            Ok(()) => break,
             Err(Unavailable)
                 if departure.hold.confirmed.is_none() && since.elapsed() > hub.config.lease * 2 =>
             {

@@ -12,13 +12,14 @@ use futures_util::{
 };
 use tokio::sync::mpsc;
 use tokio_util::time::{DelayQueue, delay_queue::Key};
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, warn};
 
 use super::{Hub, Member, Notice, room::Room};
 use crate::{
     backoff::jitter,
     backplane::{Hold, REAP_BATCH, RENEW_BATCH, Renewal, Unavailable, Verdict},
     domain::RoomName,
+    trace,
 };
 
 /// How many rooms are worked on at a time.
@@ -174,6 +175,7 @@ async fn work(hub: &Hub, due: Due) -> Done {
 /// Renews all leases of a room, a few hundred in a call and several calls at a time.
 async fn renew(hub: &Hub, room: &Arc<Room>) -> Result<Option<Duration>, Unavailable> {
     let began = Instant::now();
+    room.end_overdue_deliveries();
     let held = room.holds();
     let mut next_deadline = None;
     let mut head = None;
@@ -230,8 +232,14 @@ async fn reap(hub: &Hub, room: &Arc<Room>) -> Result<Option<Duration>, Unavailab
         if let Err(wait) = hub.may_reap() {
             return Ok(Some(wait));
         }
-        let evictions = Hub::evictions(room, overdue);
-        let reaped = hub.backplane.reap(room.name(), &evictions).await?;
+        let reaping = match overdue.len() {
+            0 => Span::none(),
+            count => hub.sampler.reap(room.name(), count),
+        };
+        let evictions = reaping.in_scope(|| Hub::evictions(room, overdue));
+        let reap = hub.backplane.reap(room.name(), &evictions).instrument(reaping.clone());
+        let reaped = reap.await.inspect_err(|_| trace::failed(&reaping, "unavailable"))?;
+        reaping.record("roomcast.reaped", reaped.count);
         if reaped.count > 0 {
             hub.metrics.reaped.inc_by(reaped.count as u64);
             info!(room = %room.name(), count = reaped.count, "members of a lost replica are gone");

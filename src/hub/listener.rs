@@ -11,7 +11,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::sleep,
 };
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, warn};
 
 use super::{
     Hub,
@@ -93,18 +93,22 @@ struct Heal {
     hole: bool,
     /// Some of it is gone for good.
     lost: bool,
+    /// How many events were read.
+    events: usize,
+    span: Span,
 }
 
 impl Heal {
     /// Something was surely missed.
     fn hole(hub: &Hub, room: Arc<Room>, after: u64) -> Self {
         hub.metrics.holes.of(Hole::Found).inc();
-        Self { room, after, hole: true, lost: false }
+        Self { hole: true, ..Self::look(hub, room, after) }
     }
 
     /// Looks whether anything was missed.
-    fn look(room: Arc<Room>, after: u64) -> Self {
-        Self { room, after, hole: false, lost: false }
+    fn look(hub: &Hub, room: Arc<Room>, after: u64) -> Self {
+        let span = hub.sampler.heal(room.name(), after);
+        Self { room, after, hole: false, lost: false, events: 0, span }
     }
 
     fn found(&mut self, hub: &Hub) {
@@ -114,6 +118,13 @@ impl Heal {
     }
 
     fn end(self, hub: &Hub) {
+        self.span.record("roomcast.events", self.events);
+        let outcome = match (self.hole, self.lost) {
+            (false, _) => "nothing missed",
+            (true, false) => "healed",
+            (true, true) => "lost",
+        };
+        self.span.record("roomcast.outcome", outcome);
         if self.hole {
             let outcome = if self.lost { Hole::Lost } else { Hole::Healed };
             hub.metrics.holes.of(outcome).inc();
@@ -140,7 +151,7 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
                 info!(rooms = rooms.len(), "live delivery goes on; looking for what was missed");
                 wanted.extend(rooms.into_iter().filter_map(|room| {
                     let after = room.feed(Feed::resumed).read?;
-                    Some(Heal::look(room, after))
+                    Some(Heal::look(hub, room, after))
                 }));
             }
             Signal::Canary(number) => hub.pulse.heard(number, &hub.metrics),
@@ -155,7 +166,7 @@ fn look_into(hub: &Hub, finding: Finding) -> Option<Heal> {
             let after = room.feed(|feed| feed.head(&head)).read?;
             Some(Heal::hole(hub, room, after))
         }
-        Finding::Read(room, after) => Some(Heal::look(room, after)),
+        Finding::Read(room, after) => Some(Heal::look(hub, room, after)),
     }
 }
 
@@ -178,7 +189,8 @@ async fn announce(room: &Room) {
 
 async fn read(hub: &Hub, slots: &Semaphore, heal: Heal) -> (Heal, Result<Page, Unavailable>) {
     let slot = slots.acquire().await;
-    let page = hub.backplane.read(heal.room.name(), heal.after, heal.room.page_limit()).await;
+    let page = hub.backplane.read(heal.room.name(), heal.after, heal.room.page_limit());
+    let page = page.instrument(heal.span.clone()).await;
     drop(slot);
     if page.is_err() {
         sleep(REREAD).await;
@@ -209,6 +221,7 @@ async fn finish_read(hub: &Hub, mut heal: Heal, page: Result<Page, Unavailable>)
 }
 
 fn count(hub: &Hub, heal: &mut Heal, fed: &Fed) {
+    heal.events += fed.items;
     if fed.items > 0 {
         heal.found(hub);
     }

@@ -1,6 +1,7 @@
 //! One room on this replica.
 
 use std::{
+    cell::RefCell,
     collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -14,12 +15,13 @@ use jiff::Timestamp;
 use slab::Slab;
 use tokio::sync::OnceCell;
 
-use super::{HubConfig, Member, Notice};
+use super::{HubConfig, Member, Notice, delivery::Delivery};
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
     domain::{Event, RoomName, SessionId, TraceParent, What},
     metrics::{Metrics, items},
     room::{Fallen, Feed, Item, Moves, Window},
+    trace::Sampler,
 };
 
 /// What an event costs in memory beside its content, about: itself, its frames, its slot.
@@ -41,6 +43,7 @@ pub trait Encoder: Send + Sync {
 pub(super) struct Room {
     name: RoomName,
     metrics: Metrics,
+    sampler: Arc<Sampler>,
     state: Mutex<State>,
     opened: OnceCell<()>,
     /// Members, and those who are about to be. Changed under the lock of the hub's rooms.
@@ -65,6 +68,18 @@ struct State {
 struct Slot {
     item: Item<Arc<Event>>,
     encoded: [OnceLock<Bytes>; ENCODINGS],
+    /// While it is traced.
+    delivery: RefCell<Option<Delivery>>,
+}
+
+impl Slot {
+    /// A reader has come past it.
+    fn pass(&self, taken: bool) {
+        let mut delivery = self.delivery.borrow_mut();
+        if delivery.as_mut().is_some_and(|it| it.pass(taken)) {
+            *delivery = None;
+        }
+    }
 }
 
 /// What a reader takes in one go.
@@ -79,7 +94,12 @@ pub struct Chunk {
 }
 
 impl Room {
-    pub(super) fn new(name: RoomName, config: &HubConfig, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        name: RoomName,
+        config: &HubConfig,
+        metrics: Metrics,
+        sampler: Arc<Sampler>,
+    ) -> Self {
         let state = State {
             feed: Feed::opening(config.window_bytes / 4, |event| weight(event)),
             window: Window::new(config.window_events, config.window_bytes),
@@ -89,7 +109,7 @@ impl Room {
             renewed: None,
         };
         let (opened, seats) = (OnceCell::new(), AtomicUsize::new(0));
-        Self { name, metrics, state: Mutex::new(state), opened, seats }
+        Self { name, metrics, sampler, state: Mutex::new(state), opened, seats }
     }
 
     pub(super) fn name(&self) -> &RoomName {
@@ -141,15 +161,23 @@ impl Room {
         let mut fed = Fed { read: moves.read, items: moves.items.len(), lost: false };
         let before = state.window.bytes();
         for item in moves.items {
+            let mut delivery = None;
             let bytes = match &item {
-                Item::Event(_, event) => weight(event),
+                Item::Event(position, event) => {
+                    if let Some(trace) = &event.trace {
+                        let span = self.sampler.deliver(trace, &self.name, *position);
+                        delivery = Delivery::begin(span, state.members.len());
+                    }
+                    weight(event)
+                }
                 Item::Lost(_) => {
                     fed.lost = true;
                     EVENT_OVERHEAD
                 }
             };
             state.unannounced = true;
-            state.window.push(Slot { item, encoded: Default::default() }, bytes);
+            let encoded = Default::default();
+            state.window.push(Slot { item, encoded, delivery: delivery.into() }, bytes);
         }
         self.count_bytes(before, state.window.bytes());
         fed
@@ -220,9 +248,23 @@ impl Room {
 
     pub(super) fn remove_member(&self, key: usize) {
         let mut state = self.lock();
-        state.members.try_remove(key);
+        if let Some(member) = state.members.try_remove(key) {
+            let cursor = member.cursor().max(state.window.first());
+            for slot in state.window.since(cursor).into_iter().flatten() {
+                slot.pass(false);
+            }
+        }
         if state.members.capacity() > 64 && state.members.len() * 4 < state.members.capacity() {
             state.members.shrink_to_fit();
+        }
+    }
+
+    /// Gives up on readers that do not come to what is traced.
+    pub(super) fn end_overdue_deliveries(&self) {
+        let state = self.lock();
+        for slot in state.window.since(state.window.first()).into_iter().flatten() {
+            let mut delivery = slot.delivery.borrow_mut();
+            delivery.take_if(|delivery| delivery.is_overdue());
         }
     }
 
@@ -254,14 +296,17 @@ impl Room {
             if cursor >= until {
                 break;
             }
-            if let Item::Event(position, event) = &slot.item
-                && member.wants(*position, event)
-            {
+            let wanted = match &slot.item {
+                Item::Event(position, event) if member.wants(*position, event) => Some(event),
+                Item::Event(..) | Item::Lost(_) => None,
+            };
+            if let Some(event) = wanted {
                 let encoded = slot.encoded[encoder.index()].get_or_init(|| encoder.encode(event));
                 if !taken.add(event, encoded, max_bytes) {
                     break;
                 }
             }
+            slot.pass(wanted.is_some());
             cursor += 1;
         }
         member.set_cursor(cursor);

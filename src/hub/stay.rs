@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use futures_util::task::AtomicWaker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument as _;
 
 use super::{Hub, Member, Seat, departures::Departure, event_now, new_hold, room::Room};
 use crate::{
     backplane::{Eviction, Hold, Join, JoinError, Joined, Unavailable},
     domain::{HoldToken, LeftCause, RoomName, Username, What},
     metrics::{InGauge, LeaseLoss, Leave},
+    trace,
 };
 
 /// How often a join is tried anew because members were found overdue. The second try evicts them;
@@ -28,6 +30,17 @@ pub enum EnterError {
     /// The hub drains.
     #[error("this replica is shutting down")]
     Draining,
+}
+
+impl EnterError {
+    /// Its name where programs read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Taken => "name_taken",
+            Self::Unavailable(_) => "unavailable",
+            Self::Draining => "shutting_down",
+        }
+    }
 }
 
 /// A member's stay. Dropped, on whatever path, it gives the name back.
@@ -170,6 +183,21 @@ impl Stay {
     /// `appended` is the last client sequence that is known to be appended. `None` when
     /// somebody else has the name.
     pub async fn retake(&self, appended: u64) -> Result<Option<Retaken>, Unavailable> {
+        let span = self.hub().sampler.retake(self.room().name());
+        let retaken = self.join_again(appended).instrument(span.clone()).await;
+        match &retaken {
+            Ok(Some(Retaken::Kept)) => span.record("roomcast.outcome", "kept"),
+            Ok(Some(Retaken::Anew)) => span.record("roomcast.outcome", "anew"),
+            Ok(None) => span.record("roomcast.outcome", "taken"),
+            Err(Unavailable) => {
+                trace::failed(&span, "unavailable");
+                &span
+            }
+        };
+        retaken
+    }
+
+    async fn join_again(&self, appended: u64) -> Result<Option<Retaken>, Unavailable> {
         let hub = self.hub();
         let mut hold = self.member().hold();
         hold.token = HoldToken::from_bytes(rand::random());
@@ -193,18 +221,16 @@ impl Stay {
     /// then is done later.
     pub async fn release(mut self, cause: LeftCause) {
         let hub = self.hub().clone();
-        let hold = self.member().hold();
-        let event = event_now(&hold, What::Left { cause });
+        let departure = Departure::new(self.member().hold(), cause, &hub.sampler);
         self.over = true;
         self.count_out(leave(cause));
         // Should this be dropped half-way, or be too slow, it is done later.
-        let departure =
-            hub.departures.guard(Departure { hold, event: event.clone() }, &hub.metrics);
+        let guard = hub.departures.guard(departure, &hub.metrics);
         drop(self);
-        let hold = departure.hold();
-        let leave = hub.backplane.leave(&hold, event);
-        if let Ok(Ok(_)) = tokio::time::timeout(hub.config.release_timeout, leave).await {
-            departure.done();
+        let departure = guard.departure();
+        let leave = departure.leave(&*hub.backplane);
+        if let Ok(Ok(())) = tokio::time::timeout(hub.config.release_timeout, leave).await {
+            guard.done();
         }
     }
 
@@ -216,9 +242,9 @@ impl Stay {
 
     fn depart_later(&self, cause: LeftCause) {
         self.count_out(leave(cause));
-        let (hub, hold) = (self.hub(), self.member().hold());
-        let event = event_now(&hold, What::Left { cause });
-        hub.departures.push(Departure { hold, event }, &hub.metrics);
+        let hub = self.hub();
+        let departure = Departure::new(self.member().hold(), cause, &hub.sampler);
+        hub.departures.push(departure, &hub.metrics);
     }
 
     /// The name is somebody else's: there is nothing to give back.

@@ -5,6 +5,7 @@
 
 mod client;
 mod cluster;
+mod collector;
 mod command;
 mod door;
 mod fault_proxy;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::{
     client::{ChatClient, quiet},
     cluster::Cluster,
+    collector::{Collector, Span},
     command::{Finished, roomcast, run},
     door::Door,
     fault_proxy::FaultProxy,

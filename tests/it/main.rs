@@ -26,3 +26,4 @@ mod services;
 mod signals;
 mod slow_reader;
 mod starting;
+mod tracing;

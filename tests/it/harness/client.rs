@@ -57,6 +57,9 @@ impl ChatClient {
         if let Some(room) = &door.room {
             request.metadata_mut().insert("chat-room", room.clone());
         }
+        if let Some(traceparent) = &door.traceparent {
+            request.metadata_mut().insert("traceparent", traceparent.clone());
+        }
         let record = Arc::new(Record::default());
         let reading = Arc::new(Notify::new());
         let mut stream = JoinSet::new();

@@ -20,6 +20,8 @@ pub(crate) struct Door {
     pub(crate) dialect: Dialect,
     /// The value of the metadata key `chat-room`.
     pub(crate) room: Option<MetadataValue<Ascii>>,
+    /// The value of the metadata key `traceparent`.
+    pub(crate) traceparent: Option<MetadataValue<Ascii>>,
     from: Option<IpAddr>,
     windows: Option<(u32, u32)>,
     shared: Option<Channel>,
@@ -28,7 +30,8 @@ pub(crate) struct Door {
 impl Door {
     /// The plain door at this address.
     pub(crate) fn at(addr: SocketAddr, dialect: Dialect) -> Self {
-        Self { addr, dialect, room: None, from: None, windows: None, shared: None }
+        let (room, traceparent, from, windows, shared) = Default::default();
+        Self { addr, dialect, room, traceparent, from, windows, shared }
     }
 
     /// The same in this dialect.
@@ -40,6 +43,12 @@ impl Door {
     /// The same into another room than the default one.
     pub(crate) fn into_room(mut self, room: &str) -> Self {
         self.room = Some(MetadataValue::try_from(room.as_bytes()).expect("a header value"));
+        self
+    }
+
+    /// The same in a trace that began elsewhere.
+    pub(crate) fn in_trace(mut self, traceparent: &str) -> Self {
+        self.traceparent = Some(traceparent.parse().expect("a header value"));
         self
     }
 

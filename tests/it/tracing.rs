@@ -1,0 +1,258 @@
+//! What a collector gets to see.
+
+use std::{collections::HashSet, time::Duration};
+
+use nix::sys::signal::Signal;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+
+use crate::harness::{ChatClient, Cluster, LEASE};
+use crate::harness::{Collector, Dialect, SOON, Span, eventually, get};
+
+const ENDPOINT: &str = "ROOMCAST_TELEMETRY__OTLP_ENDPOINT";
+const RATIO: &str = "ROOMCAST_TELEMETRY__SAMPLE_RATIO";
+
+/// The attributes are these.
+fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
+    for (key, value) in expected {
+        assert_eq!(span.attribute(key).as_deref(), Some(*value), "{key} of {span:#?}");
+    }
+}
+
+async fn one_on_each(cluster: &Cluster) -> [ChatClient; 3] {
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let carol = cluster.door(2).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
+    [alice, bob, carol]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_message_is_one_trace_through_all_replicas() {
+    let collector = Collector::start().await;
+    // Sampled as it is by default: a quiet service is seen as a whole.
+    let plan = Cluster::redis(3).with(ENDPOINT, &collector.endpoint());
+    let cluster =
+        plan.with("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=pod-1,k8s.namespace.name=chat");
+    let cluster = cluster.start().await;
+    let [alice, mut bob, mut carol] = one_on_each(&cluster).await;
+    let dave = cluster.door(2).enter_seen_by("dave", &mut [&mut bob, &mut carol]).await;
+    // No other message here has so many bytes.
+    let content = "a message that is followed".repeat(3);
+    alice.say(&content).await;
+    bob.expect_said("alice", &content).await;
+
+    let size = content.len().to_string();
+    let size_fits = |it: &Span| it.attribute("messaging.message.body.size") == Some(size.clone());
+    let say = collector.until("room.say", 1, size_fits).await.remove(0);
+    assert_eq!((say.kind, say.parent.as_str()), (SpanKind::Producer, ""));
+    let messaging = [("messaging.system", "roomcast"), ("messaging.destination.name", "lobby")];
+    assert_attributes(&say, &messaging);
+    assert_attributes(
+        &say,
+        &[("messaging.operation.name", "say"), ("messaging.operation.type", "send")],
+    );
+    assert_eq!(say.resource("service.name").as_deref(), Some("roomcast"));
+    assert_eq!(say.resource("service.version").as_deref(), Some(env!("CARGO_PKG_VERSION")));
+    assert_eq!(say.resource("k8s.pod.name").as_deref(), Some("pod-1"));
+    assert_eq!(say.resource("k8s.namespace.name").as_deref(), Some("chat"));
+
+    let of_trace = |span: &Span| span.trace == say.trace;
+    let append = collector.until("backplane.append", 1, of_trace).await.remove(0);
+    assert_eq!((append.kind, &append.parent), (SpanKind::Client, &say.id));
+    assert_attributes(&append, &[("db.system.name", "redis"), ("db.operation.name", "append")]);
+    assert!(say.began <= append.began && append.ended <= say.ended, "{say:?} {append:?}");
+
+    let deliveries = collector.until("room.deliver", 3, of_trace).await;
+    let id = say.attribute("messaging.message.id").expect("a position");
+    let mut streams = vec![];
+    for deliver in &deliveries {
+        assert_eq!((deliver.kind, &deliver.parent), (SpanKind::Consumer, &say.id));
+        assert_attributes(deliver, &messaging);
+        assert_attributes(deliver, &[("messaging.operation.type", "process")]);
+        assert_attributes(
+            deliver,
+            &[("messaging.message.id", &id), ("roomcast.streams.waiting", "0")],
+        );
+        assert!(deliver.began >= say.began && deliver.ended > deliver.began, "{deliver:?}");
+        streams.push(deliver.attribute("roomcast.streams").expect("how many"));
+    }
+    streams.sort();
+    assert_eq!(streams, ["0", "1", "2"], "alice's replica, bob's, and that of carol and dave");
+    let instance = |span: &Span| span.resource("service.instance.id").expect("a replica");
+    let replicas: HashSet<_> = deliveries.iter().map(instance).collect();
+    assert_eq!(replicas.len(), 3, "{deliveries:#?}");
+    assert!(replicas.contains(&instance(&say)));
+
+    // From the metric that is slow to the trace that shows why.
+    let (_, metrics) = get(cluster.replicas[1].admin(), "/metrics").await.expect("metrics");
+    let exemplar = format!("# {{trace_id=\"{}\"}}", say.trace);
+    let bucket = "roomcast_delivery_delay_seconds_bucket";
+    let named = |line: &&str| line.starts_with(bucket) && line.contains(&exemplar);
+    assert!(metrics.lines().any(|line| named(&line)), "no {exemplar} in {metrics}");
+    drop(dave);
+    cluster.assert_no_errors();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_that_began_elsewhere_goes_on_and_its_decision_holds() {
+    let collector = Collector::start().await;
+    let cluster = Cluster::memory().with(ENDPOINT, &collector.endpoint()).with(RATIO, "0");
+    let cluster = cluster.start().await;
+    let mut listener = cluster.door(0).enter("listener").await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let parent = format!("00-{trace}-b7ad6b7169203331-01");
+    let traced = cluster.door(0).in_trace(&parent).speaking(Dialect::Struct);
+    let traced = traced.enter_seen_by("traced", &mut [&mut listener]).await;
+    let unsampled = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let quiet = cluster.door(0).in_trace(unsampled);
+    let quiet = quiet.enter_seen_by("quiet", &mut [&mut listener]).await;
+    listener.forget();
+    quiet.say("unsampled").await;
+    listener.expect_said("quiet", "unsampled").await;
+    traced.say("sampled").await;
+    listener.expect_said("traced", "sampled").await;
+
+    let any = |_: &Span| true;
+    let join = collector.until("room.join", 1, any).await.remove(0);
+    assert_eq!(join.kind, SpanKind::Server);
+    assert_attributes(
+        &join,
+        &[("rpc.system.name", "grpc"), ("rpc.method", "chat.ChatService/ChatStream")],
+    );
+    assert_attributes(&join, &[("network.peer.address", "127.0.0.1")]);
+    let say = collector.until("room.say", 1, any).await.remove(0);
+    for span in [&join, &say] {
+        assert_eq!((span.trace.as_str(), span.parent.as_str()), (trace, "b7ad6b7169203331"));
+    }
+    // The join's event and the message.
+    collector.until("room.deliver", 2, any).await;
+    for span in collector.spans() {
+        assert_eq!(span.trace, trace, "{span:#?}");
+    }
+    // Log lines say which trace they belong to.
+    let audit = cluster.replicas[0].log().with("\"target\":\"audit\"");
+    let line = audit.iter().find(|line| line.contains("\"user\":\"traced\"")).expect("a line");
+    assert!(line.contains(&format!("\"trace_id\":\"{trace}\"")), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_befalls_members_is_a_span_too() {
+    let collector = Collector::start().await;
+    let plan = Cluster::redis(2).with(ENDPOINT, &collector.endpoint()).with(RATIO, "1");
+    let mut cluster = plan.start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    bob.half_close();
+    alice.expect_system("bob left").await;
+    let asked = |span: &Span| span.attribute("roomcast.cause").as_deref() == Some("asked");
+    let leave = collector.until("room.leave", 1, asked).await.remove(0);
+    let of_leave = |span: &Span| span.parent == leave.id;
+    collector.until("room.deliver", 1, of_leave).await;
+
+    cluster.shared().kill_subscribers().await;
+    let looked = |span: &Span| span.attribute("roomcast.outcome").is_some();
+    collector.until("room.heal", 1, looked).await;
+
+    // A lease that Redis forgot is taken again.
+    cluster.shared().command::<()>(&["FLUSHALL"]).await.expect("flush");
+    let retaken = |span: &Span| span.attribute("roomcast.outcome").as_deref() == Some("kept");
+    collector.until("room.retake", 1, retaken).await;
+
+    let mut witness = cluster.door(1).join("witness").await;
+    alice.until_heard("witness joined").await;
+    cluster.replicas[0].kill();
+    assert!(witness.hears("alice left", LEASE * 4).await, "{witness:?}");
+    let reaped = |span: &Span| span.attribute("roomcast.reaped").as_deref() == Some("1");
+    let reap = collector.until("room.reap", 1, reaped).await.remove(0);
+    collector.until("room.deliver", 1, |span| span.parent == reap.id).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_spans_are_exported_at_the_end() {
+    for signals in [1, 2] {
+        let collector = Collector::start().await;
+        let plan = Cluster::memory().with(ENDPOINT, &collector.endpoint());
+        let mut cluster = plan.with("ROOMCAST_DRAIN__DELAY", "10s").start().await;
+        let mut alice = cluster.door(0).enter("alice").await;
+        let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+        bob.say("the last word").await;
+        alice.expect_said("bob", "the last word").await;
+        cluster.replicas[0].signal(Signal::SIGTERM);
+        cluster.until_unready(SOON).await;
+        if signals == 2 {
+            cluster.replicas[0].signal(Signal::SIGINT);
+            assert_eq!(cluster.replicas[0].exit_code(SOON).await, 130);
+        } else {
+            assert_eq!(cluster.replicas[0].exit_code(SOON * 2).await, 0);
+        }
+        let said: Vec<_> =
+            collector.spans().into_iter().filter(|it| it.name == "room.say").collect();
+        let size = |span: &Span| span.attribute("messaging.message.body.size");
+        assert!(said.iter().any(|span| size(span).as_deref() == Some("13")), "{said:#?}");
+    }
+}
+
+/// Warnings about the collector in a replica's log.
+fn warnings(cluster: &Cluster) -> Vec<String> {
+    let warned = cluster.replicas[0].log().with("\"level\":\"WARN\"");
+    warned.into_iter().filter(|line| line.contains("collector")).collect()
+}
+
+async fn counter(cluster: &Cluster, name: &str) -> u64 {
+    let (_, metrics) = get(cluster.replicas[0].admin(), "/metrics").await.expect("metrics");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+}
+
+const DROPPED: &str = "roomcast_spans_dropped_total";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_absent_collector_costs_one_warning() {
+    // Bound to a port that nobody listens on, so that nobody else gets it.
+    let port = tokio::net::TcpSocket::new_v4().expect("a socket");
+    port.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let endpoint = format!("http://{}", port.local_addr().expect("its address"));
+    let cluster = Cluster::memory().with(ENDPOINT, &endpoint).with(RATIO, "1").start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut dropped = 0;
+    for round in 0..3 {
+        bob.say(&format!("round {round}")).await;
+        alice.expect_said("bob", &format!("round {round}")).await;
+        let more = async || Some(counter(&cluster, DROPPED).await).filter(|now| *now > dropped);
+        dropped = eventually(SOON, "spans are dropped and counted", more).await;
+    }
+    assert_eq!(warnings(&cluster).len(), 1, "{:#?}", warnings(&cluster));
+    cluster.assert_no_errors();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_never_answers_holds_up_no_message() {
+    const MESSAGES: usize = 20_000;
+    // Connections are accepted by the system and never answered.
+    let hole = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let endpoint = format!("http://{}", hole.local_addr().expect("its address"));
+    let mut cluster = Cluster::memory().with(ENDPOINT, &endpoint).with(RATIO, "1").start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let before = cluster.replicas[0].resident_bytes();
+    let mut worst = Duration::ZERO;
+    for number in 0..MESSAGES {
+        let text = format!("message {number}");
+        // One by one now and then, so that the delay of a single one is seen.
+        let said = std::time::Instant::now();
+        bob.say(&text).await;
+        let heard = alice.expect_said("bob", &text).await;
+        worst = worst.max(heard.at.saturating_duration_since(said));
+    }
+    // The exporter gives up on a batch after five seconds: nobody waited for that.
+    assert!(worst < Duration::from_secs(2), "a message took {worst:?}");
+    let grown = cluster.replicas[0].resident_bytes().saturating_sub(before);
+    assert!(grown < 32 << 20, "grown by {grown} bytes");
+    // Each message is three spans, of which four thousand wait and some are under way.
+    let dropped = counter(&cluster, DROPPED).await;
+    assert!(dropped > 3 * MESSAGES as u64 - 6000, "only {dropped} dropped spans are counted");
+    assert!(counter(&cluster, "roomcast_queue_items{queue=\"spans\"}").await <= 4096);
+    cluster.replicas[0].signal(Signal::SIGTERM);
+    assert_eq!(cluster.replicas[0].exit_code(SOON).await, 0);
+    assert!(warnings(&cluster).len() <= 2, "{:#?}", warnings(&cluster));
+}
