@@ -82,15 +82,31 @@ pub(super) fn settings_name_mounted_files(resources: &Resources, complaints: &mu
 /// The binary itself finds the settings good, with files in the place of those in the pod.
 pub(super) fn settings_are_accepted(resources: &Resources, complaints: &mut Complaints) {
     let directory = tempfile::tempdir().unwrap();
+    let identity = rcgen::generate_simple_self_signed(vec!["roomcast".to_owned()]).unwrap();
     let mut settings = resources.settings();
     for (variable, file) in settings.iter_mut().filter(|(name, _)| name.ends_with("_FILE")) {
         let local = directory.path().join(Path::new(file).file_name().expect("a file"));
-        fs::write(&local, content(resources, variable)).unwrap();
+        let content = match variable.as_str() {
+            "ROOMCAST_REDIS__URL_FILE" => redis_url(resources),
+            "ROOMCAST_SERVER__TLS__KEY_FILE" => identity.signing_key.serialize_pem(),
+            _ => identity.cert.pem(),
+        };
+        fs::write(&local, content).unwrap();
         *file = local.display().to_string();
     }
     if let Err(problem) = accepts(&settings) {
         complaints.push(problem);
     }
+}
+
+/// Where Redis is: as in the overlay with one, else as in the example for one elsewhere.
+fn redis_url(resources: &Resources) -> String {
+    if resources.of_kind("Secret").next().is_none() {
+        return read("k8s/overlays/production/redis-url.example");
+    }
+    let kustomization = read_yaml("k8s/overlays/dev/kustomization.yaml");
+    let literal = text(&kustomization, "/secretGenerator/0/literals/0");
+    literal.strip_prefix("url=").expect("the key url").to_owned()
 }
 
 /// The Redis of a cluster for trying things out keeps what that of compose keeps.
@@ -106,17 +122,4 @@ pub(super) fn redis_is_the_one_of_compose(resources: &Resources, complaints: &mu
     let (here, there) = (texts(redis.container(), "/args"), texts(service, "/command"));
     let missing: Vec<_> = options(&there).difference(&options(&here)).cloned().collect();
     demand!(complaints, missing.is_empty(), "Redis lacks {missing:?}");
-}
-
-/// What is in the file that a variable names.
-fn content(resources: &Resources, variable: &str) -> String {
-    if variable != "ROOMCAST_REDIS__URL_FILE" {
-        return String::new();
-    }
-    if resources.of_kind("Secret").next().is_none() {
-        return read("k8s/overlays/production/redis-url.example");
-    }
-    let kustomization = read_yaml("k8s/overlays/dev/kustomization.yaml");
-    let literal = text(&kustomization, "/secretGenerator/0/literals/0");
-    literal.strip_prefix("url=").expect("the key url").to_owned()
 }
