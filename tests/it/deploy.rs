@@ -118,8 +118,16 @@ fn longest_exit(settings: &BTreeMap<String, String>) -> u64 {
         + EXIT_MARGIN_S
 }
 
-/// The binary itself finds these settings good, so that no container dies of a misspelt one.
-fn assert_accepted(settings: &BTreeMap<String, String>) {
+/// Whether the binary itself finds these settings good; if not, what it says.
+fn accepts(settings: &BTreeMap<String, String>) -> Result<(), String> {
     let mut check = Command::new(env!("CARGO_BIN_EXE_roomcast"));
-    run(check.args(["config", "check"]).env_clear().envs(settings));
+    check.args(["config", "check"]).env_clear().envs(settings);
+    let output = check.output().expect("run roomcast");
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("config check: {said}")) }
+}
+
+/// No container dies of a misspelt setting.
+fn assert_accepted(settings: &BTreeMap<String, String>) {
+    assert_eq!(accepts(settings), Ok(()));
 }

@@ -13,6 +13,7 @@ mod http;
 mod log;
 mod machine;
 mod pace;
+mod proxy;
 mod raw_call;
 mod readiness;
 mod record;
@@ -31,12 +32,13 @@ pub(crate) use self::{
     command::{Finished, roomcast, run},
     door::Door,
     fault_proxy::FaultProxy,
-    http::get,
+    http::{Probe, get},
     log::Log,
     pace::Pace,
+    proxy::Proxy,
     raw_call::RawCall,
     readiness::ReadinessWatch,
-    record::Heard,
+    record::{Heard, Record},
     redis::{Redis, free_port, pid},
     replica::Replica,
     stage::{Layout, Stage},

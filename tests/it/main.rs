@@ -20,6 +20,7 @@ mod outage;
 mod outage_truth;
 mod registering;
 mod replica_loss;
+mod rolling;
 mod saying;
 mod services;
 mod signals;

@@ -158,6 +158,8 @@ fn draining_replicas_keep_their_streams_only() {
     let cluster = at(&config, CLUSTER);
     assert_eq!(at(cluster, "/close_connections_on_host_health_failure"), false);
     assert_eq!(number(cluster, "/common_lb_config/healthy_panic_threshold/value"), 0);
+    // Or it would take longer to notice than `topology` says.
+    assert_eq!(seconds(text(cluster, "/common_lb_config/update_merge_window")), 0);
 }
 
 /// Prometheus is told how the proxy is by way of the admin port, and has no way to stop it.

@@ -8,19 +8,44 @@ use tokio::{
     time::timeout,
 };
 
-/// Status and body of a GET, with the two seconds that a probe would give it.
-pub(crate) async fn get(addr: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(addr).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
+/// How long a probe would wait.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A connection for one request.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    stream: TcpStream,
+    addr: SocketAddr,
+}
+
+impl Probe {
+    /// Connects, and asks nothing yet.
+    pub(crate) async fn open(addr: SocketAddr) -> io::Result<Self> {
+        let stream =
+            timeout(PATIENCE, TcpStream::connect(addr)).await.map_err(io::Error::other)??;
+        Ok(Self { stream, addr })
+    }
+
+    /// Status and body of a GET.
+    pub(crate) async fn ask(self, path: &str) -> io::Result<(u16, String)> {
+        timeout(PATIENCE, self.exchange(path)).await.map_err(io::Error::other)?
+    }
+
+    async fn exchange(mut self, path: &str) -> io::Result<(u16, String)> {
+        let host = self.addr;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        self.stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
+        self.stream.read_to_end(&mut answer).await?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("no status in {head:?}")))?;
         Ok((status, body.to_owned()))
-    };
-    timeout(Duration::from_secs(2), exchange).await.map_err(io::Error::other)?
+    }
+}
+
+/// Status and body of a GET on a connection of its own.
+pub(crate) async fn get(addr: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    Probe::open(addr).await?.ask(path).await
 }

@@ -25,6 +25,7 @@ pub(crate) fn binary() -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Replica {
     label: String,
+    settings: Vec<(String, String)>,
     child: Child,
     log: Log,
     grpc: SocketAddr,
@@ -34,8 +35,17 @@ pub(crate) struct Replica {
 impl Replica {
     /// Starts it with these settings and waits until both its ports are bound.
     pub(crate) async fn start(label: &str, settings: &[(String, String)]) -> Self {
-        let mut command =
-            roomcast(&["serve", "--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]);
+        Self::start_at("127.0.0.1:0", label, settings).await
+    }
+
+    /// Another process in the place of this one, which has ended: with its settings, and where
+    /// clients found it.
+    pub(crate) async fn successor(&self) -> Self {
+        Self::start_at(&self.grpc.to_string(), &format!("{}'", self.label), &self.settings).await
+    }
+
+    async fn start_at(addr: &str, label: &str, settings: &[(String, String)]) -> Self {
+        let mut command = roomcast(&["serve", "--addr", addr, "--admin-addr", "127.0.0.1:0"]);
         let mut child = command
             .env("ROOMCAST_TELEMETRY__LOG_FORMAT", "json")
             .envs(settings.iter().map(|(name, value)| (name, value)))
@@ -46,8 +56,8 @@ impl Replica {
             .expect("start roomcast");
         let log = Log::capture(child.stderr.take().expect("piped"));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut replica =
-            Self { label: label.to_owned(), child, log, grpc: nowhere, admin: nowhere };
+        let (label, settings) = (label.to_owned(), settings.to_vec());
+        let mut replica = Self { label, settings, child, log, grpc: nowhere, admin: nowhere };
         (replica.grpc, replica.admin) = replica.ports().await;
         replica
     }

@@ -1,0 +1,65 @@
+//! A real Envoy with the configuration that `deploy/` ships.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{Cluster, Dialect, Door, eventually, free_port, get};
+use crate::deploy::envoy::{envoy, local_config};
+
+/// A running Envoy in front of a cluster. Killed when dropped.
+pub(crate) struct Proxy {
+    child: Child,
+    port: u16,
+    admin: SocketAddr,
+    _dir: TempDir,
+}
+
+impl Proxy {
+    /// Starts it and waits until it finds all replicas healthy.
+    pub(crate) async fn start(cluster: &Cluster) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (port, admin) = (free_port(), free_port());
+        let replicas: Vec<u16> = cluster.replicas.iter().map(|it| it.grpc().port()).collect();
+        let file = dir.path().join("envoy.json");
+        fs::write(&file, local_config(port, admin, &replicas)).expect("write the configuration");
+        let child = envoy()
+            .args(["--concurrency", "1", "-c"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start Envoy");
+        let proxy = Self { child, port, admin: ([127, 0, 0, 1], admin).into(), _dir: dir };
+        proxy.until_healthy(replicas.len()).await;
+        proxy
+    }
+
+    /// Waits until so many replicas are healthy in its eyes.
+    pub(crate) async fn until_healthy(&self, expected: usize) {
+        eventually(Duration::from_secs(20), "Envoy finds them healthy", async || {
+            let (_, clusters) = get(self.admin, "/clusters").await.ok()?;
+            let healthy = clusters.lines().filter(|it| it.ends_with("health_flags::healthy"));
+            (healthy.count() == expected).then_some(())
+        })
+        .await;
+    }
+
+    /// The way in for clients.
+    pub(crate) fn door(&self, dialect: Dialect) -> Door {
+        Door::at(([127, 0, 0, 1], self.port).into(), dialect)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
