@@ -1,6 +1,6 @@
 //! The composition root: binds, builds, serves, drains. The only place that names backplanes.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use rand::random;
@@ -12,9 +12,9 @@ use crate::{
     backplane::{
         Backplane, LogBounds, Signals as BackplaneSignals,
         memory::{Memory, MemoryConfig},
-        redis::{Redis, RedisConfig, RedisUrlError},
+        redis::{Redis, RedisConfig, RedisConfigError, RedisRefusal},
     },
-    config::Config,
+    config::{Config, TlsConfig, TlsKeys},
     domain::{ReplicaId, UsernameLimits},
     grpc::{Caps, Listener, ListenerConfig, PlainConfig, Services, ServicesError},
     http::{self, NotReady, Readiness},
@@ -22,6 +22,7 @@ use crate::{
     lifecycle::Signals,
     metrics::Metrics,
     session::SessionLimits,
+    tls::{Certificates, PemFile, TlsError, TlsFiles},
 };
 
 /// How long giving a name back may hold up the end of a stream.
@@ -49,12 +50,15 @@ pub enum Error {
     /// The system gives no signals.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
-    /// Not an address of a Redis.
+    /// Not what the listener could show to clients.
     #[error(transparent)]
-    RedisUrl(#[from] RedisUrlError),
-    /// Redis does not accept the credentials.
-    #[error("redis refuses the credentials of redis.url or redis.password: {0}")]
-    RedisRefuses(String),
+    Tls(#[from] TlsError),
+    /// Not an address of a Redis, or not certificates for it.
+    #[error(transparent)]
+    RedisConfig(#[from] RedisConfigError),
+    /// Redis cannot be used with this configuration.
+    #[error(transparent)]
+    RedisRefuses(#[from] RedisRefusal),
     /// The descriptors cannot be served.
     #[error(transparent)]
     Services(#[from] ServicesError),
@@ -67,6 +71,7 @@ pub enum Error {
 pub async fn run(config: Config) -> Result<(), Error> {
     let mut signals = Signals::listen().map_err(Error::Signals)?;
     let metrics = Metrics::new();
+    let certificates = certificates(&config, &metrics)?;
     let grpc = bind("server.addr", config.server.addr).await?;
     let admin = bind("admin.addr", config.admin.addr).await?;
 
@@ -82,9 +87,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let backplane = shared.backplane.clone();
     let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone());
     let services = Services::new(hub.clone(), caps(&config), plain(&config)).await?;
-    let listener = Listener::new(listener(&config), services.routes.clone(), metrics.clone());
+    let (tls, routes) = (certificates.clone(), services.routes.clone());
+    let listener = Listener::new(listener(&config), tls, routes, metrics.clone());
 
     let (stop_admin, parts) = (CancellationToken::new(), TaskTracker::new());
+    if let Some(certificates) = certificates {
+        parts.spawn(certificates.watch(stop_admin.clone()));
+    }
     let probes = Arc::new(Probes { hub: hub.clone(), leaving: CancellationToken::new() });
     parts.spawn(http::serve(admin, metrics, probes.clone(), stop_admin.clone()));
     info!(%replica, version = env!("CARGO_PKG_VERSION"), backplane = shared.kind, "started");
@@ -94,7 +103,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     };
     tokio::select! {
         () = signals.first() => {}
-        reason = shared.refusal => return Err(Error::RedisRefuses(reason)),
+        reason = shared.refusal => return Err(reason.into()),
         () = hub.crashed() => return Err(Error::Crashed),
         () = serve => return Err(Error::Crashed),
     }
@@ -115,6 +124,16 @@ pub async fn run(config: Config) -> Result<(), Error> {
     parts.close();
     let _ = timeout(Duration::from_secs(1), parts.wait()).await;
     info!("stopped");
+    Ok(())
+}
+
+/// Finds what would end [`run`] at once, in the files that the configuration names. Nothing is bound
+/// and nobody is asked.
+pub fn check(config: &Config) -> Result<(), Error> {
+    certificates(config, &Metrics::new())?;
+    if let Some(redis) = redis(config) {
+        Redis::check(&redis)?;
+    }
     Ok(())
 }
 
@@ -172,27 +191,17 @@ struct Shared {
     backplane: Arc<dyn Backplane>,
     signals: BackplaneSignals,
     /// Resolves when it turns out that it can never work.
-    refusal: BoxFuture<'static, String>,
+    refusal: BoxFuture<'static, RedisRefusal>,
 }
 
 impl Shared {
     fn start(config: &Config, replica: ReplicaId, metrics: Metrics) -> Result<Self, Error> {
-        let log = LogBounds { length: config.history.length, age: config.history.age };
-        let lease = config.names.lease;
-        let Some(url) = &config.redis.url else {
+        let Some(redis) = redis(config) else {
+            let (log, lease) = (log_bounds(config), config.names.lease);
             let memory = Memory::new(MemoryConfig { lease, log, signal_queue: SIGNAL_QUEUE });
             let (backplane, signals) = memory.attach(replica);
             let refusal = std::future::pending().boxed();
             return Ok(Self { kind: "memory", backplane, signals, refusal });
-        };
-        let redis = RedisConfig {
-            url: url.expose().to_owned(),
-            password: config.redis.password.as_ref().map(|secret| secret.expose().to_owned()),
-            timeout: config.redis.timeout,
-            connections: config.redis.connections,
-            lease,
-            log,
-            signal_queue: SIGNAL_QUEUE,
         };
         let (backplane, signals) = Redis::start(&redis, replica, metrics)?;
         let watched = backplane.clone();
@@ -219,6 +228,44 @@ impl Readiness for Probes {
             })
         }
         .boxed()
+    }
+}
+
+/// How to reach Redis, if there is one.
+fn redis(config: &Config) -> Option<RedisConfig> {
+    let redis = &config.redis;
+    Some(RedisConfig {
+        url: redis.url.as_ref()?.expose().to_owned(),
+        tls: tls_files(&redis.tls, TlsKeys::REDIS),
+        password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
+        timeout: redis.timeout,
+        connections: redis.connections,
+        lease: config.names.lease,
+        log: log_bounds(config),
+        signal_queue: SIGNAL_QUEUE,
+    })
+}
+
+fn log_bounds(config: &Config) -> LogBounds {
+    LogBounds { length: config.history.length, age: config.history.age }
+}
+
+/// What the listener shows, if it speaks TLS.
+fn certificates(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Certificates>>, Error> {
+    let TlsFiles { pair, ca } = tls_files(&config.server.tls, TlsKeys::SERVER);
+    let Some((cert, key)) = pair else { return Ok(None) };
+    Ok(Some(Arc::new(Certificates::load(cert, key, ca, metrics.clone())?)))
+}
+
+/// The files by the names that operators know.
+fn tls_files(config: &TlsConfig, keys: TlsKeys) -> TlsFiles {
+    let file = |name, path: &PathBuf| PemFile { name, path: path.clone() };
+    TlsFiles {
+        pair: config
+            .pair
+            .as_ref()
+            .map(|(cert, key)| (file(keys.cert_file, cert), file(keys.key_file, key))),
+        ca: config.ca_file.as_ref().map(|path| file(keys.ca_file, path)),
     }
 }
 

@@ -21,3 +21,4 @@ pub mod proto;
 pub mod room;
 pub mod session;
 pub mod telemetry;
+pub mod tls;

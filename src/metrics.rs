@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use labels::{Counters, Hole, Label, LeaseLoss, Refusal};
+pub use labels::{Counters, Hole, Label, LeaseLoss, Refusal, TlsReload};
 use prometheus_client::{
     encoding::text,
     metrics::{
@@ -72,6 +72,11 @@ pub struct Handles {
     pub backplane_errors: Counter,
     /// `roomcast_stale_messages_dropped_total`: messages of stale holders that were refused.
     pub stale_messages_dropped: Counter,
+    /// `roomcast_tls_reloads_total{outcome}`: changes of the TLS files.
+    pub tls_reloads: Counters<TlsReload>,
+    /// `roomcast_tls_certificate_expiry_timestamp_seconds`: when the certificate in force ends, in
+    /// seconds since 1970; 0 without TLS.
+    pub tls_certificate_expiry: Gauge,
 }
 
 impl Deref for Metrics {
@@ -151,6 +156,12 @@ impl Handles {
             "Members that are gone and whose names are not released yet",
         );
 
+        let tls_certificate_expiry = gauge(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the TLS certificate in force ends, since 1970; 0 without TLS",
+        );
+
+        let tls_reloads = Counters::register(registry, "tls_reloads", "Changes of the TLS files");
         let refusals = Counters::register(registry, "refusals", "Streams refused, or ended");
         let leases_lost =
             Counters::register(registry, "leases_lost", "Leases that ended under a live stream");
@@ -189,6 +200,8 @@ impl Handles {
                 "stale_messages_dropped",
                 "Messages of stale holders that were refused",
             ),
+            tls_reloads,
+            tls_certificate_expiry,
         }
     }
 }
