@@ -1,6 +1,6 @@
 //! The composition root: binds, builds, serves, drains. The only place that names backplanes.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use rand::random;
@@ -12,9 +12,9 @@ use crate::{
     backplane::{
         Backplane, LogBounds, Signals as BackplaneSignals,
         memory::{Memory, MemoryConfig},
-        redis::{Redis, RedisConfig, RedisUrlError},
+        redis::{Redis, RedisConfig, RedisConfigError, RedisRefusal},
     },
-    config::Config,
+    config::{Config, TlsConfig, TlsKeys},
     domain::{ReplicaId, UsernameLimits},
     grpc::{Caps, Listener, ListenerConfig, PlainConfig, Services, ServicesError},
     http::{self, NotReady, Readiness},
@@ -23,6 +23,7 @@ use crate::{
     metrics::Metrics,
     session::SessionLimits,
     telemetry,
+    tls::{Certificates, PemFile, TlsError, TlsFiles},
     trace::Sampler,
 };
 
@@ -58,12 +59,15 @@ pub enum Error {
     /// The system gives no signals.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
-    /// Not an address of a Redis.
+    /// Not what the listener could show to clients.
     #[error(transparent)]
-    RedisUrl(#[from] RedisUrlError),
-    /// Redis does not accept the credentials.
-    #[error("redis refuses the credentials of redis.url or redis.password: {0}")]
-    RedisRefuses(String),
+    Tls(#[from] TlsError),
+    /// Not an address of a Redis, or not certificates for it.
+    #[error(transparent)]
+    RedisConfig(#[from] RedisConfigError),
+    /// Redis cannot be used with this configuration.
+    #[error(transparent)]
+    RedisRefuses(#[from] RedisRefusal),
     /// The descriptors cannot be served.
     #[error(transparent)]
     Services(#[from] ServicesError),
@@ -101,6 +105,7 @@ async fn serve(
     sampler: Sampler,
 ) -> Result<Ended, Error> {
     let mut signals = Signals::listen().map_err(Error::Signals)?;
+    let certificates = certificates(config, &metrics)?;
     let grpc = bind("server.addr", config.server.addr).await?;
     let admin = bind("admin.addr", config.admin.addr).await?;
 
@@ -109,9 +114,13 @@ async fn serve(
     let backplane = shared.backplane.clone();
     let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone(), sampler);
     let services = Services::new(hub.clone(), caps(config), plain(config)).await?;
-    let listener = Listener::new(listener(config), services.routes.clone(), metrics.clone());
+    let (tls, routes) = (certificates.clone(), services.routes.clone());
+    let listener = Listener::new(listener(config), tls, routes, metrics.clone());
 
     let (stop_admin, parts) = (CancellationToken::new(), TaskTracker::new());
+    if let Some(certificates) = certificates {
+        parts.spawn(certificates.watch(stop_admin.clone()));
+    }
     let probes = Arc::new(Probes { hub: hub.clone(), leaving: CancellationToken::new() });
     parts.spawn(http::serve(admin, metrics, probes.clone(), stop_admin.clone()));
     let backplane = hub.backplane().name();
@@ -122,7 +131,7 @@ async fn serve(
     };
     tokio::select! {
         () = signals.first() => {}
-        reason = shared.refusal => return Err(Error::RedisRefuses(reason)),
+        reason = shared.refusal => return Err(reason.into()),
         () = hub.crashed() => return Err(Error::Crashed),
         () = serve => return Err(Error::Crashed),
     }
@@ -144,6 +153,16 @@ async fn serve(
     let _ = timeout(Duration::from_secs(1), parts.wait()).await;
     info!("stopped");
     Ok(Ended::Orderly)
+}
+
+/// Finds what would end [`run`] at once, in the files that the configuration names. Nothing is bound
+/// and nobody is asked.
+pub fn check(config: &Config) -> Result<(), Error> {
+    certificates(config, &Metrics::new())?;
+    if let Some(redis) = redis(config) {
+        Redis::check(&redis)?;
+    }
+    Ok(())
 }
 
 /// The way out: not ready, a while for load balancers to notice, streams and names, connections,
@@ -200,27 +219,17 @@ struct Shared {
     backplane: Arc<dyn Backplane>,
     signals: BackplaneSignals,
     /// Resolves when it turns out that it can never work.
-    refusal: BoxFuture<'static, String>,
+    refusal: BoxFuture<'static, RedisRefusal>,
 }
 
 impl Shared {
     fn start(config: &Config, replica: ReplicaId, metrics: Metrics) -> Result<Self, Error> {
-        let log = LogBounds { length: config.history.length, age: config.history.age };
-        let lease = config.names.lease;
-        let Some(url) = &config.redis.url else {
+        let Some(redis) = redis(config) else {
+            let (log, lease) = (log_bounds(config), config.names.lease);
             let memory = Memory::new(MemoryConfig { lease, log, signal_queue: SIGNAL_QUEUE });
             let (backplane, signals) = memory.attach(replica);
             let refusal = std::future::pending().boxed();
             return Ok(Self { backplane, signals, refusal });
-        };
-        let redis = RedisConfig {
-            url: url.expose().to_owned(),
-            password: config.redis.password.as_ref().map(|secret| secret.expose().to_owned()),
-            timeout: config.redis.timeout,
-            connections: config.redis.connections,
-            lease,
-            log,
-            signal_queue: SIGNAL_QUEUE,
         };
         let (backplane, signals) = Redis::start(&redis, replica, metrics)?;
         let watched = backplane.clone();
@@ -258,6 +267,44 @@ fn hub_config(config: &Config) -> HubConfig {
         // Some messages of the largest kind have to fit.
         window_bytes: limits.window_bytes.max(32 * limits.content_bytes),
         release_timeout: RELEASE,
+    }
+}
+
+/// How to reach Redis, if there is one.
+fn redis(config: &Config) -> Option<RedisConfig> {
+    let redis = &config.redis;
+    Some(RedisConfig {
+        url: redis.url.as_ref()?.expose().to_owned(),
+        tls: tls_files(&redis.tls, TlsKeys::REDIS),
+        password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
+        timeout: redis.timeout,
+        connections: redis.connections,
+        lease: config.names.lease,
+        log: log_bounds(config),
+        signal_queue: SIGNAL_QUEUE,
+    })
+}
+
+fn log_bounds(config: &Config) -> LogBounds {
+    LogBounds { length: config.history.length, age: config.history.age }
+}
+
+/// What the listener shows, if it speaks TLS.
+fn certificates(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Certificates>>, Error> {
+    let TlsFiles { pair, ca } = tls_files(&config.server.tls, TlsKeys::SERVER);
+    let Some((cert, key)) = pair else { return Ok(None) };
+    Ok(Some(Arc::new(Certificates::load(cert, key, ca, metrics.clone())?)))
+}
+
+/// The files by the names that operators know.
+fn tls_files(config: &TlsConfig, keys: TlsKeys) -> TlsFiles {
+    let file = |name, path: &PathBuf| PemFile { name, path: path.clone() };
+    TlsFiles {
+        pair: config
+            .pair
+            .as_ref()
+            .map(|(cert, key)| (file(keys.cert_file, cert), file(keys.key_file, key))),
+        ca: config.ca_file.as_ref().map(|path| file(keys.ca_file, path)),
     }
 }
 

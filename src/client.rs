@@ -1,6 +1,6 @@
 //! `roomcast client`: a chat room on standard input and output.
 
-use std::{error::Error as StdError, future, io, time::Duration};
+use std::{error::Error as StdError, future, io, path::PathBuf, time::Duration};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::{
@@ -8,15 +8,21 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Endpoint};
+use tonic::{
+    Code, Request, Status,
+    metadata::MetadataValue,
+    transport::{ClientTlsConfig, Endpoint},
+};
 
 use crate::{
     domain::{RoomName, RoomNameError},
     proto::chat::{ChatMessage, chat_service_client::ChatServiceClient},
+    tls::{TlsError, fault},
 };
 
 mod address;
 mod terminal;
+mod tls;
 
 pub use address::{Address, AddressError};
 use terminal::{Lines, Printer, Typed};
@@ -45,12 +51,21 @@ pub struct Args {
     /// Name to speak under
     #[arg(long, value_name = "NAME")]
     pub username: String,
-    /// Server to talk to: host:port or http://host:port
+    /// Server to talk to: host:port, or https://host:port for TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = Address::parse)]
     pub addr: Address,
     /// Room to enter: 1 to 64 characters of A-Z a-z 0-9 . _ -
     #[arg(long, value_name = "ROOM", default_value = "lobby")]
     pub room: String,
+    /// CAs to trust, in PEM form [default: those of this system]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Certificate to show to a server that asks for one, in PEM form
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// The certificate's key, in PEM form
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
 }
 
 /// Why a chat did not end well. Each prints as one line.
@@ -59,6 +74,12 @@ pub enum Error {
     /// Not a room's name.
     #[error("--room: {0}")]
     Room(#[from] RoomNameError),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Certificates for an address that asks for no TLS.
+    #[error("--ca, --cert and --key are for TLS: the address has to be https://{0}")]
+    NoTls(Address),
     /// No connection came about.
     #[error("cannot reach {addr}: {cause}")]
     Unreachable {
@@ -109,9 +130,10 @@ pub enum Error {
 /// that neither a silent keyboard nor a stuck pipe holds up the way out.
 pub async fn run(args: Args) -> Result<(), Error> {
     let room = RoomName::parse(&args.room)?;
+    let tls = tls::config(&args)?;
     let mut signals = signal(SignalKind::interrupt()).map_err(Error::Setup)?;
     let mut interrupts = stream::poll_fn(move |cx| signals.poll_recv(cx));
-    let connect = connect(&args.addr);
+    let connect = connect(&args.addr, tls);
     let client = tokio::select! {
         client = connect => client?,
         _ = interrupts.next() => return Ok(()),
@@ -123,8 +145,16 @@ pub async fn run(args: Args) -> Result<(), Error> {
 
 type Client = ChatServiceClient<tonic::transport::Channel>;
 
-async fn connect(addr: &Address) -> Result<Client, Error> {
-    let channel = Endpoint::from(addr.uri().clone())
+async fn connect(addr: &Address, tls: Option<ClientTlsConfig>) -> Result<Client, Error> {
+    let unreachable = |error: tonic::transport::Error| Error::Unreachable {
+        addr: addr.clone(),
+        cause: root_cause(&error),
+    };
+    let mut endpoint = Endpoint::from(addr.uri().clone());
+    if let Some(tls) = tls {
+        endpoint = endpoint.tls_config(tls.timeout(CONNECT_TIMEOUT)).map_err(unreachable)?;
+    }
+    let channel = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -132,7 +162,7 @@ async fn connect(addr: &Address) -> Result<Client, Error> {
         .keep_alive_while_idle(true)
         .connect()
         .await
-        .map_err(|error| Error::Unreachable { addr: addr.clone(), cause: root_cause(&error) })?;
+        .map_err(unreachable)?;
     Ok(ChatServiceClient::new(channel))
 }
 
@@ -289,8 +319,12 @@ fn verdict(status: &Status, addr: &Address) -> Error {
     }
 }
 
-/// The innermost source, where the operating system's word is.
+/// What is behind an error: a failure of TLS, or the innermost source, where the operating system's
+/// word is.
 fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    if let Some(fault) = fault(error) {
+        return terminal::sanitise(&fault.words);
+    }
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

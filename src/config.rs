@@ -21,7 +21,7 @@ use reader::{Entry, Reader};
 pub use redis_url::RedisUrl;
 pub use sections::{
     AdminConfig, DrainConfig, HistoryConfig, LimitsConfig, NamesConfig, RedisConfig, ServerConfig,
-    TelemetryConfig,
+    TelemetryConfig, TlsConfig, TlsKeys,
 };
 pub use values::{Endpoint, LogFilter, LogFormat, Ratio, Secret};
 
@@ -150,7 +150,7 @@ impl Loaded {
         let mut text = String::new();
         let mut current = "";
         for entry in &self.entries {
-            let (section, key) = entry.key.split_once('.').unwrap_or(("", entry.key));
+            let (section, key) = entry.key.rsplit_once('.').unwrap_or(("", entry.key));
             if section != current {
                 let gap = if current.is_empty() { "" } else { "\n" };
                 // Writing to a string cannot fail.

@@ -10,6 +10,7 @@ mod listener;
 mod outlet;
 mod plain;
 mod services;
+mod socket;
 mod status;
 mod tasks;
 mod wire;

@@ -21,4 +21,5 @@ pub mod proto;
 pub mod room;
 pub mod session;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;

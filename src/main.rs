@@ -36,7 +36,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Client(args) => block_on(client::run(args))??,
         Command::Bench(args) => block_on(bench::run(args))??,
         Command::Config(ConfigCommand::Check(args)) => {
-            config::load(&args.sources())?;
+            app::check(&config::load(&args.sources())?.config)?;
             print("ok\n")?;
         }
         Command::Config(ConfigCommand::Dump(args)) => {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-pub use labels::{Counters, Gauges, Hole, Label, LeaseLoss, Leave, Queue, Refusal};
+pub use labels::{Counters, Gauges, Hole, Label, LeaseLoss, Leave, Queue, Refusal, TlsReload};
 use prometheus_client::{
     encoding::text,
     metrics::{
@@ -89,6 +89,11 @@ pub struct Handles {
     pub backplane_errors: Counter,
     /// `roomcast_stale_messages_dropped_total`: messages of stale holders that were refused.
     pub stale_messages_dropped: Counter,
+    /// `roomcast_tls_reloads_total{outcome}`: changes of the TLS files.
+    pub tls_reloads: Counters<TlsReload>,
+    /// `roomcast_tls_certificate_expiry_timestamp_seconds`: when the certificate in force ends, in
+    /// seconds since 1970; 0 without TLS.
+    pub tls_certificate_expiry: Gauge,
     /// `roomcast_spans_exported_total`: spans that the collector took.
     pub spans_exported: Counter,
     /// `roomcast_spans_dropped_total`: spans that no collector took, or that waited for one in vain.
@@ -226,6 +231,7 @@ impl Handles {
         let leases_lost =
             Counters::register(registry, "leases_lost", "Leases that ended under a live stream");
         let holes = Counters::register(registry, "holes", "Holes in live delivery");
+        let tls_reloads = Counters::register(registry, "tls_reloads", "Changes of the TLS files");
         let queue_items = Gauges::register(registry, "queue_items", "What waits in bounded queues");
 
         let mut gauge = |name, help| {
@@ -239,6 +245,10 @@ impl Handles {
         let members = gauge("members", "Members on this replica");
         let ready = gauge("ready", "Whether this replica is ready");
         let draining = gauge("draining", "Whether this replica was told to stop");
+        let tls_certificate_expiry = gauge(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the TLS certificate in force ends, since 1970; 0 without TLS",
+        );
 
         let mut counter = |name, help| {
             let counter = Counter::default();
@@ -275,6 +285,8 @@ impl Handles {
             ),
             backplane_errors: counter("backplane_errors", "Backplane operations that failed"),
             stale_messages_dropped: counter("stale_messages_dropped", stale),
+            tls_reloads,
+            tls_certificate_expiry,
             spans_exported: counter("spans_exported", "Spans that the collector took"),
             spans_dropped: counter("spans_dropped", "Spans that no collector took"),
             delivery_delay,

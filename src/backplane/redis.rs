@@ -14,6 +14,7 @@ mod reply;
 mod scripts;
 mod status;
 mod subscriber;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ use crate::{
     backoff::Backoff,
     domain::{Event, Position, ReplicaId, RoomName},
     metrics::Metrics,
+    tls::{TlsError, TlsFiles},
 };
 
 /// The most operations in one pipeline: of appends, of renewals with hundreds of names each, and of
@@ -56,8 +58,10 @@ const SHARED_LANES: usize = 2;
 /// How to reach Redis, and what to keep in it.
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
-    /// `redis://[user[:password]@]host[:port][/db]`.
+    /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://…` for TLS.
     pub url: String,
+    /// What to trust and what to show where the URL asks for TLS.
+    pub tls: TlsFiles,
     /// Overrides the password of the URL.
     pub password: Option<String>,
     /// How long an operation waits for Redis before it fails.
@@ -93,10 +97,27 @@ pub struct Redis {
     tasks: TaskTracker,
 }
 
-/// An address that cannot be one.
+/// What no Redis can be reached with.
 #[derive(Debug, thiserror::Error)]
-#[error("redis.url: {0}")]
-pub struct RedisUrlError(redis::RedisError);
+pub enum RedisConfigError {
+    /// An address that cannot be one.
+    #[error("redis.url: {0}")]
+    Url(redis::RedisError),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why this Redis can never be used, however often it is tried.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RedisRefusal {
+    /// It does not accept the credentials; in its own words.
+    #[error("redis refuses the credentials of redis.url or redis.password: {0}")]
+    Credentials(String),
+    /// One side does not accept the other's certificate, or there is no TLS there.
+    #[error("redis cannot be reached over TLS (rediss://, redis.tls): {0}")]
+    Tls(String),
+}
 
 impl Redis {
     /// Starts connecting in the background; operations wait for it. A Redis that is not there is
@@ -105,10 +126,8 @@ impl Redis {
         config: &RedisConfig,
         replica: ReplicaId,
         metrics: Metrics,
-    ) -> Result<(Arc<Self>, Signals), RedisUrlError> {
-        let connector = Arc::new(
-            Connector::new(config, config.connections + SHARED_LANES).map_err(RedisUrlError)?,
-        );
+    ) -> Result<(Arc<Self>, Signals), RedisConfigError> {
+        let connector = Arc::new(Connector::new(config, config.connections + SHARED_LANES)?);
         let scripts = Arc::new(Scripts::new(config.log, config.lease));
         let status = Arc::new(Status::new(metrics));
         let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -146,8 +165,13 @@ impl Redis {
         Ok((Arc::new(redis), receiver))
     }
 
-    /// Resolves, with Redis's words, when Redis refuses the credentials from the start.
-    pub async fn refusal(&self) -> String {
+    /// Finds what no Redis could be reached with, without opening a connection.
+    pub fn check(config: &RedisConfig) -> Result<(), RedisConfigError> {
+        Connector::new(config, config.connections).map(drop)
+    }
+
+    /// Resolves when it shows at the start that this Redis can never be used.
+    pub async fn refusal(&self) -> RedisRefusal {
         self.status.refusal().await
     }
 

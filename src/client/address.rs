@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use http::Uri;
 
-/// A server's address, given as `host:port` or as a URL of the scheme `http`.
+/// A server's address, given as `host:port` or as a URL of the scheme `http`, or `https` for TLS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Address {
     uri: Uri,
@@ -12,7 +12,7 @@ pub struct Address {
 
 /// Why an address is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("address {got:?} {fault}; allowed are host:port and http://host:port")]
+#[error("address {got:?} {fault}; allowed are host:port, http://host:port and https://host:port")]
 pub struct AddressError {
     got: String,
     fault: &'static str,
@@ -22,12 +22,14 @@ impl Address {
     /// Checks an address.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let refuse = |fault| AddressError { got: text.to_owned(), fault };
-        let authority = match text.split_once("://") {
-            None => text,
-            Some(("http", rest)) => rest.strip_suffix('/').unwrap_or(rest),
-            Some(_) => return Err(refuse("has another scheme than http")),
+        let (scheme, authority) = match text.split_once("://") {
+            None => ("http", text),
+            Some((scheme @ ("http" | "https"), rest)) => {
+                (scheme, rest.strip_suffix('/').unwrap_or(rest))
+            }
+            Some(_) => return Err(refuse("has another scheme than http and https")),
         };
-        let uri = Uri::from_str(&format!("http://{authority}/"))
+        let uri = Uri::from_str(&format!("{scheme}://{authority}/"))
             .map_err(|_| refuse("is not an address"))?;
         if uri.path() != "/" || uri.query().is_some() || authority.contains('@') {
             return Err(refuse("is more than a host and a port"));
@@ -39,6 +41,11 @@ impl Address {
             Some(1..) => Ok(Self { uri }),
             _ => Err(refuse("has no port from 1 to 65535")),
         }
+    }
+
+    /// Whether TLS is asked for.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
     }
 
     pub(crate) fn uri(&self) -> &Uri {
@@ -68,7 +75,11 @@ mod tests {
             let address = Address::parse(text).unwrap();
             assert_eq!(address.to_string(), shown);
             assert_eq!(address.uri().to_string(), format!("http://{shown}/"));
+            assert!(!address.is_tls());
         }
+        let address = Address::parse("https://chat.example:443/").unwrap();
+        assert_eq!(address.to_string(), "chat.example:443");
+        assert!(address.is_tls());
     }
 
     #[test]
@@ -78,7 +89,7 @@ mod tests {
             ("localhost", "has no port"),
             ("localhost:0", "has no port"),
             ("localhost:65536", "has no port"),
-            ("https://localhost:1", "has another scheme"),
+            ("ftp://localhost:1", "has another scheme"),
             ("localhost:1/room", "is more than"),
             ("me@localhost:1", "is more than"),
             (":50051", "has no host"),

@@ -35,8 +35,9 @@ impl Person {
         screen: PipeReader,
         output: PipeWriter,
     ) -> Self {
-        let args = Args { username: name.to_owned(), addr: addr.clone(), room: "lobby".to_owned() };
-        let client = connect(addr).await.unwrap();
+        let (username, addr, room) = (name.to_owned(), addr.clone(), "lobby".to_owned());
+        let args = Args { username, addr, room, ca: None, cert: None, key: None };
+        let client = connect(&args.addr, None).await.unwrap();
         let lines = terminal::read(input).unwrap();
         let printer = Printer::start(output).unwrap();
         let (interrupt, mut interrupts) = mpsc::channel(1);
@@ -149,7 +150,7 @@ async fn a_server_that_is_not_there_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
     drop(listener);
-    let text = connect(&addr).await.unwrap_err().to_string();
+    let text = connect(&addr, None).await.unwrap_err().to_string();
     assert!(text.starts_with(&format!("cannot reach {addr}: Connection refused")), "{text}");
 }
 

@@ -176,14 +176,23 @@ impl Provider for Layer {
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        let mut sections = Map::<&str, Dict>::new();
+        let mut dict = Dict::new();
         for (key, value) in &self.pairs {
-            let (section, key) = key.split_once('.').unwrap_or(("", key));
-            sections.entry(section).or_default().insert(key.to_owned(), value.clone());
+            insert(&mut dict, key, value.clone());
         }
-        let dict =
-            sections.into_iter().map(|(name, dict)| (name.to_owned(), Value::from(dict))).collect();
         Ok(Profile::Default.collect(dict))
+    }
+}
+
+/// Puts a value where its full path leads. No known key leads through another.
+fn insert(dict: &mut Dict, key: &str, value: Value) {
+    let Some((section, rest)) = key.split_once('.') else {
+        dict.insert(key.to_owned(), value);
+        return;
+    };
+    let inner = dict.entry(section.to_owned()).or_insert_with(|| Dict::new().into());
+    if let Value::Dict(_, inner) = inner {
+        insert(inner, rest, value);
     }
 }
 

@@ -104,6 +104,15 @@ impl Reader {
         self.problems.push(Problem::Invalid { key, got, origin, allowed });
     }
 
+    /// Refuses that a key has a value at all.
+    pub(super) fn refuse_presence(&mut self, key: &'static str, allowed: &str) {
+        let shown = self.entries.iter().find(|entry| entry.key == key);
+        // A value that is no good has been refused already.
+        if let Some((got, _)) = shown.and_then(|entry| entry.set.clone()) {
+            self.refuse(key, got, allowed.to_owned());
+        }
+    }
+
     /// Whether a key has a value, good or bad.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.figment.contains(key)

@@ -7,9 +7,9 @@ use url::Url;
 
 use super::values::{Setting, Unfit};
 
-const FORM: &str = "redis://[user[:password]@]host[:port][/database]";
+const FORM: &str = "redis://[user[:password]@]host[:port][/database], or rediss:// for TLS";
 
-/// A `redis://` URL. Its password shows neither in `Debug` nor in `Display`.
+/// A `redis://` or `rediss://` URL. Its password shows neither in `Debug` nor in `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl(Url);
 
@@ -17,6 +17,11 @@ impl RedisUrl {
     /// The whole URL, password included.
     pub fn expose(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// Whether the URL asks for TLS.
+    pub fn is_tls(&self) -> bool {
+        self.0.scheme() == "rediss"
     }
 
     /// Whether the URL has a password.
@@ -50,8 +55,8 @@ impl Setting for RedisUrl {
         let text = value.as_str().unwrap_or_default();
         let url = Url::parse(text).map_err(|_| form())?;
         match url.scheme() {
-            "redis" => {}
-            scheme @ ("rediss" | "redis+cluster" | "redis+sentinel") => {
+            "redis" | "rediss" => {}
+            scheme @ ("redis+cluster" | "redis+sentinel") => {
                 let text = format!("{FORM}: {scheme}:// is not supported yet by this version");
                 return Err(Unfit(text.into()));
             }
@@ -60,6 +65,10 @@ impl Setting for RedisUrl {
                 return Err(Unfit(text.into()));
             }
             _ => return Err(form()),
+        }
+        if url.fragment() == Some("insecure") {
+            let text = format!("{FORM}: #insecure is not supported, certificates are verified");
+            return Err(Unfit(text.into()));
         }
         let database = url.path().trim_start_matches('/');
         let host = url.host_str().is_some_and(|host| !host.is_empty());

@@ -22,6 +22,62 @@ const CAP: RangeInclusive<usize> = 1..=10_000_000;
 /// gRPC refuses messages beyond 4 MiB; the rest of a message has to fit beside its content.
 const CONTENT: RangeInclusive<Bytes> = Bytes(1)..=Bytes((4 << 20) - 1024);
 
+/// PEM files for TLS on one side of a connection. What is in them is not looked at here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsConfig {
+    /// The certificate that this side shows, with those that lead to its CA behind it, and the
+    /// certificate's key.
+    pub pair: Option<(PathBuf, PathBuf)>,
+    /// The CAs that the other side's certificate has to come from.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What the keys of a section with a [`TlsConfig`] are called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TlsKeys {
+    /// The certificate.
+    pub cert_file: &'static str,
+    /// Its key.
+    pub key_file: &'static str,
+    /// The CAs.
+    pub ca_file: &'static str,
+}
+
+impl TlsConfig {
+    /// Certificate and key belong together: neither is of use without the other.
+    fn read(reader: &mut Reader, keys: TlsKeys) -> Self {
+        let TlsKeys { cert_file: cert_key, key_file: key_key, ca_file: ca_key } = keys;
+        let cert = reader.optional(cert_key);
+        let key = reader.optional(key_key);
+        let ca_file = reader.optional(ca_key);
+        match (reader.is_set(cert_key), reader.is_set(key_key)) {
+            (true, false) => reader.alone(cert_key, key_key),
+            (false, true) => reader.alone(key_key, cert_key),
+            (true, true) | (false, false) => {}
+        }
+        Self { pair: cert.zip(key), ca_file }
+    }
+}
+
+impl TlsKeys {
+    /// The keys of the gRPC listener.
+    pub const SERVER: Self = Self {
+        cert_file: "server.tls.cert_file",
+        key_file: "server.tls.key_file",
+        ca_file: "server.tls.client_ca_file",
+    };
+    /// The keys of the way to Redis.
+    pub const REDIS: Self = Self {
+        cert_file: "redis.tls.cert_file",
+        key_file: "redis.tls.key_file",
+        ca_file: "redis.tls.ca_file",
+    };
+
+    fn set(self, reader: &Reader) -> impl Iterator<Item = &'static str> {
+        [self.cert_file, self.key_file, self.ca_file].into_iter().filter(|key| reader.is_set(key))
+    }
+}
+
 /// The gRPC listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerConfig {
@@ -29,14 +85,22 @@ pub struct ServerConfig {
     pub addr: SocketAddr,
     /// How long a new connection has to finish the HTTP/2 preface.
     pub handshake_timeout: Duration,
+    /// With a pair the listener speaks TLS; with a CA beside it, clients have to show a certificate.
+    pub tls: TlsConfig,
 }
 
 impl ServerConfig {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self {
+        let keys = TlsKeys::SERVER;
+        let config = Self {
             addr: reader.required("server.addr"),
             handshake_timeout: reader.within("server.handshake_timeout", millis(100)..=secs(300)),
+            tls: TlsConfig::read(reader, keys),
+        };
+        if keys.set(reader).eq([keys.ca_file]) {
+            reader.alone(keys.ca_file, keys.cert_file);
         }
+        config
     }
 }
 
@@ -64,6 +128,8 @@ pub struct RedisConfig {
     pub timeout: Duration,
     /// How many connections carry what changes rooms.
     pub connections: usize,
+    /// Whom to trust and what to show, where the URL asks for TLS.
+    pub tls: TlsConfig,
 }
 
 impl RedisConfig {
@@ -84,12 +150,19 @@ impl RedisConfig {
             }
             _ => {}
         }
-        Self {
-            url,
-            password,
-            timeout: reader.within("redis.timeout", millis(100)..=secs(60)),
-            connections: reader.within("redis.connections", 1..=64),
+        let timeout = reader.within("redis.timeout", millis(100)..=secs(60));
+        let connections = reader.within("redis.connections", 1..=64);
+        let tls = TlsConfig::read(reader, TlsKeys::REDIS);
+        let needless: Vec<_> = TlsKeys::REDIS.set(reader).collect();
+        for key in needless {
+            match &url {
+                Some(url) if url.is_tls() => {}
+                Some(_) => reader.refuse_presence(key, "left out, as redis.url is not rediss://"),
+                None if url_key.is_some() => {}
+                None => reader.alone(key, "redis.url"),
+            }
         }
+        Self { url, password, timeout, connections, tls }
     }
 }
 

@@ -16,13 +16,15 @@ use hyper_util::{
 };
 use tokio::{
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::{
+    socket::{HandshakeError, Socket},
     tasks::{Spawner, Tasks},
     wire::{Flusher, Wire, wire},
 };
@@ -65,7 +67,7 @@ pub(super) struct Peer {
 /// What a connection needs to know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionConfig {
-    /// How long the preface may take.
+    /// How long TLS, if there is any, and the preface may take together.
     pub(super) handshake_timeout: Duration,
     /// The most streams at a time.
     pub(super) streams: u32,
@@ -76,6 +78,8 @@ pub(super) struct ConnectionConfig {
 pub(super) enum ConnectionError {
     #[error("it did not begin to speak HTTP/2 within {} ms", .0.as_millis())]
     Handshake(Duration),
+    #[error("{0}")]
+    Tls(#[from] HandshakeError),
     #[error("it took nothing for {} s", STALLED.as_secs())]
     Stalled,
     #[error("{0}")]
@@ -87,11 +91,21 @@ pub(super) enum ConnectionError {
 /// Serves a connection until it ends. When `drain` is cancelled it is asked to.
 pub(super) async fn serve(
     socket: TcpStream,
+    tls: Option<TlsAcceptor>,
     addr: SocketAddr,
     routes: Routes,
     config: ConnectionConfig,
     drain: CancellationToken,
 ) -> Result<(), ConnectionError> {
+    let deadline = Instant::now() + config.handshake_timeout;
+    let socket = match tls {
+        None => Socket::Plain(socket),
+        Some(tls) => {
+            let accept = Box::pin(Socket::accept(socket, tls, deadline));
+            let Some(accepted) = drain.run_until_cancelled(accept).await else { return Ok(()) };
+            accepted?
+        }
+    };
     let tasks = Tasks::new();
     let peer = Peer { addr, spawner: tasks.spawner() };
     let service = routes.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
@@ -110,7 +124,7 @@ pub(super) async fn serve(
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(wire), TowerToHyperService::new(service));
     let (connection, drain) = (pin!(connection), pin!(drain.cancelled_owned()));
-    let handshake = pin!(sleep(config.handshake_timeout));
+    let handshake = pin!(sleep_until(deadline));
     let (drain, handshake) = (Some(drain), Some(handshake));
     let stalled = pin!(sleep(STALLED));
     Served { connection, tasks, flusher, drain, handshake, stalled, config }.await
@@ -121,7 +135,7 @@ trait Http2: Future<Output = hyper::Result<()>> {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
-impl<S, B> Http2 for http2::Connection<TokioIo<Wire<TcpStream>>, S, Spawner>
+impl<S, B> Http2 for http2::Connection<TokioIo<Wire<Socket>>, S, Spawner>
 where
     Self: Future<Output = hyper::Result<()>>,
     S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
@@ -138,7 +152,7 @@ where
 struct Served<'a, C> {
     connection: Pin<&'a mut C>,
     tasks: Tasks,
-    flusher: Flusher<TcpStream>,
+    flusher: Flusher<Socket>,
     drain: Option<Pin<&'a mut WaitForCancellationFutureOwned>>,
     handshake: Option<Pin<&'a mut Sleep>>,
     stalled: Pin<&'a mut Sleep>,

@@ -11,8 +11,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{debug, error, warn};
 
-use super::connection::{self, ConnectionConfig};
-use crate::metrics::{Metrics, Refusal};
+use super::connection::{self, ConnectionConfig, ConnectionError};
+use crate::{
+    metrics::{Metrics, Refusal},
+    tls::Certificates,
+};
 
 /// How long to wait when the system has no resources for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -27,7 +30,7 @@ pub struct ListenerConfig {
     pub connections: usize,
     /// The most streams of one connection.
     pub streams_per_connection: usize,
-    /// How long a new connection may take to begin to speak HTTP/2.
+    /// How long a new connection may take to begin to speak HTTP/2, by way of TLS if there is any.
     pub handshake_timeout: Duration,
 }
 
@@ -35,6 +38,7 @@ pub struct ListenerConfig {
 #[derive(Debug)]
 pub struct Listener {
     config: ListenerConfig,
+    tls: Option<Arc<Certificates>>,
     routes: Routes,
     metrics: Metrics,
     slots: Arc<Semaphore>,
@@ -46,11 +50,17 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// A listener for these services.
-    pub fn new(config: ListenerConfig, routes: Routes, metrics: Metrics) -> Self {
+    /// A listener for these services. Where there are certificates it speaks TLS and nothing else.
+    pub fn new(
+        config: ListenerConfig,
+        tls: Option<Arc<Certificates>>,
+        routes: Routes,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(config.connections)),
             config,
+            tls,
             routes: routes.prepare(),
             metrics,
             connections: TaskTracker::new(),
@@ -89,12 +99,17 @@ impl Listener {
         };
         let (routes, metrics) = (self.routes.clone(), self.metrics.clone());
         let (drain, cut) = (self.drain.clone(), self.cut.clone());
+        let tls = self.tls.as_ref().map(|certificates| certificates.acceptor());
         self.connections.spawn(async move {
             let _slot = slot;
             metrics.connections.inc();
-            let served = connection::serve(socket, peer, routes, config, drain);
+            let served = connection::serve(socket, tls, peer, routes, config, drain);
             // A broken connection is its clients' affair; each of its streams tells of itself.
             match cut.run_until_cancelled(served).await {
+                Some(Err(ConnectionError::Tls(error))) => {
+                    metrics.refusals.of(Refusal::TlsHandshake).inc();
+                    debug!(%peer, %error, "connection refused");
+                }
                 Some(Err(error)) => debug!(%peer, %error, "connection ended"),
                 Some(Ok(())) | None => debug!(%peer, "connection ended"),
             }

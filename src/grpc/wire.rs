@@ -22,6 +22,12 @@ const BUFFER: usize = 128 * 1024;
 /// A buffer larger than this is given back once it is empty.
 const KEEP: usize = 8 * 1024;
 
+/// A socket that may hold back some of what it took, as TLS does, until it is flushed.
+pub(super) trait Progress: AsyncWrite + Unpin {
+    /// How many bytes of what it held back have left, ever.
+    fn taken(&self) -> u64;
+}
+
 /// The connection's end of the socket.
 #[derive(Debug)]
 pub(super) struct Wire<IO>(Arc<Mutex<Inner<IO>>>);
@@ -41,6 +47,8 @@ struct Inner<IO> {
     received: usize,
     /// Since when the socket takes nothing of what waits.
     stalled: Option<Instant>,
+    /// What `Progress::taken` said last.
+    taken: u64,
 }
 
 /// Both ends of a socket.
@@ -52,16 +60,17 @@ pub(super) fn wire<IO>(io: IO) -> (Wire<IO>, Flusher<IO>) {
         closing: false,
         received: 0,
         stalled: None,
+        taken: 0,
     };
     let inner = Arc::new(Mutex::new(inner));
     (Wire(inner.clone()), Flusher(inner))
 }
 
-impl<IO: AsyncWrite + Unpin> Inner<IO> {
+impl<IO: Progress> Inner<IO> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.buffer.is_empty() {
             let Poll::Ready(sent) = Pin::new(&mut self.io).poll_write(cx, &self.buffer) else {
-                self.stalled.get_or_insert_with(Instant::now);
+                self.note_wait();
                 return Poll::Pending;
             };
             let sent = sent?;
@@ -76,7 +85,24 @@ impl<IO: AsyncWrite + Unpin> Inner<IO> {
         } else {
             self.buffer.clear();
         }
-        Poll::Ready(Ok(()))
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_pending() {
+            self.note_wait();
+        } else {
+            self.stalled = None;
+        }
+        flushed
+    }
+
+    /// The socket takes no more for now. Whether it took something since it was last so full that
+    /// it had to hold something back shows below TLS only.
+    fn note_wait(&mut self) {
+        let taken = self.io.taken();
+        if taken != self.taken {
+            self.taken = taken;
+            self.stalled = None;
+        }
+        self.stalled.get_or_insert_with(Instant::now);
     }
 }
 
@@ -86,7 +112,7 @@ impl<IO> Wire<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> Flusher<IO> {
+impl<IO: Progress> Flusher<IO> {
     fn lock(&self) -> MutexGuard<'_, Inner<IO>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,11 +121,9 @@ impl<IO: AsyncWrite + Unpin> Flusher<IO> {
     /// was waiting for.
     pub(super) fn flush(&self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut inner = self.lock();
-        if let Poll::Ready(sent) = inner.poll_send(cx) {
-            sent?;
-        }
+        let sent = inner.poll_send(cx)?;
         let unblocked = inner.blocked && inner.buffer.len() < BUFFER;
-        let closed = inner.closing && inner.buffer.is_empty();
+        let closed = inner.closing && sent.is_ready();
         inner.blocked &= !unblocked;
         inner.closing &= !closed;
         Ok(unblocked || closed)
@@ -130,7 +154,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
+impl<IO: Progress> AsyncWrite for Wire<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -175,12 +199,16 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Wire<IO> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
-        if inner.poll_send(cx)?.is_pending() {
-            // The task's own flush takes the socket's waker over.
-            inner.closing = true;
-            return Poll::Pending;
+        let sent = inner.poll_send(cx)?;
+        // TLS has something to say at the end, too.
+        if sent.is_ready()
+            && let Poll::Ready(ended) = Pin::new(&mut inner.io).poll_shutdown(cx)
+        {
+            return Poll::Ready(ended);
         }
-        Pin::new(&mut inner.io).poll_shutdown(cx)
+        // The task's own flush takes the socket's waker over.
+        inner.closing = true;
+        Poll::Pending
     }
 }
 
@@ -191,6 +219,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, duplex};
 
     use super::*;
+
+    impl Progress for tokio::io::DuplexStream {
+        fn taken(&self) -> u64 {
+            0
+        }
+    }
 
     fn write(wire: &mut Wire<tokio::io::DuplexStream>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(wire).poll_write(&mut Context::from_waker(Waker::noop()), bytes)

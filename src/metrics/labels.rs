@@ -61,6 +61,8 @@ label! {
         StreamsPerPeer = "streams_per_peer",
         /// Too many connections; the whole connection was refused.
         Connections = "connections",
+        /// A TLS handshake failed or took too long; the whole connection was refused.
+        TlsHandshake = "tls_handshake",
         /// The reader could not keep up.
         SlowReader = "slow_reader",
         /// The backplane did not answer in time.
@@ -123,6 +125,16 @@ label! {
         Healed = "healed",
         /// The log no longer had all of them.
         Lost = "lost",
+    }
+}
+
+label! {
+    /// What came of TLS files that changed.
+    TlsReload as "outcome" {
+        /// They are in force.
+        Reloaded = "reloaded",
+        /// They cannot be used; the old ones stay in force.
+        Refused = "refused",
     }
 }
 

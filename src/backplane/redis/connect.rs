@@ -1,20 +1,16 @@
 //! Opening connections to Redis.
 
-use std::{io, time::Duration};
-
-use deadpool_redis::{Manager, Pool, PoolError, Runtime};
+use deadpool_redis::PoolError;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    RedisError, ServerErrorKind,
-    aio::MultiplexedConnection,
-    io::tcp::{TcpSettings, socket2},
+    Client, ErrorKind, ProtocolVersion, RedisError, ServerErrorKind, aio::MultiplexedConnection,
 };
 
-use super::{RedisConfig, scripts::Scripts};
-
-/// How long a connection may take to open, and a single answer to arrive. A Redis that is slower
-/// is treated as gone; what was asked is asked again.
-const PATIENCE: Duration = Duration::from_secs(2);
+use super::{
+    RedisConfig, RedisConfigError, RedisRefusal,
+    scripts::Scripts,
+    target::{Targets, connection_config},
+};
+use crate::tls;
 
 /// Why Redis cannot be used right now.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +30,18 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether only a change of configuration helps: wrong or missing credentials.
-    pub(super) fn is_refusal(&self) -> bool {
-        match self {
-            Self::Pool(PoolError::Backend(error)) | Self::Redis(error) => refuses(error),
-            Self::Pool(_) | Self::NotMaster | Self::NoReplicationId => false,
+    /// Why only a change of configuration helps, if that is so: wrong or missing credentials, or
+    /// certificates that one side does not accept.
+    pub(super) fn refusal(&self) -> Option<RedisRefusal> {
+        let error = match self {
+            Self::Pool(PoolError::Backend(error)) | Self::Redis(error) => error,
+            Self::Pool(_) | Self::NotMaster | Self::NoReplicationId => return None,
+        };
+        if refuses(error) {
+            return Some(RedisRefusal::Credentials(error.to_string()));
         }
+        let fault = tls::fault(error).filter(|fault| fault.lasting)?;
+        Some(RedisRefusal::Tls(fault.words))
     }
 }
 
@@ -52,8 +54,7 @@ fn refuses(error: &RedisError) -> bool {
 /// Opens connections for commands, by way of a pool, and for the subscriber, beside it.
 #[derive(Debug)]
 pub(super) struct Connector {
-    pool: Pool,
-    info: ConnectionInfo,
+    targets: Targets,
 }
 
 /// An open connection for commands; it is held for as long as it works.
@@ -65,23 +66,16 @@ pub(super) struct Commands {
 }
 
 impl Connector {
-    /// Nothing is opened yet. Fails on an address that cannot be one.
-    pub(super) fn new(config: &RedisConfig, connections: usize) -> Result<Self, RedisError> {
-        let info = connection_info(config)?;
-        let manager = Manager::new_with_config(info.clone(), connection_config())?;
-        let pool = Pool::builder(manager)
-            .max_size(connections)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(PATIENCE))
-            .create_timeout(Some(PATIENCE))
-            .build()
-            .map_err(|error| RedisError::from(io::Error::other(error)))?;
-        Ok(Self { pool, info })
+    /// Nothing is opened yet. Fails on an address that cannot be one, and on certificates that
+    /// cannot be used.
+    pub(super) fn new(config: &RedisConfig, connections: usize) -> Result<Self, RedisConfigError> {
+        Ok(Self { targets: Targets::new(config, connections)? })
     }
 
     /// Opens a connection that knows all scripts.
     pub(super) async fn commands(&self) -> Result<Commands, ConnectError> {
-        let mut connection = deadpool_redis::Connection::take(self.pool.get().await?);
+        let mut connection =
+            deadpool_redis::Connection::take(self.targets.current()?.pool.get().await?);
         let info: String =
             redis::cmd("INFO").arg("replication").query_async(&mut connection).await?;
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
@@ -99,32 +93,10 @@ impl Connector {
         &self,
         on_push: impl redis::aio::AsyncPushSender,
     ) -> Result<MultiplexedConnection, ConnectError> {
-        let settings = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(self.info.clone().set_redis_settings(settings))?;
+        let info = self.targets.current()?.info;
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings))?;
         let config = connection_config().set_push_sender(on_push);
         Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
     }
-}
-
-fn connection_config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE))
-}
-
-fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, RedisError> {
-    let info = config.url.as_str().into_connection_info()?;
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(5))
-        .with_interval(Duration::from_secs(2))
-        .with_retries(3);
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive)
-        .set_user_timeout(Duration::from_secs(10));
-    let mut settings = info.redis_settings().clone();
-    if let Some(password) = &config.password {
-        settings = settings.set_password(password);
-    }
-    Ok(info.set_tcp_settings(tcp).set_redis_settings(settings))
 }

@@ -6,7 +6,7 @@ use redis::{RedisError, ServerError};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use super::{connect::ConnectError, reply::ReplyError};
+use super::{RedisRefusal, connect::ConnectError, reply::ReplyError};
 use crate::metrics::Metrics;
 
 /// Shared by all connections of one backplane.
@@ -18,7 +18,7 @@ pub(super) struct Status {
     ever: AtomicBool,
     /// Connections for commands opened so far.
     opened: AtomicU64,
-    refusal: watch::Sender<Option<String>>,
+    refusal: watch::Sender<Option<RedisRefusal>>,
     pub(super) metrics: Metrics,
 }
 
@@ -42,11 +42,13 @@ impl Status {
         }
     }
 
-    /// A connection could not be opened. Wrong credentials from the start are final.
+    /// A connection could not be opened. Wrong credentials and certificates are final from the start.
     pub(super) fn connect_failed(&self, error: &ConnectError) {
         self.metrics.backplane_errors.inc();
-        if error.is_refusal() && !self.ever.load(Ordering::Relaxed) {
-            self.refusal.send_replace(Some(error.to_string()));
+        if !self.ever.load(Ordering::Relaxed)
+            && let Some(refusal) = error.refusal()
+        {
+            self.refusal.send_replace(Some(refusal));
         }
         self.log_outage(error);
     }
@@ -82,8 +84,8 @@ impl Status {
         }
     }
 
-    /// Resolves when Redis refuses the credentials and never accepted any.
-    pub(super) async fn refusal(&self) -> String {
+    /// Resolves when Redis refuses the credentials or TLS fails for good, and it never worked.
+    pub(super) async fn refusal(&self) -> RedisRefusal {
         let mut refusal = self.refusal.subscribe();
         loop {
             if let Some(reason) = refusal.borrow_and_update().clone() {

@@ -1,0 +1,32 @@
+//! What the client trusts and shows.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+use super::{Args, Error};
+use crate::tls::{self, PemFile, TlsFiles};
+
+/// How to do TLS with this server; nothing where its address asks for none.
+pub(super) fn config(args: &Args) -> Result<Option<ClientTlsConfig>, Error> {
+    let file = |name, path: &PathBuf| PemFile { name, path: path.clone() };
+    let pair = args.cert.as_ref().zip(args.key.as_ref());
+    let files = TlsFiles {
+        pair: pair.map(|(cert, key)| (file("--cert", cert), file("--key", key))),
+        ca: args.ca.as_ref().map(|path| file("--ca", path)),
+    };
+    if !args.addr.is_tls() {
+        let needless = files != TlsFiles::default();
+        return if needless { Err(Error::NoTls(args.addr.clone())) } else { Ok(None) };
+    }
+    let contents = files.read()?;
+    files.check(&contents, SystemTime::now())?;
+    let mut config = ClientTlsConfig::new();
+    if let Some((cert, key)) = &contents.pair {
+        config = config.identity(Identity::from_pem(cert, key));
+    }
+    Ok(Some(match &contents.ca {
+        Some(ca) => config.ca_certificate(Certificate::from_pem(ca)),
+        None => config.trust_anchors(tls::system_roots("--ca")?.roots),
+    }))
+}

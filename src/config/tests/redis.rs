@@ -1,0 +1,89 @@
+//! The URL of Redis and its secrets.
+
+use super::*;
+
+#[test]
+fn secrets_come_from_files_too() {
+    let (url, password) = (file("redis://cache:6379/1\n"), file("hunter2\r\n"));
+    let (url, password) = (url.path().to_str().unwrap(), password.path().to_str().unwrap());
+    let loaded = load(&variables(&[
+        ("ROOMCAST_REDIS__URL_FILE", url),
+        ("ROOMCAST_REDIS__PASSWORD_FILE", password),
+    ]))
+    .unwrap();
+    let redis = &loaded.config.redis;
+    assert_eq!(redis.url.as_ref().unwrap().expose(), "redis://cache:6379/1");
+    assert_eq!(redis.password.as_ref().unwrap().expose(), "hunter2");
+    assert!(loaded.dump().contains(password));
+}
+
+#[test]
+fn a_secret_is_given_once_and_with_its_server() {
+    let secret = file("hunter2");
+    let path = secret.path().to_str().unwrap();
+    assert_eq!(
+        errors_of_variables(&[
+            ("ROOMCAST_REDIS__PASSWORD", "hunter2"),
+            ("ROOMCAST_REDIS__PASSWORD_FILE", path),
+            ("ROOMCAST_REDIS__URL", "redis://:hunter2@cache"),
+        ]),
+        [
+            "redis.password (variable ROOMCAST_REDIS__PASSWORD) and redis.password_file \
+             (variable ROOMCAST_REDIS__PASSWORD_FILE) exclude each other",
+            "redis.url (variable ROOMCAST_REDIS__URL) and redis.password \
+             (variable ROOMCAST_REDIS__PASSWORD) exclude each other",
+        ]
+    );
+    assert_eq!(
+        errors_of_variables(&[("ROOMCAST_REDIS__PASSWORD", "hunter2")]),
+        ["redis.password (variable ROOMCAST_REDIS__PASSWORD) is set, but redis.url is not"]
+    );
+    let errors = errors_of_variables(&[("ROOMCAST_REDIS__URL_FILE", "/nowhere/url")]);
+    assert!(
+        errors[0].starts_with("cannot read /nowhere/url (variable ROOMCAST_REDIS__URL_FILE): "),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn only_plain_urls_are_taken() {
+    let refusal = |url: &str| errors_of_variables(&[("ROOMCAST_REDIS__URL", url)]).remove(0);
+    for scheme in ["redis+cluster", "redis+sentinel"] {
+        let error = refusal(&format!("{scheme}://cache"));
+        let expected = format!("{scheme}:// is not supported yet by this version");
+        assert!(error.ends_with(&expected), "{error}");
+    }
+    assert!(refusal("unix:///run/redis.sock").ends_with("unix:// sockets are not supported"));
+    for url in ["", "cache:6379", "http://cache", "redis://", "redis://cache/one", "redis:x"] {
+        assert!(refusal(url).contains("must be redis://[user[:password]@]host"), "{url}");
+    }
+}
+
+#[test]
+fn secrets_never_show() {
+    let loaded = load(&variables(&[
+        ("ROOMCAST_REDIS__URL", "redis://user@cache"),
+        ("ROOMCAST_REDIS__PASSWORD", "hunter2"),
+    ]))
+    .unwrap();
+    let inline = load(&variables(&[("ROOMCAST_REDIS__URL", "redis://u:hunter2@cache")]));
+    let inline = inline.unwrap();
+    assert!(inline.dump().contains("url = \"redis://u:hidden@cache\""), "{}", inline.dump());
+    let mut texts = vec![loaded.dump(), format!("{loaded:?}")];
+    texts.extend([inline.dump(), format!("{inline:?}")]);
+    for url in [
+        "rediss://:hunter2@cache#insecure",
+        "redis://:hunter2@cache/x",
+        "redis://:hunter2",
+        ":hunter2@cache:1",
+        "redis:hunter2@cache",
+    ] {
+        texts.extend(errors_of_variables(&[("ROOMCAST_REDIS__URL", url)]));
+    }
+    let secret = file("redis://:hunter2@/");
+    let path = secret.path().to_str().unwrap();
+    texts.extend(errors_of_variables(&[("ROOMCAST_REDIS__URL_FILE", path)]));
+    for text in texts {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}

@@ -1,0 +1,176 @@
+//! A connection's socket, plain or behind TLS.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::wire::Progress;
+
+/// How long, and how far, a client whose handshake failed is listened to. A socket that is closed
+/// with something unread resets the connection, and then the client may never see why.
+const PARTING: Duration = Duration::from_secs(1);
+const PARTING_BYTES: u64 = 64 * 1024;
+
+/// What a connection reads from and writes to.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<Counted>>),
+}
+
+/// Why a connection has no TLS.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandshakeError {
+    #[error("no TLS handshake in time")]
+    Late,
+    #[error("the TLS handshake failed: {0}")]
+    Failed(io::Error),
+}
+
+impl Socket {
+    /// Does the server's part of the TLS handshake.
+    pub(super) async fn accept(
+        socket: TcpStream,
+        tls: TlsAcceptor,
+        deadline: Instant,
+    ) -> Result<Self, HandshakeError> {
+        let accept = tls.accept(Counted { socket, taken: 0 }).into_fallible();
+        match timeout_at(deadline, accept).await {
+            Ok(Ok(stream)) => Ok(Self::Tls(Box::new(stream))),
+            Ok(Err((error, Counted { socket, .. }))) => {
+                let until = deadline.min(Instant::now() + PARTING);
+                // However that goes, the connection is over.
+                let _ = timeout_at(until, part(socket)).await;
+                Err(HandshakeError::Failed(error))
+            }
+            Err(_) => Err(HandshakeError::Late),
+        }
+    }
+}
+
+async fn part(mut socket: TcpStream) -> io::Result<()> {
+    socket.shutdown().await?;
+    tokio::io::copy(&mut socket.take(PARTING_BYTES), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+impl Progress for Socket {
+    fn taken(&self) -> u64 {
+        match self {
+            // Holds nothing back.
+            Self::Plain(_) => 0,
+            Self::Tls(stream) => stream.get_ref().0.taken,
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// The socket below TLS, which knows how much it was given.
+#[derive(Debug)]
+pub(super) struct Counted {
+    socket: TcpStream,
+    taken: u64,
+}
+
+impl Counted {
+    fn count(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.taken += *bytes as u64;
+        }
+        written
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, buf);
+        this.count(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        this.count(written)
+    }
+
+    /// TLS writes all its records at once where that is of use.
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}

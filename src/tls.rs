@@ -1,0 +1,34 @@
+//! Certificates and keys in PEM files: read, checked, watched for changes, and errors explained.
+//!
+//! rustls with ring is the only implementation of TLS and of its cryptography in this process.
+
+mod error;
+mod explain;
+mod files;
+mod server;
+
+use std::sync::Arc;
+
+use rustls::{RootCertStore, crypto::CryptoProvider};
+
+pub use self::{
+    error::TlsError,
+    explain::{Fault, fault},
+    files::{Contents, PemFile, TlsFiles},
+    server::Certificates,
+};
+
+/// The cryptography that all TLS here uses.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The root certificates of this system. `file` is what would name others.
+pub fn system_roots(file: &'static str) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() { Err(TlsError::NoSystemRoots(file)) } else { Ok(roots) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! PEM files and what is in them.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use jiff::Timestamp;
+use rustls::{
+    RootCertStore,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
+    sign::CertifiedKey,
+};
+use x509_cert::{Certificate, der::Decode};
+
+use super::{TlsError, provider};
+
+/// A file, and what the operator calls it: a key of the configuration, or a flag.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PemFile {
+    /// The key or the flag.
+    pub name: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl fmt::Display for PemFile {
+    /// `server.tls.cert_file = /etc/roomcast/tls.crt`, in one line whatever the path is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display().to_string().replace(char::is_control, "?");
+        write!(f, "{} = {path}", self.name)
+    }
+}
+
+impl PemFile {
+    fn read(&self) -> Result<Vec<u8>, TlsError> {
+        std::fs::read(&self.path)
+            .map_err(|error| TlsError::Unreadable { file: self.clone(), error })
+    }
+
+    fn certificates(&self, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.malformed(error.to_string()))?;
+        if certificates.is_empty() {
+            return Err(TlsError::NoCertificate(self.clone()));
+        }
+        Ok(certificates)
+    }
+
+    fn key(&self, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+        PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+            pem::Error::NoItemsFound => TlsError::NoKey(self.clone()),
+            error => self.malformed(error.to_string()),
+        })
+    }
+
+    fn malformed(&self, cause: String) -> TlsError {
+        TlsError::Malformed { file: self.clone(), cause }
+    }
+
+    fn unusable(&self, cause: impl fmt::Display) -> TlsError {
+        TlsError::Unusable { file: self.clone(), cause: cause.to_string() }
+    }
+}
+
+/// Which files one side of TLS uses.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct TlsFiles {
+    /// What this side shows: its certificate, with those that lead to its CA behind it, and the
+    /// certificate's key.
+    pub pair: Option<(PemFile, PemFile)>,
+    /// The CAs that the other side's certificate has to come from.
+    pub ca: Option<PemFile>,
+}
+
+/// What was in the files.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Contents {
+    /// Certificates and key.
+    pub pair: Option<(Vec<u8>, Vec<u8>)>,
+    /// CAs.
+    pub ca: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// A certificate that can be shown, and when it ends.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) certified: CertifiedKey,
+    /// Since 1970.
+    pub(super) expiry: Duration,
+}
+
+impl TlsFiles {
+    /// Reads all of them.
+    pub fn read(&self) -> Result<Contents, TlsError> {
+        let pair = match &self.pair {
+            Some((cert, key)) => Some((cert.read()?, key.read()?)),
+            None => None,
+        };
+        Ok(Contents { pair, ca: self.ca.as_ref().map(PemFile::read).transpose()? })
+    }
+
+    /// Whether all that is in them can be used at this time: the key is the certificate's, the
+    /// certificate is valid now, and each CA can be trusted.
+    pub fn check(&self, contents: &Contents, now: SystemTime) -> Result<(), TlsError> {
+        self.shown(contents, now)?;
+        self.trusted(contents)?;
+        Ok(())
+    }
+
+    /// What this side shows.
+    pub(super) fn shown(
+        &self,
+        contents: &Contents,
+        now: SystemTime,
+    ) -> Result<Option<Shown>, TlsError> {
+        let (Some((cert, key)), Some((chain, secret))) = (&self.pair, &contents.pair) else {
+            return Ok(None);
+        };
+        let chain = cert.certificates(chain)?;
+        // Of the others an old one may have expired: clients look for a way round it.
+        let expiry = validity(cert, &chain[0], now)?;
+        let secret = key.key(secret)?;
+        let certified =
+            CertifiedKey::from_der(chain, secret, &provider()).map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    TlsError::Mismatch { key: key.clone(), cert: cert.clone() }
+                }
+                rustls::Error::InvalidCertificate(_) => cert.unusable(error),
+                error => key.unusable(error),
+            })?;
+        Ok(Some(Shown { certified, expiry }))
+    }
+
+    /// Whom this side trusts, if files say so.
+    pub fn trusted(&self, contents: &Contents) -> Result<Option<RootCertStore>, TlsError> {
+        let (Some(file), Some(pem)) = (&self.ca, &contents.ca) else { return Ok(None) };
+        let mut roots = RootCertStore::empty();
+        for certificate in file.certificates(pem)? {
+            roots.add(certificate).map_err(|error| file.unusable(error))?;
+        }
+        Ok(Some(roots))
+    }
+}
+
+/// When a certificate ends, if now is within its time.
+fn validity(
+    file: &PemFile,
+    certificate: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Result<Duration, TlsError> {
+    let parsed =
+        Certificate::from_der(certificate).map_err(|error| file.malformed(error.to_string()))?;
+    let validity = parsed.tbs_certificate().validity();
+    let from = validity.not_before.to_unix_duration();
+    let until = validity.not_after.to_unix_duration();
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    if now > until {
+        return Err(TlsError::Expired { file: file.clone(), at: timestamp(until) });
+    }
+    if now < from {
+        return Err(TlsError::NotYetValid { file: file.clone(), from: timestamp(from) });
+    }
+    Ok(until)
+}
+
+fn timestamp(since_epoch: Duration) -> Timestamp {
+    i64::try_from(since_epoch.as_secs())
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::MAX)
+}
