@@ -270,6 +270,11 @@ impl Endpoint {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is reached over TLS.
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
+    }
 }
 
 impl Setting for Endpoint {
@@ -278,7 +283,7 @@ impl Setting for Endpoint {
         url::Url::parse(text)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .map(|_| Self(text.to_owned()))
+            .map(|url| Self(url.into()))
             .ok_or_else(|| "an http:// or https:// URL, such as \"http://127.0.0.1:4317\"".into())
     }
 

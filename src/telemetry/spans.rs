@@ -10,7 +10,10 @@ use std::{
 };
 
 use opentelemetry::{Context, KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter as Otlp, WithExportConfig as _};
+use opentelemetry_otlp::{
+    ExporterBuildError, SpanExporter as Otlp, WithExportConfig as _, WithTonicConfig as _,
+    tonic_types::transport::ClientTlsConfig,
+};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -54,11 +57,12 @@ impl Spans {
         replica: ReplicaId,
         metrics: &Metrics,
     ) -> Result<Self, ExporterBuildError> {
-        let otlp = Otlp::builder()
-            .with_tonic()
-            .with_endpoint(endpoint.as_str())
-            .with_timeout(TIMEOUT)
-            .build()?;
+        let mut otlp =
+            Otlp::builder().with_tonic().with_endpoint(endpoint.as_str()).with_timeout(TIMEOUT);
+        if endpoint.is_https() {
+            otlp = otlp.with_tls_config(ClientTlsConfig::new().with_native_roots());
+        }
+        let otlp = otlp.build()?;
         let queue = Arc::new(Waiting { spans: AtomicUsize::new(0), metrics: metrics.clone() });
         let exporter = Exporter { otlp, queue: queue.clone(), down: AtomicBool::new(false) };
         let config = BatchConfigBuilder::default()
