@@ -112,7 +112,7 @@ async fn metrics_tell_of_streams_and_events(layout: Layout) {
     let admin = cluster.replicas[0].admin();
     let (status, metrics) = get(admin, "/metrics").await.expect("metrics");
     assert_eq!(status, 200);
-    let sample = |line: &&str| !line.starts_with('#') && line.contains("stream");
+    let sample = |line: &&str| line.starts_with("roomcast_streams ");
     let streams = metrics.lines().find(sample).expect("a metric of streams");
     assert!(streams.trim_end().ends_with(" 2"), "two streams are open: {streams:?}");
     assert!(metrics.contains("# TYPE"), "{metrics}");

@@ -44,7 +44,8 @@ impl Proxy {
     pub(crate) async fn until_healthy(&self, expected: usize) {
         eventually(Duration::from_secs(20), "Envoy finds them healthy", async || {
             let (_, clusters) = get(self.admin, "/clusters").await.ok()?;
-            let healthy = clusters.lines().filter(|it| it.ends_with("health_flags::healthy"));
+            let replicas = clusters.lines().filter(|it| it.starts_with("roomcast::"));
+            let healthy = replicas.filter(|it| it.ends_with("health_flags::healthy"));
             (healthy.count() == expected).then_some(())
         })
         .await;

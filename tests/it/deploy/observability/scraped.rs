@@ -70,8 +70,11 @@ async fn prometheus_answers_the_dashboard() {
         sum by (le) (rate(roomcast_delivery_delay_seconds_bucket[30s])))";
     let p99 = prometheus.number(p99).await.expect("a quantile");
     assert!(p99 > 0.0 && p99 < 5.0, "{p99} s");
-    assert_eq!(prometheus.number("sum(roomcast_ready)").await, Some(2.0));
-    assert_eq!(prometheus.number("sum(roomcast_streams)").await, Some(2.0));
+    // A replica that gets no time on a busy machine says once that it is not ready.
+    for both in ["sum(roomcast_ready)", "sum(roomcast_streams)"] {
+        let two = async || prometheus.number(both).await.filter(|it| *it == 2.0);
+        eventually(SOON, &format!("{both} is 2"), two).await;
+    }
     assert_rules_are_quiet(&prometheus).await;
 }
 
