@@ -72,7 +72,7 @@ async fn prometheus_answers_the_dashboard() {
     assert!(p99 > 0.0 && p99 < 5.0, "{p99} s");
     // A replica that gets no time on a busy machine says once that it is not ready.
     for both in ["sum(roomcast_ready)", "sum(roomcast_streams)"] {
-        let two = async || prometheus.number(both).await.filter(|it| *it == 2.0);
+        let two = async || prometheus.number(both).await.filter(|it| (it - 2.0).abs() < 0.1);
         eventually(SOON, &format!("{both} is 2"), two).await;
     }
     assert_rules_are_quiet(&prometheus).await;
