@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::SystemTime};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 use super::{Args, Error};
-use crate::tls::{self, PemFile, TlsFiles};
+use crate::tls::{self, PemFile, TlsError, TlsFiles};
 
 /// How to do TLS with this server; nothing where its address asks for none.
 pub(super) fn config(args: &Args) -> Result<Option<ClientTlsConfig>, Error> {
@@ -27,6 +27,12 @@ pub(super) fn config(args: &Args) -> Result<Option<ClientTlsConfig>, Error> {
     }
     Ok(Some(match &contents.ca {
         Some(ca) => config.ca_certificate(Certificate::from_pem(ca)),
-        None => config.trust_anchors(tls::system_roots("--ca")?.roots),
+        None => {
+            let roots = tls::system_roots()?.roots;
+            if roots.is_empty() {
+                return Err(TlsError::NoSystemRoots("--ca").into());
+            }
+            config.trust_anchors(roots)
+        }
     }))
 }

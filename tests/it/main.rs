@@ -25,3 +25,4 @@ mod services;
 mod signals;
 mod slow_reader;
 mod starting;
+mod tls;
