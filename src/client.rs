@@ -8,11 +8,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use tonic::{
-    Code, Request, Status,
-    metadata::MetadataValue,
-    transport::{ClientTlsConfig, Endpoint},
-};
+use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Endpoint};
 
 use crate::{
     domain::{RoomName, RoomNameError},
@@ -26,6 +22,7 @@ mod tls;
 
 pub use address::{Address, AddressError};
 use terminal::{Lines, Printer, Typed};
+use tls::Credentials;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -130,7 +127,21 @@ pub enum Error {
 /// that neither a silent keyboard nor a stuck pipe holds up the way out.
 pub async fn run(args: Args) -> Result<(), Error> {
     let room = RoomName::parse(&args.room)?;
-    let tls = tls::config(&args)?;
+    let tls = tls::credentials(&args)?;
+    match (converse(&args, &room, tls.as_ref()).await, tls) {
+        (Err(Error::Lost { addr, cause }), Some(tls)) => {
+            let cause = tls.objection(&addr).await.unwrap_or(cause);
+            Err(Error::Lost { addr, cause })
+        }
+        (Err(Error::Unreachable { addr, cause }), Some(tls)) => {
+            let cause = tls.objection(&addr).await.unwrap_or(cause);
+            Err(Error::Unreachable { addr, cause })
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+async fn converse(args: &Args, room: &RoomName, tls: Option<&Credentials>) -> Result<(), Error> {
     let mut signals = signal(SignalKind::interrupt()).map_err(Error::Setup)?;
     let mut interrupts = stream::poll_fn(move |cx| signals.poll_recv(cx));
     let connect = connect(&args.addr, tls);
@@ -140,19 +151,19 @@ pub async fn run(args: Args) -> Result<(), Error> {
     };
     let lines = terminal::read(io::stdin()).map_err(Error::Setup)?;
     let printer = Printer::start(io::stdout()).map_err(Error::Setup)?;
-    chat(client, &args, &room, lines, printer, interrupts).await
+    chat(client, args, room, lines, printer, interrupts).await
 }
 
 type Client = ChatServiceClient<tonic::transport::Channel>;
 
-async fn connect(addr: &Address, tls: Option<ClientTlsConfig>) -> Result<Client, Error> {
+async fn connect(addr: &Address, tls: Option<&Credentials>) -> Result<Client, Error> {
     let unreachable = |error: tonic::transport::Error| Error::Unreachable {
         addr: addr.clone(),
         cause: root_cause(&error),
     };
     let mut endpoint = Endpoint::from(addr.uri().clone());
     if let Some(tls) = tls {
-        endpoint = endpoint.tls_config(tls.timeout(CONNECT_TIMEOUT)).map_err(unreachable)?;
+        endpoint = endpoint.tls_config(tls.config()).map_err(unreachable)?;
     }
     let channel = endpoint
         .connect_timeout(CONNECT_TIMEOUT)

@@ -23,11 +23,15 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The root certificates of this system. `file` is what would name others.
-pub fn system_roots(file: &'static str) -> Result<RootCertStore, TlsError> {
+/// The root certificates of this system, or none. Fails if any of its files cannot be read.
+pub fn system_roots() -> Result<RootCertStore, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    if let Some(error) = found.errors.first() {
+        return Err(TlsError::SystemRoots(error.to_string()));
+    }
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() { Err(TlsError::NoSystemRoots(file)) } else { Ok(roots) }
+    roots.add_parsable_certificates(found.certs);
+    Ok(roots)
 }
 
 #[cfg(test)]

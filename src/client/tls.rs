@@ -1,14 +1,27 @@
 //! What the client trusts and shows.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-use super::{Args, Error};
-use crate::tls::{self, PemFile, TlsFiles};
+use super::{Address, Args, CONNECT_TIMEOUT, Error};
+use crate::tls::{self, Contents, PemFile, TlsError, TlsFiles};
+
+/// What is trusted and shown, checked.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    contents: Contents,
+    roots: RootCertStore,
+}
 
 /// How to do TLS with this server; nothing where its address asks for none.
-pub(super) fn config(args: &Args) -> Result<Option<ClientTlsConfig>, Error> {
+pub(super) fn credentials(args: &Args) -> Result<Option<Credentials>, Error> {
     let file = |name, path: &PathBuf| PemFile { name, path: path.clone() };
     let pair = args.cert.as_ref().zip(args.key.as_ref());
     let files = TlsFiles {
@@ -21,12 +34,61 @@ pub(super) fn config(args: &Args) -> Result<Option<ClientTlsConfig>, Error> {
     }
     let contents = files.read()?;
     files.check(&contents, SystemTime::now())?;
-    let mut config = ClientTlsConfig::new();
-    if let Some((cert, key)) = &contents.pair {
-        config = config.identity(Identity::from_pem(cert, key));
+    let roots = match files.trusted(&contents)? {
+        Some(roots) => roots,
+        None => tls::system_roots()?,
+    };
+    if roots.is_empty() {
+        return Err(TlsError::NoSystemRoots("--ca").into());
     }
-    Ok(Some(match &contents.ca {
-        Some(ca) => config.ca_certificate(Certificate::from_pem(ca)),
-        None => config.trust_anchors(tls::system_roots("--ca")?.roots),
-    }))
+    Ok(Some(Credentials { contents, roots }))
+}
+
+impl Credentials {
+    /// For tonic.
+    pub(super) fn config(&self) -> ClientTlsConfig {
+        let mut config = ClientTlsConfig::new().timeout(CONNECT_TIMEOUT);
+        if let Some((cert, key)) = &self.contents.pair {
+            config = config.identity(Identity::from_pem(cert, key));
+        }
+        match &self.contents.ca {
+            Some(ca) => config.ca_certificate(Certificate::from_pem(ca)),
+            None => config.trust_anchors(self.roots.roots.clone()),
+        }
+    }
+
+    /// Asks a server that closed the connection what it has against it. With TLS 1.3 a server looks at
+    /// the client's certificate when the client is already done, and HTTP/2 may drop its answer.
+    pub(super) async fn objection(&self, addr: &Address) -> Option<String> {
+        let config = Arc::new(self.rustls()?);
+        let host = addr.uri().host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host.clone()).ok()?;
+        let asked = async {
+            let socket = TcpStream::connect((host, addr.uri().port_u16()?)).await.ok()?;
+            let answer = match TlsConnector::from(config).connect(name, socket).await {
+                Ok(mut stream) => stream.read_u8().await.err(),
+                Err(error) => Some(error),
+            };
+            Some(tls::fault(&answer?)?.words)
+        };
+        timeout(CONNECT_TIMEOUT, asked).await.ok().flatten()
+    }
+
+    fn rustls(&self) -> Option<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .ok()?
+            .with_root_certificates(self.roots.clone());
+        let mut config = match &self.contents.pair {
+            Some((cert, key)) => {
+                let chain = CertificateDer::pem_slice_iter(cert).collect::<Result<_, _>>().ok()?;
+                builder
+                    .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key).ok()?)
+                    .ok()?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Some(config)
+    }
 }

@@ -260,6 +260,74 @@ mod tests {
         assert!(Pin::new(&mut wire).poll_shutdown(&mut cx).is_ready());
     }
 
+    /// Takes everything at once and lets go of it when it may, as TLS does.
+    #[derive(Default)]
+    struct Holding {
+        held: usize,
+        may_leave: usize,
+        left: u64,
+        ended: bool,
+    }
+
+    impl Progress for Holding {
+        fn taken(&self) -> u64 {
+            self.left
+        }
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.held += buf.len();
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let leaving = self.held.min(self.may_leave);
+            self.held -= leaving;
+            self.may_leave -= leaving;
+            self.left += leaving as u64;
+            if self.held == 0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        /// Has a last byte to send.
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if !self.ended {
+                self.ended = true;
+                self.held += 1;
+            }
+            self.poll_flush(cx)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_socket_holds_back_is_pushed_out_and_waited_for() {
+        let (mut wire, flusher) = wire(Holding::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        let leave = |bytes| flusher.lock().io.may_leave = bytes;
+        assert!(Pin::new(&mut wire).poll_write(&mut cx, &[7; 100]).is_ready());
+        assert!(!flusher.flush(&mut cx).unwrap());
+        let began = flusher.stalled().expect("something waits");
+        tokio::time::advance(std::time::Duration::from_secs(20)).await;
+        assert!(!flusher.flush(&mut cx).unwrap());
+        assert_eq!(flusher.stalled(), Some(began), "nothing moved");
+        leave(10);
+        assert!(!flusher.flush(&mut cx).unwrap());
+        assert_eq!(flusher.stalled(), Some(Instant::now()), "it moves");
+        leave(90);
+        assert!(!flusher.flush(&mut cx).unwrap());
+        assert_eq!(flusher.stalled(), None);
+
+        assert!(Pin::new(&mut wire).poll_shutdown(&mut cx).is_pending());
+        assert!(!flusher.flush(&mut cx).unwrap(), "the last byte is held back");
+        leave(1);
+        assert!(flusher.flush(&mut cx).unwrap());
+        assert!(Pin::new(&mut wire).poll_shutdown(&mut cx).is_ready());
+    }
+
     #[tokio::test]
     async fn the_buffer_is_bounded_and_tells_when_there_is_room_again() {
         let (near, mut far) = duplex(16);

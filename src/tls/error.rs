@@ -64,6 +64,11 @@ pub enum TlsError {
         /// Why not.
         cause: String,
     },
+    /// The root certificates of this system cannot be read.
+    #[error(
+        "the root certificates of this system (SSL_CERT_FILE, SSL_CERT_DIR) cannot be read: {0}"
+    )]
+    SystemRoots(String),
     /// There are no root certificates on this system.
     #[error("this system has no root certificates; name a file that has some with {0}")]
     NoSystemRoots(&'static str),

@@ -20,6 +20,9 @@ pub fn fault(error: &(dyn Error + 'static)) -> Option<Fault> {
         if let Some(error) = rustls_error(error) {
             return Some(describe(error));
         }
+        if let Some(alert) = alert_in_words(error) {
+            return Some(describe(&alert));
+        }
         next = error.source();
     }
     None
@@ -35,6 +38,23 @@ fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Erro
         return rustls_error(inner);
     }
     error.downcast_ref()
+}
+
+/// HTTP/2 keeps only the words of what ended its connection, and with TLS 1.3 a client learns there
+/// what the server thinks of its certificate.
+fn alert_in_words(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
+    let words = error.to_string();
+    let alerts = [
+        AlertDescription::CertificateRequired,
+        AlertDescription::BadCertificate,
+        AlertDescription::UnsupportedCertificate,
+        AlertDescription::CertificateRevoked,
+        AlertDescription::CertificateExpired,
+        AlertDescription::CertificateUnknown,
+        AlertDescription::UnknownCA,
+        AlertDescription::AccessDenied,
+    ];
+    alerts.map(rustls::Error::AlertReceived).into_iter().find(|alert| alert.to_string() == words)
 }
 
 fn describe(error: &rustls::Error) -> Fault {

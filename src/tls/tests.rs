@@ -129,6 +129,10 @@ fn faults_are_found_behind_other_errors() {
     // As the redis crate wraps it.
     let wrapped = redis::RedisError::from(io::Error::other(unknown));
     assert_eq!(fault(&wrapped), Some(Fault { words: words.to_owned(), lasting: true }));
+    // As HTTP/2 tells of it.
+    let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+    let words = fault(&io::Error::other(alert.to_string())).unwrap().words;
+    assert_eq!(words, "it asks for a client certificate");
     assert_eq!(fault(&io::Error::from(io::ErrorKind::ConnectionReset)), None);
 }
 

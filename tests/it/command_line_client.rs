@@ -2,7 +2,6 @@
 
 use std::{
     io::Write,
-    net::SocketAddr,
     process::{Child, ChildStdin, Stdio},
 };
 
@@ -20,15 +19,15 @@ on_both_backplanes!(
 );
 
 /// A running `roomcast client`. Killed when dropped.
-struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     input: Option<ChildStdin>,
     output: Log,
-    errors: Log,
+    pub(crate) errors: Log,
 }
 
 impl Terminal {
-    fn open(addr: SocketAddr, name: &str, more: &[&str]) -> Self {
+    pub(crate) fn open(addr: &impl ToString, name: &str, more: &[&str]) -> Self {
         let addr = addr.to_string();
         let arguments = ["client", "--username", name, "--addr", &addr];
         let mut child = roomcast(&[&arguments[..], more].concat())
@@ -43,19 +42,19 @@ impl Terminal {
         Self { child, input, output, errors }
     }
 
-    fn enter(&mut self, line: &str) {
+    pub(crate) fn enter(&mut self, line: &str) {
         writeln!(self.input.as_mut().expect("input is open"), "{line}").expect("write a line");
     }
 
     /// Waits for a line that ends so; answers it.
-    async fn prints(&self, end: &str) -> String {
+    pub(crate) async fn prints(&self, end: &str) -> String {
         eventually(SOON, &format!("the client prints {end:?}"), async || {
             self.output.lines().into_iter().find(|line| line.ends_with(end))
         })
         .await
     }
 
-    async fn exit_code(&mut self) -> i32 {
+    pub(crate) async fn exit_code(&mut self) -> i32 {
         let child = &mut self.child;
         let status =
             eventually(SOON, "the client ends", async || child.try_wait().expect("wait")).await;
@@ -75,7 +74,7 @@ impl Drop for Terminal {
 async fn it_sends_lines_and_prints_what_arrives(layout: Layout) {
     let cluster = layout.plan().start().await;
     let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = Terminal::open(cluster.replicas.last().expect("one").grpc(), "bob", &[]);
+    let mut bob = Terminal::open(&cluster.replicas.last().expect("one").grpc(), "bob", &[]);
     alice.expect_system("bob joined").await;
     bob.enter("hello from a pipe");
     let heard = alice.expect_said("bob", "hello from a pipe").await;
@@ -94,7 +93,7 @@ async fn it_sends_lines_and_prints_what_arrives(layout: Layout) {
 
     let mut kitchen = cluster.door(0).into_room("kitchen").enter("alice").await;
     let addr = cluster.replicas[0].grpc();
-    let mut cook = Terminal::open(addr, "bob", &["--room", "kitchen"]);
+    let mut cook = Terminal::open(&addr, "bob", &["--room", "kitchen"]);
     kitchen.expect_system("bob joined").await;
     cook.enter("soup");
     kitchen.expect_said("bob", "soup").await;
@@ -104,7 +103,7 @@ async fn it_ends_on_exit_on_end_of_input_and_on_ctrl_c(layout: Layout) {
     let cluster = layout.plan().start().await;
     let mut alice = cluster.door(0).enter("alice").await;
     for way in 0..3 {
-        let mut bob = Terminal::open(cluster.replicas[0].grpc(), "bob", &[]);
+        let mut bob = Terminal::open(&cluster.replicas[0].grpc(), "bob", &[]);
         alice.expect_system("bob joined").await;
         bob.enter("last words");
         match way {
@@ -135,7 +134,7 @@ async fn it_says_why_it_was_refused(layout: Layout) {
         ("bob", "no such/room", "room"),
     ];
     for (name, room, mentions) in cases {
-        let mut refused = Terminal::open(cluster.replicas[0].grpc(), name, &["--room", room]);
+        let mut refused = Terminal::open(&cluster.replicas[0].grpc(), name, &["--room", room]);
         assert_ne!(refused.exit_code().await, 0, "{name:?}");
         let errors = &refused.errors;
         eventually(SOON, "the pipe ends", async || errors.ended().then_some(())).await;
@@ -154,7 +153,7 @@ async fn it_says_why_it_was_refused(layout: Layout) {
 async fn it_says_when_the_server_goes_away(layout: Layout) {
     let mut cluster = layout.plan().start().await;
     let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = Terminal::open(cluster.replicas[0].grpc(), "bob", &[]);
+    let mut bob = Terminal::open(&cluster.replicas[0].grpc(), "bob", &[]);
     alice.expect_system("bob joined").await;
     cluster.replicas[0].signal(Signal::SIGTERM);
     assert_ne!(bob.exit_code().await, 0);

@@ -3,6 +3,7 @@
 //! A [`Cluster`] is a Redis (or none) and replicas; a [`Door`] is where a [`ChatClient`] comes in.
 //! Every wait has a deadline and a reason, and ends as soon as what it waits for is there.
 
+mod authority;
 mod client;
 mod cluster;
 mod collector;
@@ -26,6 +27,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::{
+    authority::{Authority, Pair, PairFiles},
     client::{ChatClient, quiet},
     cluster::Cluster,
     collector::{Collector, Span},

@@ -26,4 +26,5 @@ mod services;
 mod signals;
 mod slow_reader;
 mod starting;
+mod tls;
 mod tracing;

@@ -57,8 +57,10 @@ impl Targets {
                 // The `redis` crate takes the process's default; rustls would choose the same one.
                 let _ = rustls::crypto::ring::default_provider().install_default();
                 let contents = read(files)?;
-                if files.ca.is_none() {
-                    tls::system_roots("redis.tls.ca_file")?;
+                // The crate reads these even where a file names others, and fails if it cannot.
+                let roots = tls::system_roots()?;
+                if files.ca.is_none() && roots.is_empty() {
+                    return Err(TlsError::NoSystemRoots("redis.tls.ca_file").into());
                 }
                 contents
             }

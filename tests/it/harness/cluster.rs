@@ -4,6 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{Dialect, Door, FaultProxy, LEASE, Redis, Replica, SOON, machine::Machine};
 
+const REDIS_URL: &str = "ROOMCAST_REDIS__URL";
+
 /// Replicas on one Redis, or one on the memory backplane.
 ///
 /// Replicas are dropped before the Redis that they use.
@@ -33,6 +35,7 @@ enum Backing {
     Memory,
     Forgetful,
     Durable,
+    Given(Redis),
 }
 
 impl Cluster {
@@ -49,6 +52,11 @@ impl Cluster {
     /// Replicas on one Redis that loses nothing when it is killed.
     pub(crate) fn durable_redis(replicas: usize) -> Plan {
         Plan::of(replicas, Backing::Durable)
+    }
+
+    /// Replicas on a Redis of the test's own that runs already; its URL is a setting.
+    pub(crate) fn on(redis: Redis, url: &str, replicas: usize) -> Plan {
+        Plan::of(replicas, Backing::Given(redis)).with(REDIS_URL, url)
     }
 
     /// The way in to a replica, counted round so that a test written for three also runs on one.
@@ -115,12 +123,14 @@ impl Plan {
             Backing::Memory => None,
             Backing::Forgetful => Some(Redis::start().await),
             Backing::Durable => Some(Redis::start_durable().await),
+            Backing::Given(redis) => Some(redis),
         };
         let mut cluster =
             Cluster { replicas: Vec::new(), proxies: Vec::new(), redis, _machine: machine };
         for number in 0..self.replicas {
             let mut settings = self.settings.clone();
-            if let Some(redis) = &cluster.redis {
+            let given = settings.iter().any(|(name, _)| name == REDIS_URL);
+            if let (Some(redis), false) = (&cluster.redis, given) {
                 let mut url = redis.url();
                 if self.proxied {
                     let redis = SocketAddr::from(([127, 0, 0, 1], redis.port()));
@@ -128,7 +138,7 @@ impl Plan {
                     url = format!("redis://{}", proxy.addr());
                     cluster.proxies.push(proxy);
                 }
-                settings.push(("ROOMCAST_REDIS__URL".to_owned(), url));
+                settings.push((REDIS_URL.to_owned(), url));
             }
             let label = char::from(b'A' + u8::try_from(number).expect("few replicas"));
             cluster.replicas.push(Replica::start(&label.to_string(), &settings).await);

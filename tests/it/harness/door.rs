@@ -7,7 +7,7 @@ use std::{
 
 use tonic::{
     metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
+    transport::{Channel, ClientTlsConfig, Endpoint, Error},
 };
 
 use super::{ChatClient, Dialect, Payload, SOON};
@@ -24,14 +24,15 @@ pub(crate) struct Door {
     pub(crate) traceparent: Option<MetadataValue<Ascii>>,
     from: Option<IpAddr>,
     windows: Option<(u32, u32)>,
+    tls: Option<ClientTlsConfig>,
     shared: Option<Channel>,
 }
 
 impl Door {
     /// The plain door at this address.
     pub(crate) fn at(addr: SocketAddr, dialect: Dialect) -> Self {
-        let (room, traceparent, from, windows, shared) = Default::default();
-        Self { addr, dialect, room, traceparent, from, windows, shared }
+        let (room, traceparent, from, windows, tls, shared) = Default::default();
+        Self { addr, dialect, room, traceparent, from, windows, tls, shared }
     }
 
     /// The same in this dialect.
@@ -64,6 +65,18 @@ impl Door {
         self
     }
 
+    /// The same over TLS.
+    pub(crate) fn over_tls(mut self, tls: ClientTlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// The same by way of another address.
+    pub(crate) fn by_way_of(mut self, addr: SocketAddr) -> Self {
+        self.addr = addr;
+        self
+    }
+
     /// The same, all streams on one connection that is made now.
     pub(crate) async fn on_one_connection(mut self) -> Self {
         self.shared = Some(self.channel().await);
@@ -72,10 +85,16 @@ impl Door {
 
     /// Its connection: the shared one, or a new one.
     pub(crate) async fn channel(&self) -> Channel {
+        self.try_channel().await.expect("connect to the replica")
+    }
+
+    /// The same, or why there is none.
+    pub(crate) async fn try_channel(&self) -> Result<Channel, Error> {
         if let Some(channel) = &self.shared {
-            return channel.clone();
+            return Ok(channel.clone());
         }
-        let mut endpoint = Endpoint::from_shared(format!("http://{}", self.addr))
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.addr))
             .expect("a URL")
             .connect_timeout(SOON)
             .local_address(self.from);
@@ -84,7 +103,10 @@ impl Door {
                 .initial_stream_window_size(stream)
                 .initial_connection_window_size(connection);
         }
-        endpoint.connect().await.expect("connect to the replica")
+        if let Some(tls) = &self.tls {
+            endpoint = endpoint.tls_config(tls.clone())?;
+        }
+        endpoint.connect().await
     }
 
     /// Opens a stream and asks for a name. Whether it is given shows later.
