@@ -89,13 +89,16 @@ pub enum Ended {
 pub async fn run(config: Config) -> Result<Ended, Error> {
     let (replica, metrics) = (ReplicaId::from_bytes(random()), Metrics::new());
     let (telemetry, sampler) = telemetry::init(&config.telemetry, replica, &metrics)?;
-    let ended = serve(&config, replica, metrics, sampler).await;
-    let patience = match ended {
-        Ok(Ended::Forced(_)) => FORCED_FAREWELL,
-        Ok(Ended::Orderly) | Err(_) => FAREWELL,
-    };
-    telemetry.shutdown(patience).await;
-    ended
+    let mut signals = Signals::listen().map_err(Error::Signals)?;
+    let ended = serve(&config, replica, metrics, sampler, &mut signals).await;
+    if let Ok(Ended::Forced(_)) = ended {
+        telemetry.shutdown(FORCED_FAREWELL).await;
+        return ended;
+    }
+    tokio::select! {
+        code = signals.second() => Ok(Ended::Forced(code)),
+        () = telemetry.shutdown(FAREWELL) => ended,
+    }
 }
 
 async fn serve(
@@ -103,8 +106,8 @@ async fn serve(
     replica: ReplicaId,
     metrics: Metrics,
     sampler: Sampler,
+    signals: &mut Signals,
 ) -> Result<Ended, Error> {
-    let mut signals = Signals::listen().map_err(Error::Signals)?;
     let certificates = certificates(config, &metrics)?;
     let grpc = bind("server.addr", config.server.addr).await?;
     let admin = bind("admin.addr", config.admin.addr).await?;
@@ -117,12 +120,12 @@ async fn serve(
     let (tls, routes) = (certificates.clone(), services.routes.clone());
     let listener = Listener::new(listener(config), tls, routes, metrics.clone());
 
-    let (stop_admin, parts) = (CancellationToken::new(), TaskTracker::new());
+    let mut parts = Parts::default();
     if let Some(certificates) = certificates {
-        parts.spawn(certificates.watch(stop_admin.clone()));
+        parts.run(certificates.watch(parts.stop.clone()));
     }
     let probes = Arc::new(Probes { hub: hub.clone(), leaving: CancellationToken::new() });
-    parts.spawn(http::serve(admin, metrics, probes.clone(), stop_admin.clone()));
+    parts.run(http::serve(admin, metrics, probes.clone(), parts.stop.clone()));
     let backplane = hub.backplane().name();
     info!(%replica, version = env!("CARGO_PKG_VERSION"), backplane, "started");
 
@@ -133,26 +136,56 @@ async fn serve(
         () = signals.first() => {}
         reason = shared.refusal => return Err(reason.into()),
         () = hub.crashed() => return Err(Error::Crashed),
+        () = parts.crashed() => return Err(Error::Crashed),
         () = serve => return Err(Error::Crashed),
     }
 
     let time = config.drain.delay + config.drain.deadline;
     signals.end_after(time + LAST_RESORT);
-    let leave = leave(config.drain.delay, &hub, &services, &listener, grpc, &probes);
-    tokio::select! {
-        code = signals.second() => return Ok(Ended::Forced(code)),
-        left = timeout(time, leave) => {
-            if left.is_err() {
-                let (members, names) = hub.remaining();
-                warn!(members, names, connections = listener.open(), "drain.deadline has passed");
-            }
+    let leave = async {
+        let leave = leave(config.drain.delay, &hub, &services, &listener, grpc, &probes);
+        if timeout(time, leave).await.is_err() {
+            let (members, names) = hub.remaining();
+            warn!(members, names, connections = listener.open(), "drain.deadline has passed");
         }
+        parts.end().await;
+        info!("stopped");
+    };
+    tokio::select! {
+        code = signals.second() => Ok(Ended::Forced(code)),
+        () = leave => Ok(Ended::Orderly),
     }
-    stop_admin.cancel();
-    parts.close();
-    let _ = timeout(Duration::from_secs(1), parts.wait()).await;
-    info!("stopped");
-    Ok(Ended::Orderly)
+}
+
+/// What runs beside the listener until the very end.
+#[derive(Debug, Default)]
+struct Parts {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Cancelled when one of them ends, on whatever path.
+    ended: CancellationToken,
+}
+
+impl Parts {
+    fn run(&mut self, part: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.ended.clone().drop_guard();
+        self.tasks.spawn(async move {
+            let _ended = ended;
+            part.await;
+        });
+    }
+
+    /// Resolves when one of them ended although nobody asked it to.
+    async fn crashed(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Ends them, within a second.
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = timeout(Duration::from_secs(1), self.tasks.wait()).await;
+    }
 }
 
 /// Finds what would end [`run`] at once, in the files that the configuration names. Nothing is bound

@@ -4,8 +4,9 @@ mod labels;
 mod process;
 
 use std::{
+    fmt,
     ops::Deref,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU64},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -34,8 +35,20 @@ struct Inner {
     /// What every process tells, under names that every process gives it.
     process: Registry,
     canary_age: Gauge<f64, AtomicU64>,
+    log_lines_dropped: Counter,
+    /// How many there are by now.
+    count_log_lines_dropped: OnceLock<Count>,
     /// When the last canary came back; at first, when the process began to wait for one.
     canary: Mutex<Instant>,
+}
+
+/// Counts when it is asked to.
+struct Count(Box<dyn Fn() -> u64 + Send + Sync>);
+
+impl fmt::Debug for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Count")
+    }
 }
 
 /// The metrics, each by its name without the prefix and the unit.
@@ -152,10 +165,21 @@ impl Metrics {
             Unit::Seconds,
             canary_age.clone(),
         );
+        let log_lines_dropped = Counter::default();
+        let help = "Log lines that nobody read in time";
+        registry.register("log_lines_dropped", help, log_lines_dropped.clone());
         let handles = Handles::register(&mut registry);
         let canary = Mutex::new(Instant::now());
         let process = process::registry();
-        Self(Arc::new(Inner { handles, registry, process, canary_age, canary }))
+        Self(Arc::new(Inner {
+            handles,
+            registry,
+            process,
+            canary_age,
+            log_lines_dropped,
+            count_log_lines_dropped: OnceLock::new(),
+            canary,
+        }))
     }
 
     /// Notes that a pipeline was answered, with so many messages in each of its calls of the append
@@ -189,10 +213,19 @@ impl Metrics {
         *self.0.canary.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
+    /// Asks `count` at each scrape how many log lines were dropped so far. The first one counts.
+    pub fn follow_log_lines_dropped(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+        let _ = self.0.count_log_lines_dropped.set(Count(Box::new(count)));
+    }
+
     /// All metrics in the `OpenMetrics` text format.
     pub fn encode(&self) -> String {
         let canary = *self.0.canary.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.canary_age.set(canary.elapsed().as_secs_f64());
+        if let Some(Count(count)) = self.0.count_log_lines_dropped.get() {
+            let counted = self.0.log_lines_dropped.get();
+            self.0.log_lines_dropped.inc_by(count().saturating_sub(counted));
+        }
         let mut encoded = String::new();
         // A string takes whatever is written.
         let _ = text::encode_registry(&mut encoded, &self.0.process);

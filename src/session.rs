@@ -31,8 +31,8 @@ pub struct SessionLimits {
 pub struct Say {
     /// The text; an empty one is ignored.
     pub content: String,
-    /// The trace it belongs to.
-    pub trace: Option<TraceParent>,
+    /// The trace of the stream that it came on, to which its own one points.
+    pub stream_trace: Option<TraceParent>,
 }
 
 /// Why a session ends.
@@ -117,6 +117,16 @@ struct Message {
     event: Arc<Event>,
     /// Ends when the message is in the log, or never will be.
     span: Span,
+    /// Why it is not in the log, unless it is.
+    missing: Option<&'static str>,
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Some(why) = self.missing {
+            trace::failed(&self.span, why);
+        }
+    }
 }
 
 struct Session<'a, S> {
@@ -167,7 +177,7 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
     fn take_in(&mut self, said: Option<Result<Say, Ending>>) -> Result<Option<Message>, Ending> {
         let said = said.unwrap_or(Err(Ending::HalfClosed));
         self.silent = said.is_err();
-        let Say { content, trace } = said?;
+        let Say { content, stream_trace } = said?;
         if content.is_empty() {
             return Ok(None);
         }
@@ -177,14 +187,14 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
             return Err(Ending::ContentTooLong { got, max });
         }
         let hold = self.stay.member().hold();
-        let span = self.hub.sampler().say(trace.as_ref(), &hold.room, content.len());
-        let trace = trace::traceparent(&span).or(trace);
+        let span = self.hub.sampler().say(stream_trace.as_ref(), &hold.room, content.len());
+        let trace = trace::traceparent(&span);
         let member = Who { name: hold.name.display().clone(), session: hold.session };
         let what = What::Said { content: Arc::from(content) };
         let event = Event { at: jiff::Timestamp::now(), member, what, trace };
         let seq = self.next_seq;
         self.next_seq += 1;
-        Ok(Some(Message { seq, event: Arc::new(event), span }))
+        Ok(Some(Message { seq, event: Arc::new(event), span, missing: Some("abandoned") }))
     }
 
     fn append(&mut self, hold: Hold, message: Message) {
@@ -213,17 +223,21 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
 
     fn note_appended(
         &mut self,
-        message: Message,
+        mut message: Message,
         appended: Result<Appended, AppendError>,
     ) -> Result<(), Ending> {
         match appended {
             Ok(Appended { position, .. }) => {
                 self.hub.metrics().events_in.inc();
                 trace::appended(&message.span, position);
+                message.missing = None;
             }
-            Err(AppendError::Stale) => self.stale.push_back(message),
+            Err(AppendError::Stale) => {
+                message.missing = Some("stale");
+                self.stale.push_back(message);
+            }
             Err(AppendError::Unavailable(_)) => {
-                trace::failed(&message.span, "unavailable");
+                message.missing = Some("unavailable");
                 return Err(Ending::Unavailable);
             }
         }
@@ -289,10 +303,7 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
     }
 
     fn drop_stale(&mut self) {
-        let dropped = self.stale.len();
-        for message in self.stale.drain(..) {
-            trace::failed(&message.span, "stale");
-        }
+        let dropped = std::mem::take(&mut self.stale).len();
         if dropped > 0 {
             warn!(dropped, "messages of the hold that ended are not delivered");
             self.hub.metrics().stale_messages_dropped.inc_by(dropped as u64);

@@ -9,6 +9,7 @@ use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _};
 
+pub use self::spans::Error as EndpointError;
 use self::spans::Spans;
 use crate::{
     config::TelemetryConfig,
@@ -25,7 +26,7 @@ pub enum Error {
     AlreadySet(#[from] tracing::subscriber::SetGlobalDefaultError),
     /// Spans cannot be sent to such an address.
     #[error("telemetry.otlp_endpoint cannot be used: {0}")]
-    Endpoint(#[from] opentelemetry_otlp::ExporterBuildError),
+    Endpoint(#[from] EndpointError),
 }
 
 /// Writes out what is still to be written when it is dropped, but for spans, see
@@ -46,7 +47,7 @@ pub fn init(
 ) -> Result<(Telemetry, Sampler), Error> {
     let endpoint = config.otlp_endpoint.as_ref();
     let spans = endpoint.map(|url| Spans::export_to(url, replica, metrics)).transpose()?;
-    let (writer, lines) = logs::writer();
+    let (writer, lines) = logs::writer(metrics);
     let layer = spans.as_ref().map(|spans| {
         tracing_opentelemetry::layer()
             .with_tracer(spans.tracer())

@@ -9,7 +9,8 @@ mod server;
 
 use std::sync::Arc;
 
-use rustls::{RootCertStore, crypto::CryptoProvider};
+use rustls::{RootCertStore, crypto::CryptoProvider, pki_types::CertificateDer};
+use x509_cert::{Certificate, der::Decode};
 
 pub use self::{
     error::TlsError,
@@ -21,6 +22,16 @@ pub use self::{
 /// The cryptography that all TLS here uses.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Whom a certificate names: the subject's distinguished name, as RFC 4514 writes it, at most 200
+/// characters of it.
+pub fn subject(certificate: &CertificateDer<'_>) -> String {
+    let parsed = Certificate::from_der(certificate);
+    parsed.map_or_else(
+        |_| "unreadable".to_owned(),
+        |it| it.tbs_certificate().subject().to_string().chars().take(200).collect(),
+    )
 }
 
 /// The root certificates of this system, or none. Fails if any of its files cannot be read.

@@ -65,11 +65,12 @@ impl Sampler {
         )
     }
 
-    /// `room.say`: a message is taken in, with so many bytes of content.
-    pub fn say(&self, parent: Option<&TraceParent>, room: &RoomName, bytes: usize) -> Span {
-        begin!(
+    /// `room.say`: a message is taken in, with so many bytes of content. Each one is a trace of its own,
+    /// which points to that of its stream, if there is one.
+    pub fn say(&self, stream: Option<&TraceParent>, room: &RoomName, bytes: usize) -> Span {
+        let span = begin!(
             self,
-            parent,
+            None,
             "room.say",
             room,
             otel.kind = "producer",
@@ -78,7 +79,13 @@ impl Sampler {
             "messaging.operation.type" = "send",
             messaging.message.body.size = bytes,
             messaging.message.id = Empty,
-        )
+        );
+        if !span.is_none()
+            && let Some(context) = stream.and_then(remote)
+        {
+            span.add_link(context);
+        }
+        span
     }
 
     /// `room.deliver`: an event of another span, maybe on another replica, goes out to the streams
@@ -145,6 +152,13 @@ pub fn append(say: &Span, backplane: &'static str, room: &RoomName) -> Span {
     )
 }
 
+/// Notes how an RPC was answered, by the name of its status.
+pub fn answered(span: &Span, code: &str) {
+    if !span.is_none() {
+        span.record("rpc.response.status_code", code);
+    }
+}
+
 /// Notes which position a message got.
 pub fn appended(say: &Span, position: Position) {
     if !say.is_none() {
@@ -180,7 +194,7 @@ pub fn current() -> Option<TraceParent> {
 fn place(span: Span, parent: Option<&TraceParent>) -> Span {
     if let Some(context) = parent.and_then(remote) {
         // Fails only without a subscriber that exports.
-        let _ = span.set_parent(context);
+        let _ = span.set_parent(Context::new().with_remote_span_context(context));
     }
     if let Some(own) = traceparent(&span) {
         span.record("trace_id", own.trace_id());
@@ -188,9 +202,9 @@ fn place(span: Span, parent: Option<&TraceParent>) -> Span {
     span
 }
 
-fn remote(parent: &TraceParent) -> Option<Context> {
+fn remote(parent: &TraceParent) -> Option<SpanContext> {
     let trace = TraceId::from_hex(parent.trace_id()).ok()?;
     let span = SpanId::from_hex(parent.span_id()).ok()?;
-    let context = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::NONE);
-    Some(Context::new().with_remote_span_context(context))
+    let flags = if parent.is_sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() };
+    Some(SpanContext::new(trace, span, flags, true, TraceState::NONE))
 }

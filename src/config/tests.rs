@@ -223,7 +223,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
             "history.length = \"many\" (variable ROOMCAST_HISTORY__LENGTH): \
              must be a whole number",
             "telemetry.otlp_endpoint = \"collector:4317\" (variable \
-             ROOMCAST_TELEMETRY__OTLP_ENDPOINT): must be an http:// or https:// URL, such as \
+             ROOMCAST_TELEMETRY__OTLP_ENDPOINT): must be an http:// or https:// URL without a user, such as \
              \"http://127.0.0.1:4317\"",
             "telemetry.log = \"info,hub=loud\" (variable ROOMCAST_TELEMETRY__LOG): must be a level \
              or directives, such as \"info,roomcast::hub=debug\"",

@@ -273,7 +273,7 @@ impl Endpoint {
 
     /// Whether it is reached over TLS.
     pub fn is_https(&self) -> bool {
-        self.0.starts_with("https:")
+        self.0.to_ascii_lowercase().starts_with("https:")
     }
 }
 
@@ -283,8 +283,13 @@ impl Setting for Endpoint {
         url::Url::parse(text)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .map(|url| Self(url.into()))
-            .ok_or_else(|| "an http:// or https:// URL, such as \"http://127.0.0.1:4317\"".into())
+            // It is shown where it is told, so it must not hold a secret.
+            .filter(|url| url.username().is_empty() && url.password().is_none())
+            .map(|_| Self(text.to_owned()))
+            .ok_or_else(|| {
+                "an http:// or https:// URL without a user, such as \"http://127.0.0.1:4317\""
+                    .into()
+            })
     }
 
     fn show(&self) -> toml::Value {

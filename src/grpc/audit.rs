@@ -1,10 +1,10 @@
 //! Who came, who went, and who was refused: a line each under the target `audit`, with identity and
 //! peer, never with a message or a token.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::HeaderMap;
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::info;
 
 use crate::domain::{RoomName, SessionId, Username};
@@ -12,23 +12,31 @@ use crate::domain::{RoomName, SessionId, Username};
 /// The most characters of anything that a client made up.
 const SHOWN: usize = 64;
 
-/// Who calls.
+/// Who calls. Dropped before its end was told, as when the connection breaks, it tells that.
 #[derive(Debug)]
 pub(super) struct Caller {
     peer: SocketAddr,
+    /// Whom its certificate names, if it had to show one.
+    certificate: Option<Arc<str>>,
     /// Whom a load balancer says it speaks for; whoever reaches the port can say anything.
     forwarded_for: Option<String>,
     room: Option<RoomName>,
     /// The name as it was asked for, then as it is held.
     user: Option<String>,
     session: Option<SessionId>,
+    told: bool,
 }
 
 impl Caller {
-    pub(super) fn new(peer: SocketAddr, headers: &HeaderMap) -> Self {
+    pub(super) fn new(
+        peer: SocketAddr,
+        certificate: Option<Arc<str>>,
+        headers: &HeaderMap,
+    ) -> Self {
         let forwarded_for = headers.get("x-forwarded-for").and_then(|it| it.to_str().ok());
         let forwarded_for = forwarded_for.map(shortened);
-        Self { peer, forwarded_for, room: None, user: None, session: None }
+        let (room, user, session, told) = (None, None, None, false);
+        Self { peer, certificate, forwarded_for, room, user, session, told }
     }
 
     /// It asks for a name in a room.
@@ -45,7 +53,8 @@ impl Caller {
     }
 
     /// Its stream ends.
-    pub(super) fn ended(&self, status: &Status) {
+    pub(super) fn ended(&mut self, status: &Status) {
+        self.told = true;
         self.tell(if self.session.is_some() { "left" } else { "refused" }, Some(status), None);
     }
 
@@ -54,6 +63,7 @@ impl Caller {
             target: "audit",
             parent: None,
             peer = %self.peer,
+            certificate = self.certificate.as_deref(),
             forwarded_for = self.forwarded_for,
             room = self.room.as_ref().map(RoomName::as_str),
             // As text, so that whatever it contains is escaped.
@@ -65,6 +75,19 @@ impl Caller {
             "{what}"
         );
     }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        if !self.told {
+            self.ended(&Status::new(Code::Cancelled, "the connection broke"));
+        }
+    }
+}
+
+/// A whole connection is refused.
+pub(super) fn refused(peer: SocketAddr, reason: &dyn std::fmt::Display) {
+    info!(target: "audit", parent: None, %peer, reason = reason.to_string(), "refused");
 }
 
 fn shortened(text: &str) -> String {
@@ -79,9 +102,9 @@ mod tests {
     fn what_a_client_made_up_is_cut() {
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", "1".repeat(4000).parse().unwrap());
-        let mut caller = Caller::new(([127, 0, 0, 1], 1).into(), &headers);
+        let mut caller = Caller::new(([127, 0, 0, 1], 1).into(), None, &headers);
         caller.asks(&RoomName::lobby(), &"ü".repeat(4000));
-        assert_eq!(caller.forwarded_for.unwrap().len(), SHOWN);
-        assert_eq!(caller.user.unwrap(), "ü".repeat(SHOWN));
+        assert_eq!(caller.forwarded_for.as_ref().unwrap().len(), SHOWN);
+        assert_eq!(caller.user.as_ref().unwrap(), &"ü".repeat(SHOWN));
     }
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -61,6 +62,8 @@ const STALLED: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) addr: SocketAddr,
+    /// Whom its certificate names, if it had to show one.
+    pub(super) certificate: Option<Arc<str>>,
     pub(super) spawner: Spawner,
 }
 
@@ -103,11 +106,14 @@ pub(super) async fn serve(
         Some(tls) => {
             let accept = Box::pin(Socket::accept(socket, tls, deadline));
             let Some(accepted) = drain.run_until_cancelled(accept).await else { return Ok(()) };
-            accepted?
+            match accepted {
+                Err(HandshakeError::Silent) => return Ok(()),
+                accepted => accepted?,
+            }
         }
     };
     let tasks = Tasks::new();
-    let peer = Peer { addr, spawner: tasks.spawner() };
+    let peer = Peer { addr, certificate: socket.peer_name(), spawner: tasks.spawner() };
     let service = routes.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer.clone());
         request

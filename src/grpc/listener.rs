@@ -11,9 +11,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{debug, error, warn};
 
-use super::connection::{self, ConnectionConfig, ConnectionError};
+use super::{
+    audit,
+    connection::{self, ConnectionConfig, ConnectionError},
+};
 use crate::{
-    metrics::{Metrics, Refusal},
+    metrics::{InGauge, Metrics, Refusal},
     tls::Certificates,
 };
 
@@ -87,6 +90,7 @@ impl Listener {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             self.metrics.refusals.of(Refusal::Connections).inc();
             warn!(%peer, max = self.config.connections, "too many connections (limits.connections)");
+            audit::refused(peer, &"too many connections");
             return;
         };
         if let Err(error) = socket.set_nodelay(true) {
@@ -102,18 +106,17 @@ impl Listener {
         let tls = self.tls.as_ref().map(|certificates| certificates.acceptor());
         self.connections.spawn(async move {
             let _slot = slot;
-            metrics.connections.inc();
+            let _counted = InGauge::new(&metrics.connections);
             let served = connection::serve(socket, tls, peer, routes, config, drain);
             // A broken connection is its clients' affair; each of its streams tells of itself.
             match cut.run_until_cancelled(served).await {
                 Some(Err(ConnectionError::Tls(error))) => {
                     metrics.refusals.of(Refusal::TlsHandshake).inc();
-                    debug!(%peer, %error, "connection refused");
+                    audit::refused(peer, &error);
                 }
                 Some(Err(error)) => debug!(%peer, %error, "connection ended"),
                 Some(Ok(())) | None => debug!(%peer, "connection ended"),
             }
-            metrics.connections.dec();
         });
     }
 

@@ -103,15 +103,17 @@ impl Plain {
         let (true, Some(peer)) = (parts.uri.path() == "/chat.ChatService/ChatStream", peer) else {
             return tonic::Status::unimplemented("").into_http();
         };
+        let mut caller = Caller::new(peer.addr, peer.certificate.clone(), &parts.headers);
         if self.hub.draining().is_cancelled() {
             // Without response headers, so that a load balancer may try another replica.
             let outcome = Outcome::Ended(Ending::ShuttingDown);
             self.count(&outcome);
-            return status(&outcome).into_http();
+            let status = status(&outcome);
+            caller.ended(&status);
+            return status.into_http();
         }
         let outlet = Outlet::new();
         let (door, spawner) = (self.clone(), peer.spawner.clone());
-        let caller = Caller::new(peer.addr, &parts.headers);
         let mut stream =
             PlainStream { door, spawner, outlet: outlet.clone(), peer: peer.addr, caller };
         let [room, user, session, trace_id] = [const { field::Empty }; 4];
@@ -219,12 +221,26 @@ impl PlainStream {
         stream.record("room", field::display(room)).record("user", field::display(&name));
         let join = hub.sampler().join(trace, room, METHOD, self.peer);
         let entered = hub.enter(room, name.clone(), self.outlet.reader()).instrument(join.clone());
-        let stay = entered.await.inspect_err(|error| trace::failed(&join, error.name()))?;
+        let entered = entered.await;
+        tell_answer(&join, &entered);
+        let stay = entered?;
         let (session, trace) = (stay.member().session(), trace::traceparent(&join));
         let trace_id = trace.as_ref().map(TraceParent::trace_id);
         stream.record("session", field::display(session)).record("trace_id", trace_id);
         self.caller.joined(&name, session, trace_id);
         Ok(stay)
+    }
+}
+
+/// Notes how the call is answered. That a name is taken is no error of the server.
+fn tell_answer(join: &Span, entered: &Result<Stay, EnterError>) {
+    match entered {
+        Ok(_) => trace::answered(join, "OK"),
+        Err(EnterError::Taken) => trace::answered(join, "ALREADY_EXISTS"),
+        Err(EnterError::Unavailable(_) | EnterError::Draining) => {
+            trace::answered(join, "UNAVAILABLE");
+            trace::failed(join, "UNAVAILABLE");
+        }
     }
 }
 
@@ -255,12 +271,12 @@ fn registration(first: Option<Result<Bytes, FrameError>>) -> Result<(Dialect, St
 fn said(
     frame: Result<Bytes, FrameError>,
     dialect: Dialect,
-    trace: Option<TraceParent>,
+    stream_trace: Option<TraceParent>,
 ) -> Result<Say, Ending> {
     let payload = frame.map_err(|error| match error {
         FrameError::Reset => Ending::Disconnected,
         error => Ending::Unreadable(error.to_string()),
     })?;
     let message = dialect.decode(payload).map_err(|error| Ending::Unreadable(error.to_string()))?;
-    Ok(Say { content: message.content, trace })
+    Ok(Say { content: message.content, stream_trace })
 }

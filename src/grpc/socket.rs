@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::wire::Progress;
+use crate::tls;
 
 /// How long, and how far, a client whose handshake failed is listened to. A socket that is closed
 /// with something unread resets the connection, and then the client may never see why.
@@ -33,6 +35,9 @@ pub(super) enum Socket {
 pub(super) enum HandshakeError {
     #[error("no TLS handshake in time")]
     Late,
+    /// As a probe of a load balancer does.
+    #[error("it closed the connection without a word")]
+    Silent,
     #[error("the TLS handshake failed: {0}")]
     Failed(io::Error),
 }
@@ -44,9 +49,10 @@ impl Socket {
         tls: TlsAcceptor,
         deadline: Instant,
     ) -> Result<Self, HandshakeError> {
-        let accept = tls.accept(Counted { socket, taken: 0 }).into_fallible();
+        let accept = tls.accept(Counted { socket, heard: false, taken: 0 }).into_fallible();
         match timeout_at(deadline, accept).await {
             Ok(Ok(stream)) => Ok(Self::Tls(Box::new(stream))),
+            Ok(Err((_, Counted { heard: false, .. }))) => Err(HandshakeError::Silent),
             Ok(Err((error, Counted { socket, .. }))) => {
                 let until = deadline.min(Instant::now() + PARTING);
                 // However that goes, the connection is over.
@@ -55,6 +61,15 @@ impl Socket {
             }
             Err(_) => Err(HandshakeError::Late),
         }
+    }
+}
+
+impl Socket {
+    /// Whom the certificate of the other side names, if it had to show one.
+    pub(super) fn peer_name(&self) -> Option<Arc<str>> {
+        let Self::Tls(stream) = self else { return None };
+        let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+        Some(tls::subject(certificate).into())
     }
 }
 
@@ -118,6 +133,8 @@ impl AsyncWrite for Socket {
 #[derive(Debug)]
 pub(super) struct Counted {
     socket: TcpStream,
+    /// Anything came from the other side.
+    heard: bool,
     taken: u64,
 }
 
@@ -136,7 +153,11 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_read(cx, buf)
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.socket).poll_read(cx, buf);
+        this.heard |= buf.filled().len() > before;
+        read
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     backplane::{Backplane, Hold, Unavailable},
     domain::{Event, LeftCause, What},
     metrics::{Metrics, Queue},
-    trace::Sampler,
+    trace::{self, Sampler},
 };
 
 /// How many names are given back at a time.
@@ -33,8 +33,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) struct Departure {
     pub(super) hold: Hold,
     pub(super) event: Arc<Event>,
-    /// Ends when the name is given back.
-    span: Span,
+    /// Of the first try: others may come long after it.
+    span: Option<Span>,
 }
 
 impl Departure {
@@ -42,13 +42,14 @@ impl Departure {
     pub(super) fn new(hold: Hold, cause: LeftCause, sampler: &Sampler) -> Self {
         let span = sampler.leave(&hold.room, cause);
         let event = span.in_scope(|| event_now(&hold, What::Left { cause }));
-        Self { hold, event, span }
+        Self { hold, event, span: Some(span) }
     }
 
     /// Gives the name back. Fails as [`Backplane::leave`] does.
-    pub(super) async fn leave(&self, backplane: &dyn Backplane) -> Result<(), Unavailable> {
-        let leave = backplane.leave(&self.hold, self.event.clone());
-        leave.instrument(self.span.clone()).await.map(drop)
+    pub(super) async fn leave(&mut self, backplane: &dyn Backplane) -> Result<(), Unavailable> {
+        let span = self.span.take().unwrap_or_else(Span::none);
+        let leave = backplane.leave(&self.hold, self.event.clone()).instrument(span.clone());
+        leave.await.map(drop).inspect_err(|_| trace::failed(&span, "unavailable"))
     }
 }
 
@@ -132,9 +133,11 @@ pub(super) struct DepartureGuard<'a> {
 }
 
 impl DepartureGuard<'_> {
-    pub(super) fn departure(&self) -> Departure {
+    /// A copy to work with; the guard's own one has no span any more.
+    pub(super) fn departure(&mut self) -> Departure {
         // Taken only by `done` and `drop`, both of which end the guard.
-        self.departure.clone().expect("a guard has its departure")
+        let own = self.departure.as_mut().expect("a guard has its departure");
+        Departure { span: own.span.take(), ..own.clone() }
     }
 
     /// The name was given back.
@@ -172,7 +175,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
 /// Tries until it works, however long the backplane is away: should it come back without its data,
 /// nobody else can tell. Only a name whose join was never answered is given up once its lease has
 /// surely ended: others find it, if it was taken at all.
-async fn depart(hub: &Hub, departure: Departure, since: Instant) {
+async fn depart(hub: &Hub, mut departure: Departure, since: Instant) {
     loop {
         match departure.leave(&*hub.backplane).await {
             Ok(()) => break,

@@ -22,6 +22,7 @@ use crate::{
     domain::RoomName,
     metrics::{Hole, Queue, items},
     room::Feed,
+    trace,
 };
 
 /// How many rooms read from the log at a time.
@@ -208,7 +209,12 @@ async fn finish_read(hub: &Hub, mut heal: Heal, page: Result<Page, Unavailable>)
             announce(&room).await;
             fed.read
         }
-        Err(Unavailable) => room.read_failed(),
+        Err(Unavailable) => {
+            // A span for each try: the backplane may be away for long.
+            trace::failed(&heal.span, "unavailable");
+            heal.span = hub.sampler.heal(room.name(), heal.after);
+            room.read_failed()
+        }
     };
     // A room without members heals nothing.
     match after.filter(|_| room.has_seats()) {

@@ -89,7 +89,7 @@ pub struct Chunk {
     pub bytes: Bytes,
     /// How many.
     pub events: usize,
-    /// When the oldest of them was accepted, and the trace that it belongs to.
+    /// When the oldest message among them was accepted, and the trace that it belongs to.
     pub oldest: Option<(Timestamp, Option<TraceParent>)>,
 }
 
@@ -385,16 +385,17 @@ impl Taken {
             return false;
         }
         match self.events {
-            0 => {
-                self.one = frame.clone();
-                self.oldest = Some((event.at, event.trace.clone()));
-            }
+            0 => self.one = frame.clone(),
             1 => {
                 self.many.reserve(self.one.len() + frame.len());
                 self.many.extend_from_slice(&self.one);
                 self.many.extend_from_slice(frame);
             }
             _ => self.many.extend_from_slice(frame),
+        }
+        // Others may be told long after they happened.
+        if let (What::Said { .. }, None) = (&event.what, &self.oldest) {
+            self.oldest = Some((event.at, event.trace.clone()));
         }
         self.events += 1;
         true

@@ -32,17 +32,6 @@ pub enum EnterError {
     Draining,
 }
 
-impl EnterError {
-    /// Its name where programs read it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Taken => "name_taken",
-            Self::Unavailable(_) => "unavailable",
-            Self::Draining => "shutting_down",
-        }
-    }
-}
-
 /// A member's stay. Dropped, on whatever path, it gives the name back.
 #[derive(Debug)]
 pub struct Stay {
@@ -225,9 +214,9 @@ impl Stay {
         self.over = true;
         self.count_out(leave(cause));
         // Should this be dropped half-way, or be too slow, it is done later.
-        let guard = hub.departures.guard(departure, &hub.metrics);
+        let mut guard = hub.departures.guard(departure, &hub.metrics);
         drop(self);
-        let departure = guard.departure();
+        let mut departure = guard.departure();
         let leave = departure.leave(&*hub.backplane);
         if let Ok(Ok(())) = tokio::time::timeout(hub.config.release_timeout, leave).await {
             guard.done();

@@ -2,29 +2,39 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing::Subscriber;
+use tracing::{Metadata, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
     registry,
     registry::LookupSpan,
 };
 
-use crate::config::{LogFormat, TelemetryConfig};
+use crate::{
+    config::{LogFormat, TelemetryConfig},
+    metrics::Metrics,
+};
 
 /// How many lines wait to be written; more are dropped.
 const LINES: usize = 16_384;
 
+/// The target of lines about who came, who went and who was refused.
+const AUDIT: &str = "audit";
+
 /// Where lines go: to a thread of its own. Somebody who does not read our standard error costs log
 /// lines, beyond some ten thousand of them, but holds up nothing.
-pub(super) fn writer() -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default()
+pub(super) fn writer(metrics: &Metrics) -> (NonBlocking, WorkerGuard) {
+    let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES)
         .lossy(true)
         .thread_name("log")
-        .finish(io::stderr())
+        .finish(io::stderr());
+    let dropped = writer.error_counter();
+    metrics.follow_log_lines_dropped(move || dropped.dropped_lines() as u64);
+    (writer, guard)
 }
 
 /// Logs as the configuration says.
@@ -33,7 +43,7 @@ pub(super) fn logging(
     writer: NonBlocking,
 ) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync {
     let layout = Layout::of(config.log_format, io::stderr().is_terminal());
-    subscriber(layout, config.log.filter(), writer)
+    subscriber(layout, || config.log.filter(), writer)
 }
 
 /// How lines are laid out.
@@ -56,18 +66,28 @@ impl Layout {
 
 fn subscriber<W>(
     layout: Layout,
-    filter: EnvFilter,
+    filter: impl Fn() -> EnvFilter,
     writer: W,
 ) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
 where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
 {
-    let lines = fmt::layer().with_writer(writer);
-    let lines = match layout {
-        Layout::Json => lines.json().boxed(),
-        Layout::Text { colours } => lines.with_ansi(colours).boxed(),
+    let is_audit = |metadata: &Metadata<'_>| metadata.is_event() && metadata.target() == AUDIT;
+    let (lines, audit) =
+        (fmt::layer().with_writer(writer.clone()), fmt::layer().with_writer(writer));
+    let (lines, audit) = match layout {
+        Layout::Json => {
+            // An audit line says for itself whom it is about.
+            let audit = audit.json().with_current_span(false).with_span_list(false);
+            (lines.json().boxed(), audit.boxed())
+        }
+        Layout::Text { colours } => {
+            (lines.with_ansi(colours).boxed(), audit.with_ansi(colours).boxed())
+        }
     };
-    registry().with(lines.with_filter(filter))
+    registry()
+        .with(lines.with_filter(filter().and(filter_fn(move |it| !is_audit(it)))))
+        .with(audit.with_filter(filter().and(filter_fn(is_audit))))
 }
 
 #[cfg(test)]
@@ -93,7 +113,8 @@ mod tests {
     fn logged(layout: Layout, directives: &str, log: impl FnOnce()) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let subscriber = subscriber(layout, EnvFilter::new(directives), move || writer.clone());
+        let filter = || EnvFilter::new(directives);
+        let subscriber = subscriber(layout, filter, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         String::from_utf8(std::mem::take(&mut *buffer.0.lock().unwrap())).unwrap()
     }
@@ -112,6 +133,20 @@ mod tests {
         ] {
             assert!(line.contains(part), "{line}");
         }
+    }
+
+    #[test]
+    fn an_audit_line_is_there_once_and_speaks_for_itself() {
+        let audit = || {
+            let span = tracing::info_span!("stream", username = "bob");
+            span.in_scope(|| tracing::info!(target: "audit", parent: None, user = "bob", "left"));
+        };
+        for directives in ["info", "warn,audit=info"] {
+            let lines = logged(Layout::Json, directives, audit);
+            assert_eq!(lines.matches("bob").count(), 1, "{lines}");
+            assert_eq!(lines.lines().count(), 1, "{lines}");
+        }
+        assert_eq!(logged(Layout::Json, "info,audit=off", audit), "");
     }
 
     #[test]

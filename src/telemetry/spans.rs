@@ -10,10 +10,7 @@ use std::{
 };
 
 use opentelemetry::{Context, KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{
-    ExporterBuildError, SpanExporter as Otlp, WithExportConfig as _, WithTonicConfig as _,
-    tonic_types::transport::ClientTlsConfig,
-};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter as Otlp, WithTonicConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -24,6 +21,10 @@ use opentelemetry_sdk::{
     },
 };
 use tokio::task::spawn_blocking;
+use tonic::{
+    codegen::http::uri::InvalidUri,
+    transport::{self, Channel, ClientTlsConfig},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -31,6 +32,20 @@ use crate::{
     domain::ReplicaId,
     metrics::{Metrics, Queue, items},
 };
+
+/// Why spans cannot be sent to an endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is no address.
+    #[error(transparent)]
+    Uri(#[from] InvalidUri),
+    /// TLS cannot be used; the roots of this system, perhaps.
+    #[error(transparent)]
+    Tls(#[from] transport::Error),
+    /// The exporter refuses it.
+    #[error(transparent)]
+    Exporter(#[from] ExporterBuildError),
+}
 
 /// How many spans wait to be exported; more are dropped.
 const QUEUE: usize = 4096;
@@ -48,6 +63,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Spans {
     provider: SdkTracerProvider,
+    /// The collector took no spans when it was last asked to.
+    down: Arc<AtomicBool>,
 }
 
 impl Spans {
@@ -56,15 +73,11 @@ impl Spans {
         endpoint: &Endpoint,
         replica: ReplicaId,
         metrics: &Metrics,
-    ) -> Result<Self, ExporterBuildError> {
-        let mut otlp =
-            Otlp::builder().with_tonic().with_endpoint(endpoint.as_str()).with_timeout(TIMEOUT);
-        if endpoint.is_https() {
-            otlp = otlp.with_tls_config(ClientTlsConfig::new().with_native_roots());
-        }
-        let otlp = otlp.build()?;
+    ) -> Result<Self, Error> {
+        let otlp = Otlp::builder().with_tonic().with_channel(channel(endpoint)?).build()?;
         let queue = Arc::new(Waiting { spans: AtomicUsize::new(0), metrics: metrics.clone() });
-        let exporter = Exporter { otlp, queue: queue.clone(), down: AtomicBool::new(false) };
+        let down = Arc::new(AtomicBool::new(false));
+        let exporter = Exporter { otlp, queue: queue.clone(), down: down.clone() };
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_max_export_batch_size(BATCH)
@@ -77,7 +90,7 @@ impl Spans {
             .with_resource(resource(replica))
             .with_span_processor(Bounded { batches, queue })
             .build();
-        Ok(Self { provider })
+        Ok(Self { provider, down })
     }
 
     pub(super) fn tracer(&self) -> SdkTracer {
@@ -87,10 +100,23 @@ impl Spans {
     pub(super) async fn shutdown(self, patience: Duration) {
         let provider = self.provider;
         let ended = spawn_blocking(move || provider.shutdown_with_timeout(patience));
-        if let Ok(Err(error)) = ended.await {
+        // Who is away was told of when he went.
+        if let Ok(Err(error)) = ended.await
+            && !self.down.load(Ordering::Relaxed)
+        {
             warn!(%error, "the last spans could not be exported");
         }
     }
+}
+
+/// Bounds connecting as well as calling: a collector behind a wall that swallows packets would hold
+/// up the exporter for minutes.
+fn channel(endpoint: &Endpoint) -> Result<Channel, Error> {
+    let mut channel = Channel::from_shared(endpoint.as_str().to_owned())?;
+    if endpoint.is_https() {
+        channel = channel.tls_config(ClientTlsConfig::new().with_native_roots())?;
+    }
+    Ok(channel.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect_lazy())
 }
 
 /// Who made the spans. What `OTEL_RESOURCE_ATTRIBUTES` says goes before it, such as the names that
@@ -121,22 +147,17 @@ impl Waiting {
     fn add(&self) -> bool {
         let more = |waiting: usize| (waiting < QUEUE).then_some(waiting + 1);
         let added = self.spans.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        match added {
-            Ok(before) => self.show(before + 1),
-            Err(_) => {
-                self.metrics.spans_dropped.inc();
-            }
+        if added.is_ok() {
+            self.metrics.queue_items.of(Queue::Spans).inc();
+        } else {
+            self.metrics.spans_dropped.inc();
         }
         added.is_ok()
     }
 
     fn remove(&self, count: usize) {
-        let before = self.spans.fetch_sub(count, Ordering::Relaxed);
-        self.show(before - count);
-    }
-
-    fn show(&self, waiting: usize) {
-        self.metrics.queue_items.of(Queue::Spans).set(items(waiting));
+        self.spans.fetch_sub(count, Ordering::Relaxed);
+        self.metrics.queue_items.of(Queue::Spans).dec_by(items(count));
     }
 }
 
@@ -175,7 +196,7 @@ impl SpanProcessor for Bounded {
 struct Exporter {
     otlp: Otlp,
     queue: Arc<Waiting>,
-    down: AtomicBool,
+    down: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Exporter {

@@ -75,7 +75,7 @@ impl Connector {
     /// Opens a connection that knows all scripts.
     pub(super) async fn commands(&self) -> Result<Commands, ConnectError> {
         let mut connection =
-            deadpool_redis::Connection::take(self.targets.current()?.pool.get().await?);
+            deadpool_redis::Connection::take(self.targets.current().await?.pool.get().await?);
         let info: String =
             redis::cmd("INFO").arg("replication").query_async(&mut connection).await?;
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
@@ -93,7 +93,7 @@ impl Connector {
         &self,
         on_push: impl redis::aio::AsyncPushSender,
     ) -> Result<MultiplexedConnection, ConnectError> {
-        let info = self.targets.current()?.info;
+        let info = self.targets.current().await?.info;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings))?;
         let config = connection_config().set_push_sender(on_push);

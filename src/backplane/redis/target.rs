@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -74,10 +74,12 @@ impl Targets {
 
     /// For a connection that is opened now. Files that cannot be used any more are said once, and
     /// what they held before counts.
-    pub(super) fn current(&self) -> Result<Target, RedisError> {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(files) = &self.files else { return Ok(latest.target.clone()) };
-        match read(files) {
+    pub(super) async fn current(&self) -> Result<Target, RedisError> {
+        let Some(files) = self.files.clone() else { return Ok(self.lock().target.clone()) };
+        // A file on a network that hangs shall not hold up anything else.
+        let found = tokio::task::spawn_blocking(move || read(&files)).await;
+        let mut latest = self.lock();
+        match found.map_err(io::Error::other)? {
             Ok(contents) => {
                 latest.warned = None;
                 if contents != latest.contents {
@@ -94,6 +96,10 @@ impl Targets {
             }
         }
         Ok(latest.target.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Span {
     pub(crate) id: String,
     /// The same of its parent; empty when it has none.
     pub(crate) parent: String,
+    /// The traces that it points to.
+    pub(crate) links: Vec<String>,
     pub(crate) name: String,
     pub(crate) kind: SpanKind,
     /// Nanoseconds since the Unix epoch.
@@ -135,6 +137,7 @@ impl TraceService for Spans {
                 trace: hex(&span.trace_id),
                 id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),
+                links: span.links.iter().map(|link| hex(&link.trace_id)).collect(),
                 name: span.name,
                 began: span.start_time_unix_nano,
                 ended: span.end_time_unix_nano,

@@ -1,0 +1,71 @@
+//! What the log tells of who came, who went, and who was refused.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tonic::Code;
+
+use crate::harness::{Cluster, SOON, eventually};
+
+/// The audit lines of a replica, as they tell: what happened, and the other fields.
+fn lines(cluster: &Cluster, replica: usize) -> Vec<(String, Value)> {
+    let lines = cluster.replicas[replica].log().with("\"target\":\"audit\"");
+    let parsed = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    parsed
+        .map(|mut line| {
+            assert!(line.get("span").is_none() && line.get("spans").is_none(), "twice in {line}");
+            let fields = line["fields"].take();
+            (fields["message"].as_str().expect("a message").to_owned(), fields)
+        })
+        .collect()
+}
+
+/// How often something is told of a user.
+fn times(cluster: &Cluster, what: &str, user: &str) -> usize {
+    let lines = lines(cluster, 0);
+    lines.iter().filter(|(told, fields)| told == what && fields["user"] == user).count()
+}
+
+async fn until_told(cluster: &Cluster, what: &str, user: &str) -> Value {
+    eventually(SOON, &format!("{user} {what}"), async || {
+        let told = |(told, fields): &(String, Value)| told == what && fields["user"] == user;
+        lines(cluster, 0).into_iter().find(told).map(|(_, fields)| fields)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_who_came_and_went_is_told_once_however_he_went() {
+    let mut cluster = Cluster::memory().start().await;
+    let mut asks = cluster.door(0).enter("asks").await;
+    let mut cancels = cluster.door(0).enter_seen_by("cancels", &mut [&mut asks]).await;
+    let breaks = cluster.door(0).enter_seen_by("breaks", &mut [&mut asks, &mut cancels]).await;
+    let stays = cluster.door(0).enter("stays").await;
+    let joined = until_told(&cluster, "joined", "asks").await;
+    assert_eq!(joined["room"], "lobby");
+    assert!(joined["peer"].as_str().is_some_and(|it| it.starts_with("127.0.0.1:")), "{joined}");
+    assert!(joined["session"].as_str().is_some_and(|it| it.len() == 32), "{joined}");
+    cluster.door(0).join("asks").await.expect_end(Code::AlreadyExists).await;
+    let refused = until_told(&cluster, "refused", "asks").await;
+    assert_eq!(refused["code"], "AlreadyExists");
+    // A name is a text like any other: it breaks no line.
+    cluster.door(0).join("bad\nname\u{1b}[31m").await.expect_end(Code::InvalidArgument).await;
+    until_told(&cluster, "refused", "bad\nname\u{1b}[31m").await;
+    asks.half_close();
+    cancels.cancel();
+    // The whole connection goes, without a word of its streams.
+    drop(breaks);
+    for (user, code) in [("asks", "Ok"), ("cancels", "Cancelled"), ("breaks", "Cancelled")] {
+        let left = until_told(&cluster, "left", user).await;
+        assert_eq!(left["code"], code, "{left}");
+    }
+    cluster.replicas[0].signal(Signal::SIGTERM);
+    assert_eq!(cluster.replicas[0].exit_code(SOON).await, 0);
+    stays.expect_end(Code::Unavailable).await;
+    for user in ["asks", "cancels", "breaks", "stays"] {
+        assert_eq!(
+            (times(&cluster, "joined", user), times(&cluster, "left", user)),
+            (1, 1),
+            "{user}"
+        );
+    }
+}
