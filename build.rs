@@ -6,12 +6,13 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = ["chat.proto", "roomcast/internal/v1/envelope.proto"];
+    let files =
+        ["chat.proto", "roomcast/v1/room.proto", "roomcast/internal/v1/envelope.proto"];
     let descriptors = protox::compile(files, ["proto"])?;
 
-    // Reflection describes the public services; the internal envelope is nobody's business.
+    // Reflection describes the services that are served; the internal envelope is nobody's business.
     let mut public = descriptors.clone();
-    public.file.retain(|file| !file.package().contains("internal"));
+    public.file.retain(|file| !file.package().starts_with("roomcast"));
     let out = PathBuf::from(env::var("OUT_DIR")?);
     std::fs::write(out.join("public.bin"), public.encode_to_vec())?;
 

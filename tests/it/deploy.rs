@@ -48,7 +48,7 @@ pub(crate) fn tool(variable: &str, name: &str) -> Command {
 }
 
 /// Runs a command that must succeed.
-fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),

@@ -19,6 +19,7 @@ mod leaving;
 mod load;
 mod outage;
 mod outage_truth;
+mod protocol;
 mod registering;
 mod replica_loss;
 mod rolling;
