@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use super::{HubConfig, Member, Notice, delivery::Delivery};
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, RoomName, SessionId, TraceParent, What},
+    domain::{Event, RoomName, SessionId, StreamId, TraceParent, What},
     metrics::{Metrics, items},
     room::{Fallen, Feed, Item, Moves, Window},
     trace::Sampler,
@@ -232,6 +232,15 @@ impl Room {
         let state = self.lock();
         let here = state.members.iter().filter(|(_, member)| !member.is_over());
         here.map(|(_, member)| member.session()).collect()
+    }
+
+    /// Tells the member whose stream lost its session to a newer one.
+    pub(super) fn supersede(&self, session: SessionId, from: StreamId) {
+        for (_, member) in &self.lock().members {
+            if member.session() == session && member.hold().token.stream() == from {
+                member.notify(Notice::Moved);
+            }
+        }
     }
 
     /// A read that could not be done: what to ask for again.
