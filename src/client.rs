@@ -340,6 +340,12 @@ fn root_cause(error: &(dyn StdError + 'static)) -> String {
     while let Some(source) = error.source() {
         error = source;
     }
+    let reason = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason);
+    if reason == Some(h2::Reason::FRAME_SIZE_ERROR) {
+        // What a server answers that takes this for the beginning of TLS.
+        return "it does not speak plain HTTP/2; if it speaks TLS, begin the address with https://"
+            .to_owned();
+    }
     terminal::sanitise(&error.to_string())
 }
 

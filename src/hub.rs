@@ -5,6 +5,7 @@
 //! out. Four loops run beside them: `listener` brings in what happens, `keeper` renews leases
 //! and reaps, `departures` gives names back, `pulse` proves that delivery works.
 
+mod chunk;
 mod delivery;
 mod departures;
 mod keeper;
@@ -23,13 +24,14 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};
 pub use self::{
+    chunk::Chunk,
     member::{Member, Notice},
     pulse::{Pulse, Silent},
-    room::{Chunk, ENCODINGS, Encoder},
+    room::{ENCODINGS, Encoder},
     stay::{EnterError, Reader, Retaken, Stay},
 };
+use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};
 use crate::{
     backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},
     domain::{Event, Member as Who, ReplicaId, RoomName, Username, What},

@@ -33,8 +33,9 @@ impl Caller {
         certificate: Option<Arc<str>>,
         headers: &HeaderMap,
     ) -> Self {
-        let forwarded_for = headers.get("x-forwarded-for").and_then(|it| it.to_str().ok());
-        let forwarded_for = forwarded_for.map(shortened);
+        // Proxies add whom they have seen at the end; what comes before, a client may have made up.
+        let forwarded_for = headers.get_all("x-forwarded-for").iter().next_back();
+        let forwarded_for = forwarded_for.and_then(|it| it.to_str().ok()).map(end_of);
         let (room, user, session, told) = (None, None, None, false);
         Self { peer, certificate, forwarded_for, room, user, session, told }
     }
@@ -90,8 +91,22 @@ pub(super) fn refused(peer: SocketAddr, reason: &dyn std::fmt::Display) {
     info!(target: "audit", parent: None, %peer, reason = reason.to_string(), "refused");
 }
 
+/// The beginning, on one line and without what turns a terminal's head.
 fn shortened(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
+    text.chars().take(SHOWN).flat_map(visible).collect()
+}
+
+fn end_of(text: &str) -> String {
+    let skip = text.chars().count().saturating_sub(SHOWN);
+    text.chars().skip(skip).collect()
+}
+
+/// A character that can be seen as it is; others as their escapes, as Rust writes them.
+fn visible(character: char) -> impl Iterator<Item = char> {
+    let quoted = matches!(character, '"' | '\'' | '\\');
+    let escaped = character.escape_debug();
+    let shown = (quoted || escaped.len() == 1).then_some(character);
+    shown.into_iter().chain(escaped.filter(move |_| shown.is_none()))
 }
 
 #[cfg(test)]
@@ -101,10 +116,20 @@ mod tests {
     #[test]
     fn what_a_client_made_up_is_cut() {
         let mut headers = HeaderMap::new();
-        headers.insert("x-forwarded-for", "1".repeat(4000).parse().unwrap());
+        headers.append("x-forwarded-for", "192.0.2.1".parse().unwrap());
+        let long = format!("{}, 203.0.113.9", "1".repeat(4000));
+        headers.append("x-forwarded-for", long.parse().unwrap());
         let mut caller = Caller::new(([127, 0, 0, 1], 1).into(), None, &headers);
         caller.asks(&RoomName::lobby(), &"ü".repeat(4000));
-        assert_eq!(caller.forwarded_for.as_ref().unwrap().len(), SHOWN);
+        let forwarded_for = caller.forwarded_for.as_ref().unwrap();
+        assert!(forwarded_for.ends_with("1, 203.0.113.9"), "{forwarded_for}");
+        assert_eq!(forwarded_for.len(), SHOWN);
         assert_eq!(caller.user.as_ref().unwrap(), &"ü".repeat(SHOWN));
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_escaped() {
+        let name = "Zoë \"x\"\u{9b}31m\u{202e}\u{2028}\n";
+        assert_eq!(shortened(name), "Zoë \"x\"\\u{9b}31m\\u{202e}\\u{2028}\\n");
     }
 }

@@ -10,7 +10,10 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::room::{Chunk, Encoder, Room};
+use super::{
+    chunk::Chunk,
+    room::{Encoder, Room},
+};
 use crate::{
     backplane::Hold,
     domain::{Event, HoldToken, Position, SessionId},

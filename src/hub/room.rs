@@ -10,15 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
-use jiff::Timestamp;
+use bytes::Bytes;
 use slab::Slab;
 use tokio::sync::OnceCell;
 
-use super::{HubConfig, Member, Notice, delivery::Delivery};
+use super::{
+    HubConfig, Member, Notice,
+    chunk::{Chunk, Taken},
+    delivery::Delivery,
+};
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, RoomName, SessionId, StreamId, TraceParent, What},
+    domain::{Event, RoomName, SessionId, StreamId, What},
     metrics::{Metrics, items},
     room::{Fallen, Feed, Item, Moves, Window},
     trace::Sampler,
@@ -80,17 +83,6 @@ impl Slot {
             *delivery = None;
         }
     }
-}
-
-/// What a reader takes in one go.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    /// Encoded events, one after another.
-    pub bytes: Bytes,
-    /// How many.
-    pub events: usize,
-    /// When the oldest message among them was accepted, and the trace that it belongs to.
-    pub oldest: Option<(Timestamp, Option<TraceParent>)>,
 }
 
 impl Room {
@@ -372,48 +364,6 @@ pub(super) struct Fed {
     pub(super) items: usize,
     /// Some of them tell of a loss.
     pub(super) lost: bool,
-}
-
-/// Gathers frames; a single one is shared, not copied.
-#[derive(Default)]
-struct Taken {
-    one: Bytes,
-    many: BytesMut,
-    events: usize,
-    oldest: Option<(Timestamp, Option<TraceParent>)>,
-}
-
-impl Taken {
-    /// False when it does not fit any more.
-    fn add(&mut self, event: &Event, frame: &Bytes, max_bytes: usize) -> bool {
-        if frame.is_empty() {
-            return true;
-        }
-        let size = self.one.len().max(self.many.len());
-        if self.events > 0 && size + frame.len() > max_bytes {
-            return false;
-        }
-        match self.events {
-            0 => self.one = frame.clone(),
-            1 => {
-                self.many.reserve(self.one.len() + frame.len());
-                self.many.extend_from_slice(&self.one);
-                self.many.extend_from_slice(frame);
-            }
-            _ => self.many.extend_from_slice(frame),
-        }
-        // Others may be told long after they happened.
-        if let (What::Said { .. }, None) = (&event.what, &self.oldest) {
-            self.oldest = Some((event.at, event.trace.clone()));
-        }
-        self.events += 1;
-        true
-    }
-
-    fn into_chunk(self) -> Chunk {
-        let bytes = if self.many.is_empty() { self.one } else { self.many.freeze() };
-        Chunk { bytes, events: self.events, oldest: self.oldest }
-    }
 }
 
 fn weight(event: &Event) -> usize {

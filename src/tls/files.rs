@@ -1,7 +1,8 @@
 //! PEM files and what is in them.
 
 use std::{
-    fmt,
+    fmt, fs,
+    io::{self, Read as _},
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -18,6 +19,9 @@ use rustls::{
 use x509_cert::{Certificate, der::Decode};
 
 use super::{TlsError, provider};
+
+/// The most bytes of a file. A bundle of all public authorities has about 200 KiB.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// A file, and what the operator calls it: a key of the configuration, or a flag.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,8 +42,24 @@ impl fmt::Display for PemFile {
 
 impl PemFile {
     fn read(&self) -> Result<Vec<u8>, TlsError> {
-        std::fs::read(&self.path)
-            .map_err(|error| TlsError::Unreadable { file: self.clone(), error })
+        self.read_bounded().map_err(|error| TlsError::Unreadable { file: self.clone(), error })
+    }
+
+    /// Neither waits for somebody to write, as a pipe would, nor reads without end.
+    fn read_bounded(&self) -> io::Result<Vec<u8>> {
+        let about = fs::metadata(&self.path)?;
+        if about.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !about.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut content = Vec::new();
+        fs::File::open(&self.path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > MAX_BYTES {
+            return Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes")));
+        }
+        Ok(content)
     }
 
     fn certificates(&self, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

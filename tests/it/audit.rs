@@ -49,7 +49,7 @@ async fn everybody_who_came_and_went_is_told_once_however_he_went() {
     assert_eq!(refused["code"], "AlreadyExists");
     // A name is a text like any other: it breaks no line.
     cluster.door(0).join("bad\nname\u{1b}[31m").await.expect_end(Code::InvalidArgument).await;
-    until_told(&cluster, "refused", "bad\nname\u{1b}[31m").await;
+    until_told(&cluster, "refused", "bad\\nname\\u{1b}[31m").await;
     asks.half_close();
     cancels.cancel();
     // The whole connection goes, without a word of its streams.

@@ -45,6 +45,20 @@ impl ConnectError {
     }
 }
 
+impl ConnectError {
+    /// Whether the other side fell silent or hung up, as it does when one side speaks TLS and the
+    /// other does not.
+    pub(super) fn is_cut_short(&self) -> bool {
+        match self {
+            Self::Pool(PoolError::Timeout(_)) => true,
+            Self::Pool(PoolError::Backend(error)) | Self::Redis(error) => {
+                error.is_timeout() || error.is_connection_dropped()
+            }
+            Self::Pool(_) | Self::NotMaster | Self::NoReplicationId => false,
+        }
+    }
+}
+
 fn refuses(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed
         || error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)

@@ -53,6 +53,12 @@ impl Status {
         {
             self.refusal.send_replace(Some(refusal));
         }
+        if !self.ever.load(Ordering::Relaxed) && error.is_cut_short() {
+            self.log_outage(&format_args!(
+                "{error}; redis.url has to say rediss:// where Redis speaks TLS, and redis:// where not"
+            ));
+            return;
+        }
         self.log_outage(error);
     }
 

@@ -54,7 +54,8 @@ async fn it_says_what_is_wrong_with_the_server() {
     let wrong_name = "its certificate is not for localhost, but for ";
     assert_refused(&["--addr", &by_name, "--ca", &ca], wrong_name).await;
     // Plain text to a TLS port.
-    assert_refused(&["--addr", &addr.to_string()], &addr.to_string()).await;
+    let hint = "if it speaks TLS, begin the address with https://";
+    assert_refused(&["--addr", &addr.to_string()], hint).await;
 
     let plain = Cluster::memory().start().await;
     let plain = format!("https://{}", plain.replicas[0].grpc());

@@ -3,8 +3,8 @@
 use tonic::Code;
 
 use crate::harness::{
-    Authority, ChatClient, Cluster, Finished, PairFiles, Redis, SOON, eventually, free_port, quiet,
-    roomcast, run,
+    Authority, ChatClient, Cluster, Finished, PairFiles, Redis, Replica, SOON, eventually,
+    free_port, quiet, roomcast, run,
 };
 
 const URL: &str = "ROOMCAST_REDIS__URL";
@@ -48,6 +48,30 @@ fn assert_ended(finished: &Finished, said: &str) {
         finished.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(errors.len(), 1, "{finished:?}");
     assert!(errors[0].contains(said), "{said:?}: {finished:?}");
+}
+
+/// Waits for the warning of a replica that never reaches Redis.
+async fn assert_warned(url: &str, ca: &str, said: &str) {
+    let mut settings = vec![(URL.to_owned(), url.to_owned())];
+    if url.starts_with("rediss:") {
+        settings.push((CA.to_owned(), ca.to_owned()));
+    }
+    let replica = Replica::start("A", &settings).await;
+    eventually(SOON, &format!("a warning with {said:?}"), async || {
+        let warned = replica.log().with("redis is away");
+        warned.iter().any(|line| line.contains(said)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_url_of_the_other_kind_is_guessed() {
+    let authority = Authority::new("redis");
+    let (redis, tls) = redis(&authority, &authority.issue_files("redis"), "no").await;
+    let plain = redis.url().replace("redis://", "rediss://");
+    let hint = "redis.url has to say rediss:// where Redis speaks TLS";
+    assert_warned(&plain, &authority.ca_file(), hint).await;
+    assert_warned(&tls.replace("rediss://", "redis://"), "", hint).await;
 }
 
 async fn assert_room_works(cluster: &Cluster) -> (ChatClient, ChatClient) {

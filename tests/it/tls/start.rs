@@ -1,6 +1,11 @@
 //! Files that are of no use end the process at once, and it says which and why.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    path::Path,
+};
+
+use nix::sys::stat::Mode;
 
 use super::{CERT, CLIENT_CA, KEY};
 use crate::harness::{Authority, Finished, SOON, roomcast, run};
@@ -39,7 +44,19 @@ async fn files_of_the_listener_are_checked_before_anything_starts() {
     let empty = authority.path("empty");
     fs::write(&empty, "").expect("write");
     let missing = authority.path("missing");
+    // Nobody writes into this pipe, and nobody waits for that.
+    let pipe = authority.path("pipe");
+    nix::unistd::mkfifo(Path::new(&pipe), Mode::S_IRWXU).expect("make a pipe");
+    let huge = authority.path("huge");
+    File::create(&huge).and_then(|file| file.set_len(1 << 40)).expect("make a sparse file");
     let cases = [
+        (
+            &pipe,
+            &good.key,
+            None,
+            format!("server.tls.cert_file = {pipe}: cannot be read: it is no regular file"),
+        ),
+        (&huge, &good.key, None, format!("{huge}: cannot be read: it has more than 4194304 bytes")),
         (
             &missing,
             &good.key,
