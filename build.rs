@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .bytes(".roomcast.internal.v1.Event.session")
+        .bytes(".roomcast.internal.v1.Member.secret_hash")
         .compile_fds(descriptors)?;
     Ok(())
 }

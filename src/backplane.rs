@@ -2,7 +2,9 @@
 
 #[cfg(test)]
 pub mod conformance;
+mod log;
 pub mod memory;
+mod names;
 pub mod redis;
 
 use std::{sync::Arc, time::Duration};
@@ -10,9 +12,14 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::domain::{
-    Epoch, Event, HoldToken, Member, Position, ReplicaId, RoomName, SessionId, Username,
+pub use self::{
+    log::{Head, LogBounds, PAST_EPOCHS, Page, PageLimit},
+    names::{
+        Eviction, Hold, Join, JoinError, Joined, MEMBERS_PAGE, Members, MembersCursor, MembersPage,
+        Overdue, Present, REAP_BATCH, RENEW_BATCH, Reaped, Renewal, Seated, Takeover, Verdict,
+    },
 };
+use crate::domain::{Epoch, Event, Position, RoomName, SessionId, StreamId, Username};
 
 /// What replicas share: for each room one log of events, one live channel and the leases of names.
 ///
@@ -34,10 +41,14 @@ use crate::domain::{
 /// **Repeatable.** When an operation fails with [`Unavailable`] it is unknown whether it took
 /// effect. Repeating it with the same session, token and client sequence is harmless: `append`
 /// drops what the session appended already, `join` answers as it did at first, `leave` finds
-/// nothing left to give back.
+/// nothing left to give back, `linger` begins anew.
 ///
-/// **Fenced.** `append` and `leave` check the hold's token against the lease in the same step. Who
-/// lost the lease cannot speak, whatever he believes.
+/// **Fenced.** `append`, `leave` and `linger` check the hold's token against the lease in the same
+/// step. Who lost the lease cannot speak, whatever he believes.
+///
+/// **One stream a session.** A session is carried by one stream at a time; a token names its stream.
+/// A session's stream gives way to a newer one only, by a [`Takeover`], and hears of it: by
+/// [`Signal::Moved`] at once, or else by [`Verdict::Moved`], [`JoinError::Moved`] or a stale append.
 ///
 /// **Bounded.** Every operation ends within the deadline that the implementation was built with.
 /// Queues are bounded; a caller waits while they are full.
@@ -65,13 +76,45 @@ pub trait Backplane: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Appended, AppendError>>;
 
     /// Gives a name back and tells the room with `event`, once. A member whose join the log has
-    /// lost, see [`Hold::confirmed`], is told of too, unless somebody else has the name. Not holding it any more is no error.
-    /// `None` when there was nothing to give back.
+    /// lost, see [`Hold::confirmed`], is told of too, unless somebody else has the name. Not holding
+    /// it any more is no error. `None` when there was nothing to give back.
     fn leave<'a>(
         &'a self,
         hold: &'a Hold,
         event: Arc<Event>,
     ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>>;
+
+    /// The stream is gone and the name stays: the lease ends in `time` from now, whatever it was
+    /// before, and is marked as lingering. The room hears nothing. Unless a [`Takeover`] or a join
+    /// under a fresh token comes first, the member is overdue then, as one that
+    /// [lingered](Overdue::lingered); with no time at all, it is overdue at once. False when the
+    /// lease was not this hold's any more, and nothing is changed.
+    ///
+    /// Until then the hold's token is good: what was under way when the stream dropped is still
+    /// appended, and the name can be given back. A renewal that was under way changes nothing.
+    fn linger<'a>(
+        &'a self,
+        hold: &'a Hold,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<bool, Unavailable>>;
+
+    /// Who has a name. Changes nothing.
+    fn lookup<'a>(
+        &'a self,
+        room: &'a RoomName,
+        name: &'a Username,
+    ) -> BoxFuture<'a, Result<Option<Seated>, Unavailable>>;
+
+    /// A page of the members of a room, who are members from `joined` to `left`. Changes nothing.
+    ///
+    /// Pages are no snapshot: who is there from the first page to the last one is on one of them, and
+    /// may be on two; who comes or goes meanwhile may be missing. There is no order. A page
+    /// may be empty although others follow.
+    fn members<'a>(
+        &'a self,
+        room: &'a RoomName,
+        page: MembersPage,
+    ) -> BoxFuture<'a, Result<Members, Unavailable>>;
 
     /// Extends leases of one room, at most [`RENEW_BATCH`] of them, by a full lease from now.
     fn renew<'a>(
@@ -97,6 +140,10 @@ pub trait Backplane: Send + Sync + 'static {
 
     /// Events of a room's log with a sequence number above `after`, in order, as many as `limit`
     /// allows, together with the head at that moment.
+    ///
+    /// Sequence numbers are dense within the log, so that the `n` events before one at `seq` are
+    /// those after `seq - n - 1`, in a page of at most `n`. Where a byte limit cuts such a page
+    /// short, it lacks the events next to `seq`; the rest is read after its last one.
     fn read<'a>(
         &'a self,
         room: &'a RoomName,
@@ -112,16 +159,6 @@ pub trait Backplane: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// The most holds in one call of [`Backplane::renew`].
-pub const RENEW_BATCH: usize = 256;
-
-/// The most members in one call of [`Backplane::reap`] or [`Join::evict`].
-pub const REAP_BATCH: usize = 128;
-
-/// How many earlier epochs a log remembers. A reader that missed more changes than that is told
-/// that the log is gone, and reads it anew.
-pub const PAST_EPOCHS: usize = 8;
-
 /// Everything that comes in from the backplane, in the order in which it has to be handled.
 #[derive(Clone, Debug)]
 pub enum Signal {
@@ -132,6 +169,8 @@ pub enum Signal {
     Resumed,
     /// A canary came back.
     Canary(u64),
+    /// A session has another stream. No event: it has no position, and may be lost.
+    Moved(Moved),
 }
 
 /// The receiving end of a replica's signals; bounded. When it overflows, live events are
@@ -151,65 +190,15 @@ pub struct Live {
     pub events: Vec<Arc<Event>>,
 }
 
-/// A name held in a room by one member's stay on this replica.
-#[derive(Clone, Debug)]
-pub struct Hold {
-    /// The room.
+/// A session that was taken over from a stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// In which room.
     pub room: RoomName,
-    /// The name.
-    pub name: Username,
-    /// The stay.
+    /// Which session.
     pub session: SessionId,
-    /// The lease's secret.
-    pub token: HoldToken,
-    /// The replica that has the stream.
-    pub replica: ReplicaId,
-    /// The room's head when this hold was last confirmed by a join or a renewal. Tells a
-    /// backplane that lost its data from one in which the member was reaped.
-    pub confirmed: Option<Position>,
-}
-
-/// What [`Backplane::join`] needs.
-#[derive(Clone, Debug)]
-pub struct Join<'a> {
-    /// The hold to take. With `hold.confirmed` set it is taken *again*, under a fresh token, by a
-    /// session that may have lost its lease: then the room is told only if it had heard `left`,
-    /// that is, if the session is not in the roster and the confirmed position is still good.
-    pub hold: &'a Hold,
-    /// The last client sequence that the session knows to be appended; 0 when it is new.
-    pub appended: u64,
-    /// The `joined` event.
-    pub event: Arc<Event>,
-    /// Answer [`JoinError::Overdue`] if anybody in the room is overdue and not in `evict`.
-    pub reap_first: bool,
-    /// Overdue members to remove in the same step, before the join.
-    pub evict: &'a [Eviction],
-}
-
-/// A name was taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Joined {
-    /// The position of the `joined` event, or the head where none was needed.
-    pub position: Position,
-    /// Whether the room was told.
-    pub told: bool,
-    /// Time until the room's earliest lease ends.
-    pub next_deadline: Duration,
-}
-
-/// Why a name was not taken.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum JoinError {
-    /// Somebody else holds it.
-    #[error("the name is already taken")]
-    Taken,
-    /// These members are overdue, one of them perhaps under the name asked for: join again,
-    /// evicting them. The name was not taken.
-    #[error("{} members are overdue", .0.len())]
-    Overdue(Vec<Overdue>),
-    /// See [`Unavailable`].
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
+    /// The stream that lost it.
+    pub from: StreamId,
 }
 
 /// What an append came to.
@@ -237,99 +226,3 @@ pub enum AppendError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the backplane does not answer")]
 pub struct Unavailable;
-
-/// What a renewal came to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Renewal {
-    /// One for each hold, in their order.
-    pub verdicts: Vec<Verdict>,
-    /// The room's head; a reader that is behind it missed something.
-    pub head: Head,
-    /// Time until the room's earliest lease ends, zero if one has. `None` when nobody is there.
-    pub next_deadline: Option<Duration>,
-}
-
-/// What became of one hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// Held, for a full lease from now. The lease may have ended meanwhile without anybody
-    /// noticing.
-    Held,
-    /// Not held, and nobody else holds the name: join again.
-    Gone,
-    /// Somebody else holds the name.
-    Taken,
-}
-
-/// Where a room's log ends.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Head {
-    /// The position of the last event; seq 0 when there is none.
-    pub position: Position,
-    /// The last good positions of the epochs from which the log went on, the latest last,
-    /// at most [`PAST_EPOCHS`].
-    pub past: Vec<Position>,
-}
-
-impl Head {
-    /// Whether an event at `position` is part of this log.
-    pub fn includes(&self, position: Position) -> bool {
-        let good = |end: Position| end.epoch == position.epoch && position.seq <= end.seq;
-        good(self.position) || self.past.iter().copied().any(good)
-    }
-}
-
-/// How much of a log is read at once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PageLimit {
-    /// The most events.
-    pub events: usize,
-    /// About the most bytes of encoded events; at least one event is read.
-    pub bytes: usize,
-}
-
-/// A part of a room's log.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Page<E = Arc<Event>> {
-    /// Where the log ended at that moment. `None` when there is no log.
-    pub head: Option<Head>,
-    /// Sequence numbers and events, in order; dense, except that the log may
-    /// no longer have the first ones that were asked for.
-    pub events: Vec<(u64, E)>,
-}
-
-/// A member whose lease ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Overdue {
-    /// The name's skeleton.
-    pub skeleton: String,
-    /// Who it was.
-    pub member: Member,
-}
-
-/// An overdue member and the event that tells of its end.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Eviction {
-    /// Who.
-    pub overdue: Overdue,
-    /// The `left` event.
-    pub event: Arc<Event>,
-}
-
-/// What a reaping came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reaped {
-    /// How many were removed.
-    pub count: usize,
-    /// Time until the room's earliest lease ends, zero if one has. `None` when nobody is there.
-    pub next_deadline: Option<Duration>,
-}
-
-/// The bounds of a room's log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LogBounds {
-    /// About how many events it keeps.
-    pub length: usize,
-    /// About how long it keeps them; also how long an empty room is remembered.
-    pub age: Duration,
-}

@@ -6,10 +6,12 @@ mod event;
 mod ids;
 mod position;
 mod room_name;
+mod secret;
 mod username;
 
 pub use event::{Event, LeftCause, Member, TraceParent, What};
-pub use ids::{HoldToken, ReplicaId, SessionId};
+pub use ids::{HoldToken, ReplicaId, SessionId, StreamId};
 pub use position::{Epoch, Position};
 pub use room_name::{RoomName, RoomNameError};
+pub use secret::SecretHash;
 pub use username::{DisplayName, Username, UsernameError, UsernameLimits};

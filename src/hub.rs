@@ -34,7 +34,7 @@ pub use self::{
 use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};
 use crate::{
     backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},
-    domain::{Event, LeftCause, Member as Who, ReplicaId, RoomName, Username, What},
+    domain::{Event, Member as Who, ReplicaId, RoomName, Username, What},
     metrics::Metrics,
     room::Steady,
     trace::{self, Sampler},
@@ -237,8 +237,8 @@ impl Hub {
         self.steady().may_reap(Instant::now())
     }
 
-    /// Evictions of members whose replica stopped renewing. This replica's own members are not
-    /// among them, however late they are: they are here.
+    /// Evictions of members whose replica stopped renewing, or whom nobody resumed. Members whose
+    /// streams are here are not among them, however late they are.
     fn evictions(room: &Room, overdue: Vec<Overdue>) -> Vec<Eviction> {
         if overdue.is_empty() {
             return Vec::new();
@@ -246,7 +246,7 @@ impl Hub {
         let (at, here) = (jiff::Timestamp::now(), room.sessions());
         let trace = trace::current();
         let evict = |overdue: Overdue| {
-            let what = What::Left { cause: LeftCause::ReplicaLost };
+            let what = What::Left { cause: overdue.cause() };
             let event = Event { at, member: overdue.member.clone(), what, trace: trace.clone() };
             Eviction { overdue, event: Arc::new(event) }
         };
@@ -268,6 +268,8 @@ fn new_hold(room: RoomName, name: Username, replica: ReplicaId) -> Hold {
         room,
         name,
         session: SessionId::from_bytes(rand::random()),
+        since: jiff::Timestamp::now(),
+        secret: None,
         token: HoldToken::from_bytes(rand::random()),
         replica,
         confirmed: None,

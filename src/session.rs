@@ -1,6 +1,9 @@
 //! One member's life, whichever door it came through: what it says goes to the log, what happens
 //! to its hold is acted on, and in the end its name is given back.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesOrdered};
@@ -57,6 +60,8 @@ pub enum Ending {
     TooSlow,
     /// Somebody else holds the name by now.
     NameLost,
+    /// A newer stream carries the session.
+    Superseded,
     /// The replica shuts down.
     ShuttingDown,
 }
@@ -72,7 +77,7 @@ impl Ending {
             | Self::ContentTooLong { .. }
             | Self::Unavailable
             | Self::TooSlow => Some(LeftCause::Ended),
-            Self::NameLost => None,
+            Self::NameLost | Self::Superseded => None,
         }
     }
 }
@@ -99,6 +104,7 @@ pub async fn run(
     let ending = session.finish(ending).await;
     drop(session);
     match ending.cause() {
+        None if ending == Ending::Superseded => stay.hand_over(),
         None => stay.abandon(),
         // Nobody who cannot be served is kept waiting.
         Some(cause) if matches!(ending, Ending::Unavailable | Ending::TooSlow) => {
@@ -249,6 +255,9 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
             self.hub.metrics().slow_readers_dropped.inc();
             return Err(Ending::TooSlow);
         }
+        if notice == Notice::Moved {
+            return Err(Ending::Superseded);
+        }
         while let Some((message, appended)) = self.inflight.next().await {
             self.note_appended(message, appended)?;
         }
@@ -263,20 +272,24 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
         let ended = self.take_ready();
         let first_missing = self.stale.front().map_or(self.next_seq, |it| it.seq);
         match self.stay.retake(first_missing - 1).await {
-            Ok(Some(Retaken::Kept)) => {
+            Ok(Retaken::Kept) => {
                 let hold = self.stay.member().hold();
                 for message in std::mem::take(&mut self.stale) {
                     self.append(hold.clone(), message);
                 }
                 ended
             }
-            Ok(Some(Retaken::Anew)) => {
+            Ok(Retaken::Anew) => {
                 info!("the lease had ended; the name was free and is held again");
                 self.drop_stale();
                 self.next_seq = first_missing;
                 ended
             }
-            Ok(None) => {
+            Ok(Retaken::Moved) => {
+                self.drop_stale();
+                Err(Ending::Superseded)
+            }
+            Ok(Retaken::Taken) => {
                 info!("the lease had ended and somebody else holds the name");
                 self.drop_stale();
                 Err(Ending::NameLost)
@@ -336,9 +349,11 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
                 let _ = last_words.await;
                 ending
             }
-            Ending::Disconnected | Ending::Unavailable | Ending::TooSlow | Ending::NameLost => {
-                ending
-            }
+            Ending::Disconnected
+            | Ending::Unavailable
+            | Ending::TooSlow
+            | Ending::NameLost
+            | Ending::Superseded => ending,
         }
     }
 }

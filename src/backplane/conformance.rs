@@ -6,10 +6,13 @@
 
 pub(crate) mod joining;
 pub(crate) mod leases;
+pub(crate) mod lingering;
 pub(crate) mod listening;
+pub(crate) mod members;
 pub(crate) mod props;
 pub(crate) mod reading;
 pub(crate) mod reaping;
+pub(crate) mod resuming;
 pub(crate) mod speaking;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -107,6 +110,29 @@ macro_rules! suite {
                 joining_reaps_first_in_one_step
                 joining_evicts_only_the_overdue
                 a_crowd_is_reaped_in_batches
+            }
+            resuming {
+                who_has_a_name_is_looked_up
+                a_takeover_is_silent_and_goes_on
+                a_session_that_has_ended_is_not_taken_over
+                of_two_takeovers_the_later_wins
+                a_late_takeover_takes_nothing
+                a_superseded_stream_is_told
+                a_superseded_stream_changes_nothing
+            }
+            lingering {
+                a_lingering_name_is_kept
+                a_takeover_ends_the_lingering
+                who_is_not_resumed_in_time_is_told_once
+                lingering_ends_when_it_is_to
+                a_stale_hold_does_not_linger
+                who_lingers_may_leave
+                who_lingers_keeps_the_room
+            }
+            members {
+                members_are_listed_in_pages
+                who_stays_is_on_a_page_whoever_comes_and_goes
+                members_are_those_who_came_and_did_not_leave
             }
             listening {
                 everybody_hears_one_order

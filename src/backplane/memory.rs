@@ -29,10 +29,10 @@ use self::{
     rooms::Rooms,
 };
 use super::{
-    AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Overdue,
-    Page, PageLimit, Reaped, Renewal, Signals, Unavailable,
+    AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
+    MembersPage, Overdue, Page, PageLimit, Reaped, Renewal, Seated, Signals, Unavailable,
 };
-use crate::domain::{Epoch, Event, Position, ReplicaId, RoomName};
+use crate::domain::{Epoch, Event, Position, ReplicaId, RoomName, Username};
 
 /// How a [`Memory`] behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -164,6 +164,39 @@ impl Backplane for Attached {
             state.within(&hold.room, now, |room| room.leave(now, hold, event)).flatten()
         });
         Box::pin(ready(left))
+    }
+
+    fn linger<'a>(
+        &'a self,
+        hold: &'a Hold,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<bool, Unavailable>> {
+        let lingers = self.step(|state, now| {
+            state.within(&hold.room, now, |room| room.linger(now, hold, time)).unwrap_or(false)
+        });
+        Box::pin(ready(lingers))
+    }
+
+    fn lookup<'a>(
+        &'a self,
+        room: &'a RoomName,
+        name: &'a Username,
+    ) -> BoxFuture<'a, Result<Option<Seated>, Unavailable>> {
+        let seated = self
+            .step(|state, now| state.rooms.get(room, now).and_then(|room| room.lookup(now, name)));
+        Box::pin(ready(seated))
+    }
+
+    fn members<'a>(
+        &'a self,
+        room: &'a RoomName,
+        page: MembersPage,
+    ) -> BoxFuture<'a, Result<Members, Unavailable>> {
+        let members = self.step(|state, now| {
+            let nobody = Members { members: Vec::new(), next: None, total: 0 };
+            state.rooms.get(room, now).map_or(nobody, |room| room.members(page))
+        });
+        Box::pin(ready(members))
     }
 
     fn renew<'a>(

@@ -12,6 +12,7 @@ mod op;
 mod operations;
 mod reply;
 mod scripts;
+mod sessions;
 mod status;
 mod subscriber;
 mod target;
@@ -36,12 +37,12 @@ use self::{
     subscriber::{Subscriber, Subscriptions},
 };
 use super::{
-    AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Overdue,
-    Page, PageLimit, Reaped, Renewal, Signals, Unavailable,
+    AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
+    MembersPage, Overdue, Page, PageLimit, Reaped, Renewal, Seated, Signals, Unavailable,
 };
 use crate::{
     backoff::Backoff,
-    domain::{Event, Position, ReplicaId, RoomName},
+    domain::{Event, Position, ReplicaId, RoomName, Username},
     metrics::Metrics,
     tls::{TlsError, TlsFiles},
 };
@@ -69,6 +70,9 @@ pub struct RedisConfig {
     /// Connections for what changes rooms. Three more are for upkeep, for reading logs and for the
     /// subscriber.
     pub connections: usize,
+    /// Whether an append succeeds only if a replica of Redis has it too. Where none has it in time the
+    /// append fails, and may or may not have taken effect.
+    pub replicated: bool,
     /// The length of a lease.
     pub lease: Duration,
     /// The bounds of each room's log.
@@ -132,8 +136,9 @@ impl Redis {
         let status = Arc::new(Status::new(metrics));
         let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
         let lane = |batch| {
+            let (connector, scripts, status) = (connector.clone(), scripts.clone(), status.clone());
             let (lane, driver) =
-                Lane::new(batch, connector.clone(), scripts.clone(), status.clone(), close.clone());
+                Lane::new(batch, config.replicated, connector, scripts, status, close.clone());
             tasks.spawn(driver);
             lane
         };
@@ -221,6 +226,30 @@ impl Backplane for Redis {
         event: Arc<Event>,
     ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>> {
         self.run_leave(hold, event).boxed()
+    }
+
+    fn linger<'a>(
+        &'a self,
+        hold: &'a Hold,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<bool, Unavailable>> {
+        self.run_linger(hold, time).boxed()
+    }
+
+    fn lookup<'a>(
+        &'a self,
+        room: &'a RoomName,
+        name: &'a Username,
+    ) -> BoxFuture<'a, Result<Option<Seated>, Unavailable>> {
+        self.run_lookup(room, name).boxed()
+    }
+
+    fn members<'a>(
+        &'a self,
+        room: &'a RoomName,
+        page: MembersPage,
+    ) -> BoxFuture<'a, Result<Members, Unavailable>> {
+        self.run_members(room, page).boxed()
     }
 
     fn renew<'a>(

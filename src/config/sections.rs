@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use super::{
     reader::Reader,
     redis_url::RedisUrl,
-    values::{Bytes, Endpoint, LogFilter, LogFormat, Ratio, Secret, Setting},
+    values::{Bytes, Durability, Endpoint, LogFilter, LogFormat, Ratio, Secret, Setting},
 };
 
 const fn millis(millis: u64) -> Duration {
@@ -128,6 +128,8 @@ pub struct RedisConfig {
     pub timeout: Duration,
     /// How many connections carry what changes rooms.
     pub connections: usize,
+    /// When a message counts as stored.
+    pub durability: Durability,
     /// Whom to trust and what to show, where the URL asks for TLS.
     pub tls: TlsConfig,
 }
@@ -152,6 +154,7 @@ impl RedisConfig {
         }
         let timeout = reader.within("redis.timeout", millis(100)..=secs(60));
         let connections = reader.within("redis.connections", 1..=64);
+        let durability = reader.required("redis.durability");
         let tls = TlsConfig::read(reader, TlsKeys::REDIS);
         let needless: Vec<_> = TlsKeys::REDIS.set(reader).collect();
         for key in needless {
@@ -162,7 +165,7 @@ impl RedisConfig {
                 None => reader.alone(key, "redis.url"),
             }
         }
-        Self { url, password, timeout, connections, tls }
+        Self { url, password, timeout, connections, durability, tls }
     }
 }
 

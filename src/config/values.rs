@@ -227,6 +227,33 @@ impl Setting for LogFormat {
     }
 }
 
+/// When a message counts as stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// Once Redis has it.
+    Local,
+    /// Once a replica of Redis has it too.
+    Replicated,
+}
+
+impl Setting for Durability {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        match value.as_str() {
+            Some("local") => Ok(Self::Local),
+            Some("replicated") => Ok(Self::Replicated),
+            _ => Err("\"local\" or \"replicated\"".into()),
+        }
+    }
+
+    fn show(&self) -> toml::Value {
+        match self {
+            Self::Local => "local",
+            Self::Replicated => "replicated",
+        }
+        .into()
+    }
+}
+
 /// A part of a whole, from 0 to 1.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Ratio(f64);

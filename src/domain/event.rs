@@ -72,6 +72,8 @@ pub enum LeftCause {
     Shutdown,
     /// Its replica stopped renewing its leases.
     ReplicaLost,
+    /// Its stream had dropped, and it was not resumed in time.
+    TimedOut,
 }
 
 impl LeftCause {
@@ -83,6 +85,7 @@ impl LeftCause {
             Self::Ended => "ended",
             Self::Shutdown => "shutdown",
             Self::ReplicaLost => "replica_lost",
+            Self::TimedOut => "timed_out",
         }
     }
 }

@@ -52,6 +52,9 @@ pub(super) fn status(outcome: &Outcome) -> Status {
         Outcome::Ended(Ending::NameLost) => {
             (Code::Aborted, "the replica was cut off and somebody else has taken the name".into())
         }
+        Outcome::Ended(Ending::Superseded) => {
+            (Code::Aborted, "superseded by a newer stream of the same session".into())
+        }
         Outcome::Ended(Ending::ShuttingDown) | Outcome::NotEntered(EnterError::Draining, _) => {
             (Code::Unavailable, "server is shutting down".into())
         }
@@ -85,6 +88,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         | Outcome::NotEntered(EnterError::Unavailable(_), _) => Refusal::Unavailable,
         Outcome::Ended(Ending::TooSlow) => Refusal::SlowReader,
         Outcome::Ended(Ending::NameLost) => Refusal::NameLost,
+        Outcome::Ended(Ending::Superseded) => Refusal::Superseded,
         Outcome::Ended(Ending::ShuttingDown) | Outcome::NotEntered(EnterError::Draining, _) => {
             Refusal::ShuttingDown
         }
@@ -133,6 +137,12 @@ mod tests {
                 Some(Refusal::SlowReader),
             ),
             (Outcome::Ended(Ending::NameLost), Code::Aborted, "taken", Some(Refusal::NameLost)),
+            (
+                Outcome::Ended(Ending::Superseded),
+                Code::Aborted,
+                "superseded",
+                Some(Refusal::Superseded),
+            ),
             (
                 Outcome::Ended(Ending::ShuttingDown),
                 Code::Unavailable,

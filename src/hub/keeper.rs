@@ -212,8 +212,9 @@ async fn renew_batch(
             Verdict::Held => member.confirm(hold.token, renewal.head.position),
             Verdict::Gone if member.holds(hold.token) => member.notify(Notice::Gone),
             Verdict::Taken if member.holds(hold.token) => member.notify(Notice::Taken),
+            Verdict::Moved if member.holds(hold.token) => member.notify(Notice::Moved),
             // It was taken again, or given back, meanwhile.
-            Verdict::Gone | Verdict::Taken => {}
+            Verdict::Gone | Verdict::Taken | Verdict::Moved => {}
         }
     }
     hub.metrics.lease_renewals.inc_by(batch.len() as u64);
@@ -242,7 +243,7 @@ async fn reap(hub: &Hub, room: &Arc<Room>) -> Result<Option<Duration>, Unavailab
         reaping.record("roomcast.reaped", reaped.count);
         if reaped.count > 0 {
             hub.metrics.reaped.inc_by(reaped.count as u64);
-            info!(room = %room.name(), count = reaped.count, "members of a lost replica are gone");
+            info!(room = %room.name(), count = reaped.count, "members whose leases ended are gone");
         }
         // Members of this very replica that are late are renewed, not reaped.
         if !more || evictions.is_empty() {

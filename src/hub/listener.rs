@@ -155,6 +155,11 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
                     Some(Heal::look(hub, room, after))
                 }));
             }
+            Signal::Moved(moved) => {
+                if let Some(room) = hub.room(&moved.room) {
+                    room.supersede(moved.session, moved.from);
+                }
+            }
             Signal::Canary(number) => hub.pulse.heard(number, &hub.metrics),
         }
     }

@@ -56,6 +56,8 @@ pub enum Notice {
     Taken = 2,
     /// The name is not held any more, by nobody.
     Gone = 4,
+    /// Another stream carries the session.
+    Moved = 8,
 }
 
 impl Member {
@@ -162,7 +164,7 @@ impl Member {
     pub fn poll_notice(&self, cx: &mut Context<'_>) -> Poll<Notice> {
         self.session_waker.register(cx.waker());
         let notices = self.notices.load(Ordering::Acquire);
-        for notice in [Notice::TooSlow, Notice::Taken, Notice::Gone] {
+        for notice in [Notice::Moved, Notice::TooSlow, Notice::Taken, Notice::Gone] {
             if notices & notice as u8 != 0 {
                 self.notices.fetch_and(!(notice as u8), Ordering::AcqRel);
                 return Poll::Ready(notice);

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, RoomName, SessionId, What},
+    domain::{Event, RoomName, SessionId, StreamId, What},
     metrics::{Metrics, items},
     room::{Fallen, Feed, Item, Moves, Window},
     trace::Sampler,
@@ -224,6 +224,15 @@ impl Room {
         let state = self.lock();
         let here = state.members.iter().filter(|(_, member)| !member.is_over());
         here.map(|(_, member)| member.session()).collect()
+    }
+
+    /// Tells the member whose stream lost its session to a newer one.
+    pub(super) fn supersede(&self, session: SessionId, from: StreamId) {
+        for (_, member) in &self.lock().members {
+            if member.session() == session && member.hold().token.stream() == from {
+                member.notify(Notice::Moved);
+            }
+        }
     }
 
     /// A read that could not be done: what to ask for again.

@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 use super::{Hub, Member, Seat, departures::Departure, event_now, new_hold, room::Room};
 use crate::{
     backplane::{Eviction, Hold, Join, JoinError, Joined, Unavailable},
-    domain::{HoldToken, LeftCause, RoomName, Username, What},
+    domain::{LeftCause, RoomName, Username, What},
     metrics::{InGauge, LeaseLoss, Leave},
     trace,
 };
@@ -65,13 +65,17 @@ impl Drop for Reader {
     }
 }
 
-/// How a lost name was taken again.
+/// What came of taking a name again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Retaken {
     /// It had never been lost for the others: what was said under it may go on.
     Kept,
     /// The room had heard `left` and heard `joined` now: a new hold.
     Anew,
+    /// It was not: somebody else has the name.
+    Taken,
+    /// It was not: another stream carries the session.
+    Moved,
 }
 
 impl Hub {
@@ -106,7 +110,8 @@ impl Hub {
                 self.watch(room, joined.next_deadline).await;
                 Ok(stay)
             }
-            Err(JoinError::Taken) => {
+            // Nobody knows of a new session, so it can neither have ended nor moved.
+            Err(JoinError::Taken | JoinError::Ended | JoinError::Moved) => {
                 stay.over = true;
                 Err(EnterError::Taken)
             }
@@ -127,7 +132,8 @@ impl Hub {
         let mut evict: Vec<Eviction> = Vec::new();
         for round in 0..EVICTION_ROUNDS {
             let reap_first = reap_first && round == 0;
-            let join = Join { hold, event: event.clone(), appended, reap_first, evict: &evict };
+            let event = event.clone();
+            let join = Join { hold, takeover: None, event, appended, reap_first, evict: &evict };
             match self.backplane.join(join).await {
                 Err(JoinError::Overdue(overdue)) => {
                     let skeleton = hold.name.skeleton();
@@ -169,15 +175,15 @@ impl Stay {
     }
 
     /// Takes the name again under a fresh token, after a message was refused or a renewal failed;
-    /// `appended` is the last client sequence that is known to be appended. `None` when
-    /// somebody else has the name.
-    pub async fn retake(&self, appended: u64) -> Result<Option<Retaken>, Unavailable> {
+    /// `appended` is the last client sequence that is known to be appended.
+    pub async fn retake(&self, appended: u64) -> Result<Retaken, Unavailable> {
         let span = self.hub().sampler.retake(self.room().name());
         let retaken = self.join_again(appended).instrument(span.clone()).await;
         match &retaken {
-            Ok(Some(Retaken::Kept)) => span.record("roomcast.outcome", "kept"),
-            Ok(Some(Retaken::Anew)) => span.record("roomcast.outcome", "anew"),
-            Ok(None) => span.record("roomcast.outcome", "taken"),
+            Ok(Retaken::Kept) => span.record("roomcast.outcome", "kept"),
+            Ok(Retaken::Anew) => span.record("roomcast.outcome", "anew"),
+            Ok(Retaken::Taken) => span.record("roomcast.outcome", "taken"),
+            Ok(Retaken::Moved) => span.record("roomcast.outcome", "moved"),
             Err(Unavailable) => {
                 trace::failed(&span, "unavailable");
                 &span
@@ -186,22 +192,23 @@ impl Stay {
         retaken
     }
 
-    async fn join_again(&self, appended: u64) -> Result<Option<Retaken>, Unavailable> {
+    async fn join_again(&self, appended: u64) -> Result<Retaken, Unavailable> {
         let hub = self.hub();
         let mut hold = self.member().hold();
-        hold.token = HoldToken::from_bytes(rand::random());
+        hold.token = hold.token.again(rand::random());
         // Before the try: should its answer be lost, the next one finds out.
         self.member().replace_hold(hold.clone());
         match hub.join(self.room(), &hold, appended, false).await {
             Ok(joined) => {
                 self.member().confirm(hold.token, joined.position);
                 hub.metrics.leases_lost.of(LeaseLoss::Rejoined).inc();
-                Ok(Some(if joined.told { Retaken::Anew } else { Retaken::Kept }))
+                Ok(if joined.told { Retaken::Anew } else { Retaken::Kept })
             }
             Err(JoinError::Taken) => {
                 hub.metrics.leases_lost.of(LeaseLoss::Taken).inc();
-                Ok(None)
+                Ok(Retaken::Taken)
             }
+            Err(JoinError::Moved | JoinError::Ended) => Ok(Retaken::Moved),
             Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable),
         }
     }
@@ -242,6 +249,12 @@ impl Stay {
         self.count_out(Leave::NameLost);
     }
 
+    /// The session goes on with another stream, which has the name.
+    pub fn hand_over(mut self) {
+        self.over = true;
+        self.count_out(Leave::Superseded);
+    }
+
     fn count_out(&self, leave: Leave) {
         if self.counted_in.is_some() {
             self.hub().metrics.leaves.of(leave).inc();
@@ -253,8 +266,8 @@ fn leave(cause: LeftCause) -> Leave {
     match cause {
         LeftCause::Asked => Leave::Asked,
         LeftCause::Disconnected => Leave::Disconnected,
-        // No member of this replica is lost with another one.
-        LeftCause::Ended | LeftCause::ReplicaLost => Leave::Ended,
+        // No member of this replica is lost with another one, and whoever lingers is not here.
+        LeftCause::Ended | LeftCause::ReplicaLost | LeftCause::TimedOut => Leave::Ended,
         LeftCause::Shutdown => Leave::Shutdown,
     }
 }

@@ -51,6 +51,8 @@ label! {
         NameTaken = "name_taken",
         /// A user name that somebody else took while its holder was cut off.
         NameLost = "name_lost",
+        /// A newer stream carries the session.
+        Superseded = "superseded",
         /// A room name that is not allowed.
         RoomInvalid = "room_invalid",
         /// Content over the limit.
@@ -95,6 +97,8 @@ label! {
         Shutdown = "shutdown",
         /// Somebody else holds the name.
         NameLost = "name_lost",
+        /// A newer stream carries the session.
+        Superseded = "superseded",
     }
 }
 

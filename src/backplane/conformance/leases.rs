@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Fixture, Setup, outlast_leases, props::*, replicas};
 use crate::{
-    backplane::{AppendError, Hold, Join, Verdict},
+    backplane::{AppendError, Join, Verdict},
     domain::{Epoch, Position, What},
 };
 
@@ -55,7 +55,7 @@ pub(crate) async fn a_name_taken_again_goes_on_where_it_was(fixture: &impl Fixtu
         if round == 1 {
             outlast_leases(fixture, Setup::BRIEF).await;
         }
-        let fresh = Hold { token: some_token(), confirmed: Some(first), ..old.clone() };
+        let fresh = again(&old, first);
         let joined = a.take(&fresh).await;
         assert!(!joined.told, "the room hears nothing of who was there throughout");
         let stale = a.backplane.append(&old, 2, said(&old, "stale")).await;
@@ -73,14 +73,14 @@ pub(crate) async fn a_name_taken_again_is_told_by_its_own_join_only(fixture: &im
     let first = a.say(&old, 1, "one").await.position;
     outlast_leases(fixture, Setup::BRIEF).await;
     // A renewal knows the fresh token before the join that brings it.
-    let fresh = Hold { token: some_token(), confirmed: Some(first), ..old.clone() };
+    let fresh = again(&old, first);
     assert_eq!(a.renew_one(&fresh).await, Verdict::Held);
     assert!(!a.take(&fresh).await.told, "the room has heard nothing of it");
 
     outlast_leases(fixture, Setup::BRIEF).await;
     let overdue = b.overdue(&room).await;
     b.backplane.reap(&room, &evictions(&overdue)).await.expect("the backplane answers");
-    let anew = Hold { token: some_token(), ..fresh };
+    let anew = again(&fresh, first);
     for _ in 0..2 {
         assert!(a.take(&anew).await.told, "the room heard it leave; also when repeated");
     }
@@ -94,7 +94,8 @@ pub(crate) async fn a_session_tells_where_it_stands(fixture: &impl Fixture) {
     let mut bob = a.hold(&room, "bob");
     bob.confirmed = Some(Position::new(Epoch(rand::random()), 7));
     let event = event(&bob, What::Joined);
-    let join = Join { hold: &bob, event, appended: 41, reap_first: false, evict: &[] };
+    let join =
+        Join { hold: &bob, takeover: None, event, appended: 41, reap_first: false, evict: &[] };
     a.backplane.join(join).await.expect("the name is free");
     assert!(a.say(&bob, 41, "before").await.duplicate, "that was appended once");
     assert!(!a.say(&bob, 42, "after").await.duplicate, "it goes on where it was");

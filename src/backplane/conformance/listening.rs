@@ -93,7 +93,9 @@ pub(crate) async fn a_canary_comes_back_after_what_came_before(fixture: &impl Fi
                 assert_eq!(number, 1, "a canary comes back to its sender only");
                 break;
             }
-            crate::backplane::Signal::Live(_) | crate::backplane::Signal::Resumed => {}
+            crate::backplane::Signal::Live(_)
+            | crate::backplane::Signal::Resumed
+            | crate::backplane::Signal::Moved(_) => {}
         }
     }
 }

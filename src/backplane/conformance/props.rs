@@ -7,11 +7,11 @@ use tokio::time::timeout;
 use super::Replica;
 use crate::{
     backplane::{
-        AppendError, Appended, Eviction, Head, Hold, Join, JoinError, Joined, Live, Overdue, Page,
-        PageLimit, Reaped, Renewal, Signal, Verdict,
+        AppendError, Appended, Eviction, Head, Hold, Join, JoinError, Joined, Live, Moved, Overdue,
+        Page, PageLimit, Reaped, Renewal, Seated, Signal, Takeover, Verdict,
     },
     domain::{
-        Event, HoldToken, LeftCause, Member, Position, RoomName, SessionId, Username,
+        Event, HoldToken, LeftCause, Member, Position, RoomName, SessionId, StreamId, Username,
         UsernameLimits, What,
     },
 };
@@ -29,6 +29,12 @@ pub(crate) fn some_token() -> HoldToken {
     HoldToken::from_bytes(rand::random())
 }
 
+/// The same hold under a fresh token, of the same stream, last confirmed there.
+pub(crate) fn again(hold: &Hold, confirmed: Position) -> Hold {
+    let token = hold.token.again(rand::random());
+    Hold { token, confirmed: Some(confirmed), ..hold.clone() }
+}
+
 /// An event of the member who has this hold.
 pub(crate) fn event(hold: &Hold, what: What) -> Arc<Event> {
     let member = Member { name: hold.name.display().clone(), session: hold.session };
@@ -42,11 +48,11 @@ pub(crate) fn said(hold: &Hold, content: &str) -> Arc<Event> {
 
 /// The evictions of these members.
 pub(crate) fn evictions(overdue: &[Overdue]) -> Vec<Eviction> {
-    let left = What::Left { cause: LeftCause::ReplicaLost };
     let eviction = |overdue: &Overdue| {
         let member = overdue.member.clone();
         let at = jiff::Timestamp::now();
-        let event = Arc::new(Event { at, member, what: left.clone(), trace: None });
+        let what = What::Left { cause: overdue.cause() };
+        let event = Arc::new(Event { at, member, what, trace: None });
         Eviction { overdue: overdue.clone(), event }
     };
     overdue.iter().map(eviction).collect()
@@ -75,6 +81,8 @@ pub(crate) struct Heard {
     pub(crate) events: Vec<(u64, Arc<Event>)>,
     /// Whether an interruption was announced.
     pub(crate) resumed: bool,
+    /// Sessions that have another stream.
+    pub(crate) moved: Vec<Moved>,
 }
 
 impl Heard {
@@ -101,6 +109,8 @@ impl Replica {
             room: room.clone(),
             name,
             session: SessionId::from_bytes(rand::random()),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            secret: None,
             token: some_token(),
             replica: self.id,
             confirmed: None,
@@ -115,7 +125,8 @@ impl Replica {
         evict: &[Eviction],
     ) -> Result<Joined, JoinError> {
         let event = event(hold, What::Joined);
-        self.backplane.join(Join { hold, event, appended: 0, reap_first, evict }).await
+        let join = Join { hold, takeover: None, event, appended: 0, reap_first, evict };
+        self.backplane.join(join).await
     }
 
     /// Asks for a name and gets it.
@@ -130,6 +141,40 @@ impl Replica {
         let hold = self.hold(room, name);
         self.take(&hold).await;
         hold
+    }
+
+    /// Takes a session over for a new stream here, as one that has looked it up.
+    pub(crate) async fn take_over(&self, from: &Hold) -> (Hold, Joined) {
+        let hold = self.stream_of(from);
+        let from = self.lookup(from).await.and_then(|seated| seated.stream);
+        let joined = self.try_take_over(&hold, from).await;
+        (hold, joined.expect("the session is there, as it was when it was looked up"))
+    }
+
+    /// A hold by which a new stream here could carry a session on.
+    pub(crate) fn stream_of(&self, session: &Hold) -> Hold {
+        Hold { token: some_token(), replica: self.id, confirmed: None, ..session.clone() }
+    }
+
+    /// Takes a session over from this stream, whatever comes of it.
+    pub(crate) async fn try_take_over(
+        &self,
+        hold: &Hold,
+        from: Option<StreamId>,
+    ) -> Result<Joined, JoinError> {
+        let (takeover, event) = (Some(Takeover { from }), event(hold, What::Joined));
+        let join = Join { hold, takeover, event, appended: 0, reap_first: true, evict: &[] };
+        self.backplane.join(join).await
+    }
+
+    /// Who has the name.
+    pub(crate) async fn lookup(&self, hold: &Hold) -> Option<Seated> {
+        self.backplane.lookup(&hold.room, &hold.name).await.expect("the backplane answers")
+    }
+
+    /// Lets the name linger, if it is held.
+    pub(crate) async fn linger(&self, hold: &Hold, time: Duration) -> bool {
+        self.backplane.linger(hold, time).await.expect("the backplane answers")
     }
 
     /// Asserts that somebody else holds the name.
@@ -218,7 +263,7 @@ impl Replica {
             match self.signal(&format!("event {seq}")).await {
                 Signal::Live(live) if live.room == *room => heard.add(live),
                 Signal::Resumed => heard.resumed = true,
-                Signal::Live(_) | Signal::Canary(_) => {}
+                Signal::Live(_) | Signal::Canary(_) | Signal::Moved(_) => {}
             }
         }
         heard
@@ -235,8 +280,9 @@ impl Replica {
                 match signal.expect("signals end only with the backplane") {
                     Signal::Live(live) if live.room == *room => heard.add(live),
                     Signal::Resumed => heard.resumed = true,
+                    Signal::Moved(moved) if moved.room == *room => heard.moved.push(moved),
                     Signal::Canary(got) if got == number => return heard,
-                    Signal::Live(_) | Signal::Canary(_) => {}
+                    Signal::Live(_) | Signal::Canary(_) | Signal::Moved(_) => {}
                 }
             }
         }

@@ -36,8 +36,17 @@ pub(crate) async fn what_is_said_is_read_back_whole(fixture: &impl Fixture) {
         hold = a.hold(&room, "Zoë 🌵");
         let joined = event(&hold, What::Joined);
         told.push((*joined).clone());
-        let join = Join { hold: &hold, event: joined, appended: 0, reap_first: false, evict: &[] };
-        a.backplane.join(join).await.unwrap();
+        a.backplane
+            .join(Join {
+                hold: &hold,
+                takeover: None,
+                event: joined,
+                appended: 0,
+                reap_first: false,
+                evict: &[],
+            })
+            .await
+            .unwrap();
     }
 
     let whole = |events: &[(u64, Arc<Event>)]| -> Vec<Event> {

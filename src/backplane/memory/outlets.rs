@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::room::Room;
 use crate::{
-    backplane::{Live, Signal, Signals},
+    backplane::{Live, Moved, Signal, Signals},
     domain::RoomName,
 };
 
@@ -83,7 +83,11 @@ impl Outlets {
     ) -> T {
         let outcome = step(room);
         if let Some((epoch, first, events)) = room.take_fresh() {
-            self.publish(&Live { room: name.clone(), epoch, first, events });
+            let live = Live { room: name.clone(), epoch, first, events };
+            self.publish(name, &Signal::Live(live));
+        }
+        for (session, from) in room.take_moved() {
+            self.publish(name, &Signal::Moved(Moved { room: name.clone(), session, from }));
         }
         outcome
     }
@@ -93,10 +97,10 @@ impl Outlets {
         self.by_id.is_empty() && self.listeners.is_empty()
     }
 
-    fn publish(&mut self, live: &Live) {
-        for id in self.listeners.get(&live.room).into_iter().flatten() {
+    fn publish(&mut self, room: &RoomName, signal: &Signal) {
+        for id in self.listeners.get(room).into_iter().flatten() {
             if let Some(outlet) = self.by_id.get_mut(id) {
-                outlet.offer(Signal::Live(live.clone()));
+                outlet.offer(signal.clone());
             }
         }
     }

@@ -1,18 +1,22 @@
 //! Random histories of one room, against a model that is too simple to be wrong.
 
+mod acts;
+mod ops;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use tokio::time::Instant;
 
+use self::ops::{Op, op};
 use super::room::{Room, Rules};
 use crate::{
     backplane::{
-        AppendError, Hold, Join, JoinError, LogBounds, Overdue, PageLimit, Verdict,
-        conformance::props::{event, evictions, said},
+        Hold, Join, JoinError, Joined, LogBounds, Overdue, PageLimit, Takeover,
+        conformance::props::{event, evictions},
     },
     domain::{
-        Epoch, Event, HoldToken, LeftCause, Position, ReplicaId, RoomName, SessionId, Username,
+        Epoch, Event, HoldToken, Position, ReplicaId, RoomName, SessionId, StreamId, Username,
         UsernameLimits, What,
     },
 };
@@ -21,65 +25,13 @@ const EPOCH: Epoch = Epoch(7);
 const LEASE: Duration = Duration::from_secs(15);
 const NAMES: [&str; 4] = ["bob", "BOB", "carol", "dave"];
 
-/// One step of a history. Holds are chosen among those asked for so far.
-#[derive(Clone, Copy, Debug)]
-enum Op {
-    /// A new stay asks for a name; `evict` when it was told who is overdue.
-    Join {
-        name: usize,
-        reap_first: bool,
-        evict: bool,
-    },
-    /// A join is repeated.
-    Repeat {
-        hold: prop::sample::Index,
-    },
-    /// A stay asks for its name again, with a new token and a confirmed position.
-    Again {
-        hold: prop::sample::Index,
-        log_lost: bool,
-    },
-    Say {
-        hold: prop::sample::Index,
-        client_seq: u64,
-    },
-    Leave {
-        hold: prop::sample::Index,
-    },
-    Renew {
-        hold: prop::sample::Index,
-    },
-    /// Somebody notes who is overdue...
-    Look,
-    /// ...and acts on the latest note, perhaps much later.
-    Reap,
-    Pass {
-        seconds: u64,
-    },
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let hold = any::<prop::sample::Index>;
-    prop_oneof![
-        4 => (0..NAMES.len(), any::<bool>(), any::<bool>())
-            .prop_map(|(name, reap_first, evict)| Op::Join { name, reap_first, evict }),
-        1 => hold().prop_map(|hold| Op::Repeat { hold }),
-        2 => (hold(), any::<bool>()).prop_map(|(hold, log_lost)| Op::Again { hold, log_lost }),
-        6 => (hold(), 0..6_u64).prop_map(|(hold, client_seq)| Op::Say { hold, client_seq }),
-        2 => hold().prop_map(|hold| Op::Leave { hold }),
-        4 => hold().prop_map(|hold| Op::Renew { hold }),
-        2 => Just(Op::Look),
-        2 => Just(Op::Reap),
-        4 => (1..12_u64).prop_map(|seconds| Op::Pass { seconds }),
-    ]
-}
-
 /// A member as the model sees it.
 #[derive(Clone, Debug)]
 struct Sitter {
     session: SessionId,
     token: HoldToken,
     ends: Instant,
+    lingers: bool,
     client_seq: u64,
     /// Sequence number of its last event.
     last: u64,
@@ -134,28 +86,45 @@ impl History {
                     room: RoomName::lobby(),
                     name: Username::parse(NAMES[name], UsernameLimits { max_chars: 64 }).unwrap(),
                     session: SessionId::from_bytes(self.draw()),
+                    since: jiff::Timestamp::UNIX_EPOCH,
+                    secret: None,
                     token: HoldToken::from_bytes(self.draw()),
                     replica: ReplicaId::from_bytes([0; 16]),
                     confirmed: None,
                 };
                 self.holds.push(hold.clone());
-                let overdue = self.join(&hold, reap_first, &[]);
+                let overdue = self.join(&hold, None, reap_first, &[]);
                 if evict && !overdue.is_empty() {
-                    assert!(self.join(&hold, reap_first, &overdue).is_empty(), "all were evicted");
+                    let in_the_way = self.join(&hold, None, reap_first, &overdue);
+                    assert!(in_the_way.is_empty(), "all were evicted");
                 }
             }
             Op::Repeat { hold } => {
                 if let Some(hold) = self.chosen(hold) {
-                    self.join(&hold, false, &[]);
+                    self.join(&hold, None, false, &[]);
                 }
             }
             Op::Again { hold, log_lost } => {
                 if let Some(mut hold) = self.chosen(hold) {
-                    hold.token = HoldToken::from_bytes(self.draw());
+                    hold.token = hold.token.again([self.draw()[0]; 8]);
                     let epoch = if log_lost { Epoch(8) } else { EPOCH };
                     hold.confirmed = Some(Position::new(epoch, self.head()));
                     self.holds.push(hold.clone());
-                    self.join(&hold, false, &[]);
+                    self.join(&hold, None, false, &[]);
+                }
+            }
+            Op::Takeover { hold, looked } => {
+                if let Some(mut hold) = self.chosen(hold) {
+                    hold.token = HoldToken::from_bytes(self.draw());
+                    hold.confirmed = None;
+                    let from = self.look_up(&hold).filter(|_| looked);
+                    self.holds.push(hold.clone());
+                    self.join(&hold, Some(Takeover { from }), false, &[]);
+                }
+            }
+            Op::Linger { hold, seconds } => {
+                if let Some(hold) = self.chosen(hold) {
+                    self.linger(&hold, Duration::from_secs(seconds));
                 }
             }
             Op::Say { hold, client_seq } => {
@@ -173,7 +142,12 @@ impl History {
                     self.renew(&hold);
                 }
             }
-            Op::Look => self.noted = self.room.overdue(self.now),
+            Op::Look => {
+                self.noted = self.room.overdue(self.now);
+                for it in &self.noted {
+                    assert_eq!(it.lingered, self.sitters[&it.skeleton].lingers);
+                }
+            }
             Op::Reap => self.reap(),
             Op::Pass { seconds } => self.now += Duration::from_secs(seconds),
         }
@@ -185,13 +159,33 @@ impl History {
         self.sitters.iter().filter(|(_, it)| it.ends <= self.now).map(|(name, _)| name).collect()
     }
 
+    /// Looks a name up, checks the answer, and returns the stream that has it.
+    fn look_up(&self, hold: &Hold) -> Option<StreamId> {
+        let seated = self.room.lookup(self.now, &hold.name);
+        let sitter = self.sitters.get(hold.name.skeleton());
+        assert_eq!(seated.is_some(), sitter.is_some());
+        let (seated, sitter) = (seated?, sitter?);
+        assert_eq!(seated.member.session, sitter.session);
+        assert_eq!((seated.client_seq, seated.lingers), (sitter.client_seq, sitter.lingers));
+        assert_eq!(seated.stream, (sitter.ends > self.now).then(|| sitter.token.stream()));
+        seated.stream
+    }
+
     /// Joins, checks the answer, and returns who is in the way.
-    fn join(&mut self, hold: &Hold, reap_first: bool, evict: &[Overdue]) -> Vec<Overdue> {
+    fn join(
+        &mut self,
+        hold: &Hold,
+        takeover: Option<Takeover>,
+        reap_first: bool,
+        evict: &[Overdue],
+    ) -> Vec<Overdue> {
         let name = hold.name.skeleton().to_owned();
         let seat = self.sitters.get(&name).cloned();
-        let own = seat.as_ref().filter(|it| {
-            it.session == hold.session
-                && (it.token == hold.token || it.ends <= self.now || hold.confirmed.is_some())
+        let again = hold.confirmed.map(|_| hold.token.stream());
+        let gives_way_to = takeover.map_or(again, |it| it.from);
+        let same = seat.as_ref().filter(|it| it.session == hold.session);
+        let own = same.filter(|it| {
+            it.token == hold.token || it.ends <= self.now || gives_way_to == Some(it.token.stream())
         });
         let evicted = |it: &String| evict.iter().any(|overdue| overdue.skeleton == *it);
         let in_the_way =
@@ -199,16 +193,28 @@ impl History {
 
         let event = event(hold, What::Joined);
         let evictions = evictions(evict);
-        let outcome = self
-            .room
-            .join(self.now, &Join { hold, event, appended: 0, reap_first, evict: &evictions });
+        let outcome = self.room.join(
+            self.now,
+            &Join { hold, takeover, event, appended: 0, reap_first, evict: &evictions },
+        );
+        let moved = self.room.take_moved();
         if let Some(own) = own {
-            let came = if own.token == hold.token { own.came } else { (self.head(), false) };
-            let joined = outcome.expect("a session still in the roster joins again");
-            assert_eq!((joined.position.seq, joined.told), came);
-            let ends = self.now + LEASE;
-            let token = hold.token;
-            self.sitters.insert(name, Sitter { token, ends, came, ..own.clone() });
+            self.check_carried_on(hold, own, outcome);
+            let superseded = takeover.is_some()
+                && own.token != hold.token
+                && own.ends > self.now
+                && !own.lingers;
+            let from = superseded.then(|| (own.session, own.token.stream()));
+            assert_eq!(moved, Vec::from_iter(from), "who was superseded, and nobody else, is told");
+            return Vec::new();
+        }
+        assert!(moved.is_empty(), "nobody was superseded");
+        if same.is_some() && (takeover.is_some() || hold.confirmed.is_some()) {
+            assert!(matches!(outcome, Err(JoinError::Moved)), "another stream: {outcome:?}");
+            return Vec::new();
+        }
+        if takeover.is_some() {
+            assert!(matches!(outcome, Err(JoinError::Ended)), "it is over: {outcome:?}");
             return Vec::new();
         }
         if seat.is_some_and(|it| it.ends > self.now) {
@@ -232,86 +238,27 @@ impl History {
                 let Hold { session, token, .. } = *hold;
                 let ends = self.now + LEASE;
                 let last = self.head();
-                let sitter = Sitter { session, token, ends, client_seq: 0, last, came };
+                let (lingers, client_seq) = (false, 0);
+                let sitter = Sitter { session, token, ends, lingers, client_seq, last, came };
                 self.sitters.insert(name, sitter);
             }
         }
         Vec::new()
     }
 
-    fn say(&mut self, hold: &Hold, client_seq: u64) {
-        let outcome = self.room.append(self.now, hold, client_seq, said(hold, "hi"));
-        let head = self.head();
-        let holder = self
-            .sitters
-            .get_mut(hold.name.skeleton())
-            .filter(|it| it.token == hold.token && it.ends > self.now);
-        let Some(sitter) = holder else {
-            assert_eq!(outcome, Err(AppendError::Stale), "who is no holder does not speak");
-            return;
-        };
-        if client_seq > sitter.client_seq + 1 {
-            assert_eq!(outcome, Err(AppendError::Stale), "who leaves a hole is refused");
-            return;
+    /// A session that is in the roster has joined again.
+    fn check_carried_on(&mut self, hold: &Hold, own: &Sitter, outcome: Result<Joined, JoinError>) {
+        let repeated = own.token == hold.token;
+        let stale = own.came.1 && hold.confirmed.is_some_and(|it| own.came.0 <= it.seq);
+        let came = if repeated && !stale { own.came } else { (self.head(), false) };
+        let joined = outcome.expect("a session still in the roster joins again");
+        assert_eq!((joined.position.seq, joined.told), came);
+        assert_eq!(joined.client_seq, own.client_seq);
+        let mut sitter = Sitter { token: hold.token, came, ..own.clone() };
+        if !(repeated && own.lingers) {
+            (sitter.lingers, sitter.ends) = (false, self.now + LEASE);
         }
-        let appended = outcome.expect("a holder speaks");
-        assert_eq!(appended.duplicate, client_seq <= sitter.client_seq);
-        if !appended.duplicate {
-            sitter.client_seq = client_seq;
-            sitter.last = head + 1;
-        }
-        assert_eq!(appended.position.seq, sitter.last);
-    }
-
-    fn leave(&mut self, hold: &Hold) {
-        let left = event(hold, What::Left { cause: LeftCause::Asked });
-        let outcome = self.room.leave(self.now, hold, left);
-        let name = hold.name.skeleton();
-        let given_back = self.sitters.get(name).is_some_and(|it| it.token == hold.token);
-        assert_eq!(outcome.map(|it| it.seq), given_back.then_some(self.head() + 1));
-        if given_back {
-            self.sitters.remove(name);
-        }
-    }
-
-    fn renew(&mut self, hold: &Hold) {
-        let renewal = self.room.renew(self.now, std::slice::from_ref(hold));
-        let verdict = match self.sitters.get_mut(hold.name.skeleton()) {
-            None => Verdict::Gone,
-            Some(it) => {
-                let ended = it.ends <= self.now;
-                if it.session == hold.session && (it.token == hold.token || ended) {
-                    it.token = hold.token;
-                    it.ends = self.now + LEASE;
-                    Verdict::Held
-                } else if ended {
-                    Verdict::Gone
-                } else {
-                    Verdict::Taken
-                }
-            }
-        };
-        assert_eq!(renewal.verdicts, [verdict]);
-        assert_eq!(renewal.head.position.seq, self.head());
-        let earliest = self.sitters.values().map(|it| it.ends).min();
-        let until = earliest.map(|ends| ends.saturating_duration_since(self.now));
-        assert_eq!(renewal.next_deadline, until);
-    }
-
-    fn reap(&mut self) {
-        let noted = std::mem::take(&mut self.noted);
-        let reaped = self.room.reap(self.now, &evictions(&noted));
-        let before = self.sitters.len();
-        for Overdue { skeleton, member } in noted {
-            if self
-                .sitters
-                .get(&skeleton)
-                .is_some_and(|it| it.session == member.session && it.ends <= self.now)
-            {
-                self.sitters.remove(&skeleton);
-            }
-        }
-        assert_eq!(reaped.count, before - self.sitters.len());
+        self.sitters.insert(hold.name.skeleton().to_owned(), sitter);
     }
 
     /// Takes in what listeners are told, and checks it against what was told before.

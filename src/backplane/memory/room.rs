@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     backplane::{
-        AppendError, Appended, Eviction, Head, Hold, Join, JoinError, Joined, LogBounds, Overdue,
-        Page, PageLimit, REAP_BATCH, Reaped, Renewal, Verdict,
+        AppendError, Appended, Eviction, Head, Hold, Join, JoinError, Joined, LogBounds, Members,
+        MembersPage, Overdue, Page, PageLimit, REAP_BATCH, Reaped, Renewal, Seated, Verdict,
     },
-    domain::{Epoch, Event, Member, Position, SessionId},
+    domain::{Epoch, Event, Position, SessionId, StreamId, Username},
 };
 
 /// Stands for "never" where a configured duration is too long for the clock.
@@ -35,6 +35,8 @@ pub(super) struct Room {
     rules: Rules,
     log: Log,
     seats: Seats,
+    /// Streams that were superseded and not told of it yet.
+    moved: Vec<(SessionId, StreamId)>,
     /// When all of it is forgotten, unless something happens.
     expires: Instant,
 }
@@ -43,7 +45,8 @@ impl Room {
     /// A room in which nothing has happened.
     pub(super) fn new(epoch: Epoch, rules: Rules, now: Instant) -> Self {
         let log = Log::new(epoch, rules.log);
-        let mut room = Self { rules, log, seats: Seats::default(), expires: now };
+        let mut room =
+            Self { rules, log, seats: Seats::default(), moved: Vec::new(), expires: now };
         room.touch(now);
         room
     }
@@ -61,22 +64,37 @@ impl Room {
         Some((self.head().position.epoch, first, events))
     }
 
+    /// The sessions that were taken over since the last call, and the streams that lost them.
+    pub(super) fn take_moved(&mut self) -> Vec<(SessionId, StreamId)> {
+        std::mem::take(&mut self.moved)
+    }
+
     /// See [`crate::backplane::Backplane::join`].
     ///
     /// A session that is still in the roster is not told again: under its own token it gets the
     /// answer it got at first, under a new one it goes on, as by a renewal.
     pub(super) fn join(&mut self, now: Instant, join: &Join<'_>) -> Result<Joined, JoinError> {
-        let Join { hold, evict, .. } = *join;
+        let Join { hold, takeover, evict, .. } = *join;
         let skeleton = hold.name.skeleton();
-        if let Some(seat) = self.seats.get(skeleton) {
-            let same_token = seat.is_of(hold.session, hold.token);
-            let same_session = seat.member.session == hold.session;
-            if same_token || (same_session && (seat.ended(now) || hold.confirmed.is_some())) {
-                return Ok(self.join_again(now, join, same_token));
+        let seat = self.seats.get(skeleton);
+        if let Some(seat) = seat.filter(|seat| seat.member.session == hold.session) {
+            if seat.token != hold.token && !seat.ended(now) {
+                let gives_way_to = match takeover {
+                    Some(takeover) => takeover.from,
+                    None if hold.confirmed.is_some() => Some(hold.token.stream()),
+                    None => return Err(JoinError::Taken),
+                };
+                if gives_way_to != Some(seat.token.stream()) {
+                    return Err(JoinError::Moved);
+                }
             }
-            if !seat.ended(now) {
-                return Err(JoinError::Taken);
-            }
+            return Ok(self.join_again(now, join));
+        }
+        if takeover.is_some() {
+            return Err(JoinError::Ended);
+        }
+        if seat.is_some_and(|seat| !seat.ended(now)) {
+            return Err(JoinError::Taken);
         }
         let in_the_way = self.in_the_way(now, join);
         if !in_the_way.is_empty() {
@@ -87,12 +105,9 @@ impl Room {
         self.evict(now, evict);
         let position =
             if told { self.log.push(now, Arc::clone(&join.event)) } else { self.head().position };
-        let member = Member { name: hold.name.display().clone(), session: hold.session };
         let came = Came { position, told };
-        let deadline = self.deadline(now);
-        let seat = Seat::new(member, hold.token, came, join.appended, deadline);
-        self.seats.insert(skeleton, seat);
-        Ok(self.joined(now, came))
+        self.seats.insert(skeleton, Seat::new(hold, came, join.appended, self.deadline(now)));
+        Ok(self.joined(now, came, join.appended))
     }
 
     /// See [`crate::backplane::Backplane::append`].
@@ -137,6 +152,28 @@ impl Room {
         Some(position)
     }
 
+    /// See [`crate::backplane::Backplane::linger`].
+    pub(super) fn linger(&mut self, now: Instant, hold: &Hold, time: Duration) -> bool {
+        let skeleton = hold.name.skeleton();
+        let seat = self.seats.get_mut(skeleton);
+        let seat = seat.filter(|it| it.is_of(hold.session, hold.token) && !it.ended(now));
+        let Some(seat) = seat else { return false };
+        seat.lingers = true;
+        self.seats.extend(skeleton, later(now, time));
+        self.touch(now);
+        true
+    }
+
+    /// See [`crate::backplane::Backplane::lookup`].
+    pub(super) fn lookup(&self, now: Instant, name: &Username) -> Option<Seated> {
+        self.seats.get(name.skeleton()).map(|seat| seat.seated(now))
+    }
+
+    /// See [`crate::backplane::Backplane::members`].
+    pub(super) fn members(&self, page: MembersPage) -> Members {
+        self.seats.members(page)
+    }
+
     /// See [`crate::backplane::Backplane::renew`].
     pub(super) fn renew(&mut self, now: Instant, holds: &[Hold]) -> Renewal {
         let verdicts = holds.iter().map(|hold| self.renew_one(now, hold)).collect();
@@ -174,50 +211,70 @@ impl Room {
 
     /// Notes that the room is in use, and lets the log drop what is too old.
     fn touch(&mut self, now: Instant) {
-        let lease = if self.seats.is_empty() { Duration::ZERO } else { self.rules.lease };
-        self.expires = later(now, lease.saturating_add(self.rules.log.age));
+        let last = self.seats.last_deadline();
+        let last = last.map_or(now, |last| last.max(later(now, self.rules.lease)));
+        self.expires = later(last, self.rules.log.age);
         self.log.trim(now);
     }
 
-    fn joined(&mut self, now: Instant, came: Came) -> Joined {
+    fn joined(&mut self, now: Instant, came: Came, client_seq: u64) -> Joined {
         self.touch(now);
         let next_deadline = self.seats.next_deadline(now).unwrap_or_default();
-        Joined { position: came.position, told: came.told, next_deadline }
+        Joined { position: came.position, told: came.told, client_seq, next_deadline }
     }
 
     /// Extends the lease of a session that is in the roster already.
-    fn join_again(&mut self, now: Instant, join: &Join<'_>, same_token: bool) -> Joined {
+    fn join_again(&mut self, now: Instant, join: &Join<'_>) -> Joined {
         let hold = join.hold;
         let skeleton = hold.name.skeleton();
+        let deadline = self.deadline(now);
         let mut came = Came { position: self.head().position, told: false };
+        let mut client_seq = join.appended;
+        let mut lingers = false;
         if let Some(seat) = self.seats.get_mut(skeleton) {
+            let repeated = seat.token == hold.token;
             // Unless a renewal came first: then the join that the seat tells of is the one before
             // the hold was confirmed.
             let before = |confirmed: Position| seat.came.position.seq <= confirmed.seq;
-            if same_token && !(seat.came.told && hold.confirmed.is_some_and(before)) {
+            if repeated && !(seat.came.told && hold.confirmed.is_some_and(before)) {
                 came = seat.came;
             }
+            lingers = repeated && seat.lingers;
+            if !repeated && !seat.lingers && !seat.ended(now) && join.takeover.is_some() {
+                self.moved.push((hold.session, seat.token.stream()));
+            }
+            if !lingers {
+                seat.carry_on(hold);
+            }
             seat.came = came;
-            seat.token = hold.token;
             seat.client_seq = seat.client_seq.max(join.appended);
+            client_seq = seat.client_seq;
         }
-        self.seats.extend(skeleton, self.deadline(now));
-        self.joined(now, came)
+        if !lingers {
+            self.seats.extend(skeleton, deadline);
+        }
+        self.joined(now, came, client_seq)
     }
 
     fn renew_one(&mut self, now: Instant, hold: &Hold) -> Verdict {
         let skeleton = hold.name.skeleton();
         let deadline = self.deadline(now);
         let Some(seat) = self.seats.get_mut(skeleton) else { return Verdict::Gone };
-        let ended = seat.ended(now);
-        if seat.is_of(hold.session, hold.token) || (seat.member.session == hold.session && ended) {
+        let (mine, ended) = (seat.member.session == hold.session, seat.ended(now));
+        if mine && (ended || seat.token == hold.token) {
+            if seat.lingers {
+                return if ended { Verdict::Gone } else { Verdict::Held };
+            }
             seat.token = hold.token;
             self.seats.extend(skeleton, deadline);
-            Verdict::Held
-        } else if ended {
-            Verdict::Gone
-        } else {
-            Verdict::Taken
+            return Verdict::Held;
+        }
+        match (ended, mine) {
+            (true, _) => Verdict::Gone,
+            (false, false) => Verdict::Taken,
+            // Its own join under this token is still to come.
+            (false, true) if seat.token.stream() == hold.token.stream() => Verdict::Gone,
+            (false, true) => Verdict::Moved,
         }
     }
 

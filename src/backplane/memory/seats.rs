@@ -1,16 +1,19 @@
 //! Who is in a room: the roster and its leases.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    backplane::Overdue,
-    domain::{HoldToken, Member, Position, SessionId},
+    backplane::{
+        Hold, MEMBERS_PAGE, Members, MembersCursor, MembersPage, Overdue, Present, Seated,
+    },
+    domain::{HoldToken, Member, Position, ReplicaId, SecretHash, SessionId},
 };
 
 /// One name's entry in the roster, from `joined` to `left`, with its lease.
@@ -18,6 +21,9 @@ use crate::{
 pub(super) struct Seat {
     /// Who sits there.
     pub(super) member: Member,
+    since: Timestamp,
+    secret: Option<SecretHash>,
+    replica: ReplicaId,
     /// The secret of the current hold.
     pub(super) token: HoldToken,
     /// What the join under this token was answered, for when it is repeated.
@@ -26,6 +32,10 @@ pub(super) struct Seat {
     pub(super) client_seq: u64,
     /// Where the session's last event is.
     pub(super) last: Position,
+    /// The stream is gone, and the lease ends when it ends.
+    pub(super) lingers: bool,
+    /// Numbers those who came. Only [`Seats`] sets it.
+    number: u64,
     /// When the lease ends. Only [`Seats`] changes it, together with its index.
     deadline: Instant,
 }
@@ -41,14 +51,42 @@ pub(super) struct Came {
 
 impl Seat {
     /// A seat just taken.
-    pub(super) fn new(
-        member: Member,
-        token: HoldToken,
-        came: Came,
-        client_seq: u64,
-        deadline: Instant,
-    ) -> Self {
-        Self { member, token, came, client_seq, last: came.position, deadline }
+    pub(super) fn new(hold: &Hold, came: Came, client_seq: u64, deadline: Instant) -> Self {
+        Self {
+            member: Member { name: hold.name.display().clone(), session: hold.session },
+            since: hold.since,
+            secret: hold.secret,
+            replica: hold.replica,
+            token: hold.token,
+            came,
+            client_seq,
+            last: came.position,
+            lingers: false,
+            number: 0,
+            deadline,
+        }
+    }
+
+    /// The session goes on under this hold.
+    pub(super) fn carry_on(&mut self, hold: &Hold) {
+        self.since = hold.since;
+        self.secret = hold.secret;
+        self.replica = hold.replica;
+        self.token = hold.token;
+        self.lingers = false;
+    }
+
+    /// See [`crate::backplane::Backplane::lookup`].
+    pub(super) fn seated(&self, now: Instant) -> Seated {
+        Seated {
+            member: self.member.clone(),
+            secret: self.secret,
+            replica: self.replica,
+            since: self.since,
+            client_seq: self.client_seq,
+            lingers: self.lingers,
+            stream: (!self.ended(now)).then(|| self.token.stream()),
+        }
     }
 
     /// Whether the lease has ended; the seat then waits for its revival or its eviction.
@@ -62,18 +100,16 @@ impl Seat {
     }
 }
 
-/// All seats of a room by the skeletons of their names, and their deadlines in order.
+/// All seats of a room by the skeletons of their names, their deadlines in order, and who came when.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     by_skeleton: HashMap<Arc<str>, Seat>,
     deadlines: BTreeSet<(Instant, Arc<str>)>,
+    arrivals: BTreeMap<u64, Arc<str>>,
+    last_number: u64,
 }
 
 impl Seats {
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_skeleton.is_empty()
-    }
-
     pub(super) fn get(&self, skeleton: &str) -> Option<&Seat> {
         self.by_skeleton.get(skeleton)
     }
@@ -83,8 +119,11 @@ impl Seats {
     }
 
     /// Puts a seat where none was.
-    pub(super) fn insert(&mut self, skeleton: &str, seat: Seat) {
+    pub(super) fn insert(&mut self, skeleton: &str, mut seat: Seat) {
         let skeleton: Arc<str> = Arc::from(skeleton);
+        self.last_number += 1;
+        seat.number = self.last_number;
+        self.arrivals.insert(seat.number, Arc::clone(&skeleton));
         self.deadlines.insert((seat.deadline, Arc::clone(&skeleton)));
         self.by_skeleton.insert(skeleton, seat);
     }
@@ -92,6 +131,7 @@ impl Seats {
     pub(super) fn remove(&mut self, skeleton: &str) {
         if let Some((skeleton, seat)) = self.by_skeleton.remove_entry(skeleton) {
             self.deadlines.remove(&(seat.deadline, skeleton));
+            self.arrivals.remove(&seat.number);
         }
     }
 
@@ -109,6 +149,30 @@ impl Seats {
         self.deadlines.first().map(|(deadline, _)| deadline.saturating_duration_since(now))
     }
 
+    /// When the last lease ends.
+    pub(super) fn last_deadline(&self) -> Option<Instant> {
+        self.deadlines.last().map(|(deadline, _)| *deadline)
+    }
+
+    /// See [`crate::backplane::Backplane::members`]. Those who came first are told first.
+    pub(super) fn members(&self, page: MembersPage) -> Members {
+        let after = page.cursor.map_or(0, |MembersCursor(after)| after);
+        let mut numbers = self.arrivals.range(after.saturating_add(1)..);
+        let members: Vec<(u64, Present)> = numbers
+            .by_ref()
+            .take(page.limit.clamp(1, MEMBERS_PAGE))
+            .filter_map(|(number, skeleton)| {
+                let Seat { member, since, lingers, .. } = self.get(skeleton)?;
+                let (member, since, lingers) = (member.clone(), *since, *lingers);
+                Some((*number, Present { member, since, lingers }))
+            })
+            .collect();
+        let more = numbers.next().is_some();
+        let next = members.last().filter(|_| more).map(|(number, _)| MembersCursor(*number));
+        let members = members.into_iter().map(|(_, present)| present).collect();
+        Members { members, next, total: self.by_skeleton.len() }
+    }
+
     /// The members whose leases have ended, the longest overdue first.
     pub(super) fn overdue(&self, now: Instant) -> impl Iterator<Item = Overdue> {
         self.deadlines
@@ -120,6 +184,10 @@ impl Seats {
     /// The member at `skeleton`, if its lease has ended.
     pub(super) fn overdue_at(&self, skeleton: &str, now: Instant) -> Option<Overdue> {
         let seat = self.get(skeleton).filter(|seat| seat.ended(now))?;
-        Some(Overdue { skeleton: skeleton.to_owned(), member: seat.member.clone() })
+        Some(Overdue {
+            skeleton: skeleton.to_owned(),
+            member: seat.member.clone(),
+            lingered: seat.lingers,
+        })
     }
 }

@@ -46,6 +46,7 @@ fn waiting(replica: &mut Replica) -> Vec<String> {
             Signal::Live(live) => format!("event {}", live.first),
             Signal::Canary(number) => format!("canary {number}"),
             Signal::Resumed => "resumed".to_owned(),
+            Signal::Moved(_) => "moved".to_owned(),
         })
         .collect()
 }

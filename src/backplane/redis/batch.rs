@@ -68,7 +68,8 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
                 open.insert(&hold.room, groups.len());
                 (Kind::Append, payload.len())
             }
-            Work::Script { name: ScriptName::Read, .. } | Work::Publish { .. } => (Kind::Plain, 0),
+            Work::Script { name, .. } if name.is_read_only() => (Kind::Plain, 0),
+            Work::Publish { .. } => (Kind::Plain, 0),
             Work::Script { room, .. } => {
                 open.remove(room);
                 (Kind::Script, 0)

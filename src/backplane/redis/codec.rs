@@ -6,8 +6,11 @@ use jiff::Timestamp;
 use prost::Message;
 
 use crate::{
-    backplane::{Hold, Overdue},
-    domain::{DisplayName, Event, LeftCause, Member, SessionId, TraceParent, What},
+    backplane::{Hold, Overdue, Present, Seated},
+    domain::{
+        DisplayName, Event, LeftCause, Member, ReplicaId, SecretHash, SessionId, StreamId,
+        TraceParent, What,
+    },
     proto::internal,
 };
 
@@ -92,6 +95,7 @@ fn encode_cause(cause: LeftCause) -> internal::left::Cause {
         LeftCause::Ended => internal::left::Cause::Ended,
         LeftCause::Shutdown => internal::left::Cause::Shutdown,
         LeftCause::ReplicaLost => internal::left::Cause::ReplicaLost,
+        LeftCause::TimedOut => internal::left::Cause::TimedOut,
     }
 }
 
@@ -103,6 +107,7 @@ fn decode_cause(cause: internal::left::Cause) -> LeftCause {
         internal::left::Cause::Ended | internal::left::Cause::Unspecified => LeftCause::Ended,
         internal::left::Cause::Shutdown => LeftCause::Shutdown,
         internal::left::Cause::ReplicaLost => LeftCause::ReplicaLost,
+        internal::left::Cause::TimedOut => LeftCause::TimedOut,
     }
 }
 
@@ -112,30 +117,76 @@ fn nanos(at: Timestamp) -> i64 {
 }
 
 /// What the roster keeps of a member beside its session and sequences.
-pub(super) fn encode_member(hold: &Hold, since: Timestamp) -> Vec<u8> {
+pub(super) fn encode_member(hold: &Hold) -> Vec<u8> {
     internal::Member {
         username: hold.name.display().as_str().to_owned(),
         replica: hold.replica.to_string(),
-        since_nanos: nanos(since),
+        since_nanos: nanos(hold.since),
+        secret_hash: hold.secret.map_or_else(Vec::new, |hash| hash.as_bytes().to_vec()).into(),
+        lingers: Some(false),
     }
     .encode_to_vec()
 }
 
-/// Reads an entry of the roster; its form is told in `lib.lua`.
-pub(super) fn decode_roster(skeleton: &[u8], entry: &[u8]) -> Result<Overdue, CodecError> {
+/// An entry of the roster; its form is told in `lib.lua`.
+#[derive(Debug)]
+pub(super) struct Entry {
+    member: Member,
+    client_seq: u64,
+    rest: internal::Member,
+}
+
+/// Reads an entry of the roster, also one that an earlier version wrote.
+pub(super) fn decode_entry(entry: &[u8]) -> Result<Entry, CodecError> {
     let mut parts = entry.splitn(5, |&byte| byte == b' ');
-    let session = parts.next().and_then(|hex| std::str::from_utf8(hex).ok());
-    let session = session.and_then(|hex| uuid::Uuid::try_parse(hex).ok());
-    let member = internal::Member::decode(parts.nth(3).ok_or(CodecError::Field("member"))?)?;
-    Ok(Overdue {
-        skeleton: String::from_utf8_lossy(skeleton).into_owned(),
+    let mut field = || parts.next().and_then(|digits| std::str::from_utf8(digits).ok());
+    let session = field().and_then(|hex| uuid::Uuid::try_parse(hex).ok());
+    let client_seq = field().and_then(|digits| digits.parse().ok());
+    let rest = internal::Member::decode(parts.nth(2).ok_or(CodecError::Field("member"))?)?;
+    let session = session.ok_or(CodecError::Field("session"))?.into_bytes();
+    Ok(Entry {
         member: Member {
-            name: DisplayName::from_log(&member.username),
-            session: SessionId::from_bytes(
-                session.ok_or(CodecError::Field("session"))?.into_bytes(),
-            ),
+            name: DisplayName::from_log(&rest.username),
+            session: SessionId::from_bytes(session),
         },
+        client_seq: client_seq.ok_or(CodecError::Field("client sequence"))?,
+        rest,
     })
+}
+
+impl Entry {
+    /// A member whose lease has ended.
+    pub(super) fn overdue(self, skeleton: &[u8]) -> Overdue {
+        let skeleton = String::from_utf8_lossy(skeleton).into_owned();
+        Overdue { skeleton, member: self.member, lingered: self.rest.lingers() }
+    }
+
+    /// A member in a list.
+    pub(super) fn present(self) -> Result<Present, CodecError> {
+        let (since, lingers) = (self.since()?, self.rest.lingers());
+        Ok(Present { member: self.member, since, lingers })
+    }
+
+    /// Who has a name, held by this stream.
+    pub(super) fn seated(self, stream: Option<StreamId>) -> Result<Seated, CodecError> {
+        let replica = ReplicaId::parse(&self.rest.replica).ok_or(CodecError::Field("replica"))?;
+        // One of another length is of a kind that this version does not know.
+        let secret = <[u8; 32]>::try_from(self.rest.secret_hash.as_ref()).ok();
+        Ok(Seated {
+            secret: secret.map(SecretHash::from_bytes),
+            replica,
+            since: self.since()?,
+            client_seq: self.client_seq,
+            lingers: self.rest.lingers(),
+            stream,
+            member: self.member,
+        })
+    }
+
+    fn since(&self) -> Result<Timestamp, CodecError> {
+        Timestamp::from_nanosecond(self.rest.since_nanos.into())
+            .map_err(|_| CodecError::Field("time"))
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +215,7 @@ mod tests {
             LeftCause::Ended,
             LeftCause::Shutdown,
             LeftCause::ReplicaLost,
+            LeftCause::TimedOut,
         ];
         let mut events =
             vec![event(What::Said { content: Arc::from("hello\0") }), event(What::Joined)];
@@ -173,11 +225,45 @@ mod tests {
         assert_eq!(decoded, events);
     }
 
+    /// An entry of the roster with this member.
+    fn entry(member: &[u8]) -> Vec<u8> {
+        [format!("{:032x} 41 7 t6 ", 7).as_bytes(), member].concat()
+    }
+
+    #[test]
+    fn an_entry_of_an_earlier_version_is_of_a_session_that_cannot_be_resumed() {
+        // Fields 1 to 3: "Bob", a replica, a time.
+        let replica = "0123456789abcdef0123456789abcdef";
+        let mut member = [b"\x0a\x03Bob\x12\x20", replica.as_bytes()].concat();
+        member.extend(b"\x18\x95\x9a\xef\x3a");
+        let seated = decode_entry(&entry(&member)).unwrap().seated(None).unwrap();
+        assert_eq!(seated.member.name.as_str(), "Bob");
+        assert_eq!(seated.replica.to_string(), replica);
+        assert_eq!(seated.since.as_nanosecond(), 123_456_789);
+        assert_eq!((seated.secret, seated.lingers, seated.client_seq), (None, false, 41));
+        // As a script marks it.
+        member.extend(b"x\x01");
+        assert!(decode_entry(&entry(&member)).unwrap().overdue(b"bob").lingered);
+    }
+
+    #[test]
+    fn a_member_ends_with_the_byte_that_scripts_know() {
+        let mut member = internal::Member {
+            username: "Bob".into(),
+            secret_hash: vec![1; 32].into(),
+            lingers: Some(false),
+            ..Default::default()
+        };
+        assert!(member.encode_to_vec().ends_with(b"x\x00"));
+        member.lingers = Some(true);
+        assert!(member.encode_to_vec().ends_with(b"\x01x\x01"));
+    }
+
     proptest! {
         #[test]
         fn foreign_bytes_are_an_error_not_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes);
-            let _ = decode_roster(&bytes, &bytes);
+            let _ = decode_entry(&bytes).map(|entry| entry.seated(None).is_ok());
         }
     }
 }

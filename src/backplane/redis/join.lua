@@ -12,11 +12,13 @@
 -- ARGV[15]    1 to refuse while anybody is overdue
 -- ARGV[16]    at most so many overdue members are named in a refusal
 -- ARGV[17]    the last client seq that the session knows to be appended
--- ARGV[18..]  skeleton, session, payload of `left` of each member to evict
+-- ARGV[18]    empty, or what is taken over: the stream that has the session, or a dash for none
+-- ARGV[19..]  skeleton, session, payload of `left` of each member to evict
 --
 -- Reply: ..., verdict, then
---   'joined', position seq, 1 if the room was told, milliseconds to the earliest deadline
---   'taken'
+--   'joined', position seq, 1 if the room was told, milliseconds to the earliest deadline, the last
+--             client seq that the session has appended
+--   'taken', 'ended', 'moved'
 --   'overdue', skeleton and roster entry of each
 
 local skeleton, token, session = ARGV[8], ARGV[9], ARGV[10]
@@ -25,27 +27,38 @@ open()
 local held = redis.call('GET', KEYS[5])
 local there = redis.call('HGET', ROSTER, skeleton)
 local mine = there and (split(there)) == session
-local again = ARGV[13] ~= ''
+local again, takeover = ARGV[13] ~= '', ARGV[18] ~= ''
 if held == token and mine then
   -- The answer to an earlier try was lost; or a renewal came first, and then the join that the roster
   -- tells of is the one before the hold was confirmed.
-  local _, _, _, told, joined = string.match(there, '^(%x+) (%d+) (%d+) ([tu])(%d+) ')
+  local _, last, _, told, joined = string.match(there, '^(%x+) (%d+) (%d+) ([tu])(%d+) ')
   joined = tonumber(joined)
-  if not again or (told == 't' and joined > tonumber(ARGV[14])) then
+  if not again or lingers(there) or (told == 't' and joined > tonumber(ARGV[14])) then
     finish()
-    return { replid, epoch, seq, past, 'joined', joined, told == 't' and 1 or 0, next_deadline() }
+    return { replid, epoch, seq, past, 'joined', joined, told == 't' and 1 or 0, next_deadline(),
+      tonumber(last) }
   end
 end
--- A join that was overtaken by its own leave, on a connection that was given up, is over.
-local overtaken = redis.call('EXISTS', KEYS[6]) == 1
-if (held and held ~= token and not (again and mine)) or overtaken then
+
+-- Why it is refused, if it is.
+local function refusal()
+  if takeover and not mine then return 'ended' end
+  -- A join that was overtaken by its own leave, on a connection that was given up, is over.
+  if redis.call('EXISTS', KEYS[6]) == 1 then return 'taken' end
+  if not held or held == token then return nil end
+  if not mine or not (again or takeover) then return 'taken' end
+  -- A stream takes the session again from itself, and over from the one it knows of.
+  if stream(held) ~= (takeover and ARGV[18] or stream(token)) then return 'moved' end
+end
+local refused = refusal()
+if refused then
   finish()
-  return { replid, epoch, seq, past, 'taken' }
+  return { replid, epoch, seq, past, refused }
 end
 
 -- Whoever stands in the way and is not to be evicted is named, and nothing is changed.
 local evicted = {}
-for a = 18, #ARGV, 3 do evicted[ARGV[a]] = ARGV[a + 1] end
+for a = 19, #ARGV, 3 do evicted[ARGV[a]] = ARGV[a + 1] end
 local overdue, limit = {}, 2 * tonumber(ARGV[16])
 local function look_at(other)
   local entry = redis.call('HGET', ROSTER, other)
@@ -56,7 +69,7 @@ local function look_at(other)
   end
 end
 look_at(skeleton)
-if ARGV[15] == '1' then
+if ARGV[15] == '1' and not mine then
   for _, other in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, limit)) do
     if #overdue >= limit then break end
     if other ~= skeleton then look_at(other) end
@@ -67,9 +80,11 @@ if #overdue > 0 then
   return { replid, epoch, seq, past, 'overdue', overdue }
 end
 
-for i = 1, #KEYS - 6 do
-  local a = 18 + (i - 1) * 3
-  evict(KEYS[6 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2])
+if not mine then
+  for i = 1, #KEYS - 6 do
+    local a = 19 + (i - 1) * 3
+    evict(KEYS[6 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2])
+  end
 end
 if mine then
   redis.call('SET', KEYS[5], token, 'PX', ARGV[7])
@@ -88,4 +103,8 @@ end
 redis.call('HSET', ROSTER, skeleton, table.concat(
   { session, int(appended), int(last_seq), (told and 't' or 'u') .. int(seq), ARGV[11] }, ' '))
 finish()
-return { replid, epoch, seq, past, 'joined', seq, told and 1 or 0, next_deadline() }
+if takeover and held and not lingers(there) then
+  -- Not an event of the log: it has no seq.
+  redis.call('PUBLISH', ARGV[3], '! ' .. session .. ' ' .. stream(held))
+end
+return { replid, epoch, seq, past, 'joined', seq, told and 1 or 0, next_deadline(), int(appended) }

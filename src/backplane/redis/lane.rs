@@ -4,7 +4,7 @@
 //! grow with the load, order is kept without further care, and what was not answered
 //! is simply sent again: every operation is repeatable.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use redis::Value;
 use tokio::{
@@ -17,8 +17,8 @@ use super::{
     batch::{self, Group},
     connect::{Commands, Connector},
     op::{Op, Work},
-    reply::Reply,
-    scripts::Scripts,
+    reply::{self, Reply},
+    scripts::{Scripts, millis},
     status::Status,
 };
 use crate::{
@@ -33,6 +33,10 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The most operations that wait for their turn; then callers wait.
 const QUEUE: usize = 8192;
 
+/// How long a replica of Redis may take to have what was appended, where one has to. Less than a
+/// connection's patience with an answer.
+const REPLICATED_WITHIN: Duration = Duration::from_secs(1);
+
 /// The sending side of a lane.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
@@ -42,9 +46,11 @@ pub(super) struct Lane {
 
 impl Lane {
     /// A lane that sends at most `batch` operations at a time, and the work that drives it, which
-    /// ends after `close`, once all is done.
+    /// ends after `close`, once all is done. With `replicated`, an append succeeds only if a replica
+    /// of Redis has it.
     pub(super) fn new(
         batch: usize,
+        replicated: bool,
         connector: Arc<Connector>,
         scripts: Arc<Scripts>,
         status: Arc<Status>,
@@ -55,6 +61,7 @@ impl Lane {
         let driver = Driver {
             queue,
             batch,
+            replicated,
             pending: VecDeque::new(),
             connection: None,
             backoff: super::reconnect_backoff(),
@@ -82,6 +89,7 @@ struct Driver {
     queue: mpsc::Receiver<Op>,
     /// The most operations in one pipeline.
     batch: usize,
+    replicated: bool,
     /// Taken from the queue and not answered, in order.
     pending: VecDeque<Op>,
     connection: Option<Commands>,
@@ -151,15 +159,21 @@ impl Driver {
     /// Sends all that is pending in one pipeline. Gives the connection back if it is still good.
     async fn send(&mut self, mut connection: Commands) -> Option<Commands> {
         let ops: Vec<Op> = self.pending.drain(..).collect();
-        let (groups, pipeline) = batch::build(&ops, &self.scripts, &connection.replid);
+        let (groups, mut pipeline) = batch::build(&ops, &self.scripts, &connection.replid);
+        let waits = self.replicated && groups.iter().any(|group| group.appended().is_some());
+        if waits {
+            // For all that this connection wrote, which a duplicate is too: its script sets times to live.
+            pipeline.cmd("WAIT").arg(1).arg(millis(REPLICATED_WITHIN));
+        }
+        let answers = groups.len() + usize::from(waits);
         let began = Instant::now();
-        let answered = connection.connection.send_packed_commands(&pipeline, 0, groups.len()).await;
+        let answered = connection.connection.send_packed_commands(&pipeline, 0, answers).await;
         if answered.is_ok() {
             let appended = groups.iter().filter_map(Group::appended);
             self.status.metrics.observe_pipeline(began.elapsed(), appended);
         }
-        let values = match answered {
-            Ok(values) if values.len() == groups.len() => values,
+        let mut values = match answered {
+            Ok(values) if values.len() == answers => values,
             Ok(_) => {
                 self.pending.extend(ops);
                 return None;
@@ -170,17 +184,26 @@ impl Driver {
                 return None;
             }
         };
-        let good = self.distribute(ops, groups, values, &mut connection);
+        let durable = !waits || self.note_replicated(values.pop().as_ref());
+        let good = self.distribute(ops, groups, values, durable, &mut connection);
         good.then_some(connection)
     }
 
-    /// Hands out the answers; what Redis could not do for now is pending again. False
-    /// when the connection should be opened anew.
+    /// Whether a replica of Redis has what was appended, as `WAIT` answered.
+    fn note_replicated(&self, replicas: Option<&Value>) -> bool {
+        let replicated = replicas.and_then(reply::as_int).is_some_and(|count| count > 0);
+        self.status.replicated(replicated);
+        replicated
+    }
+
+    /// Hands out the answers; what Redis could not do for now is pending again. Appends that are not
+    /// `durable` have failed, whatever came of them. False when the connection should be opened anew.
     fn distribute(
         &mut self,
         ops: Vec<Op>,
         groups: Vec<Group>,
         values: Vec<Value>,
+        durable: bool,
         connection: &mut Commands,
     ) -> bool {
         let mut ops: Vec<Option<Op>> = ops.into_iter().map(Some).collect();
@@ -194,11 +217,17 @@ impl Driver {
                 again.extend(group.ops);
                 continue;
             }
+            let lost = !durable && group.appended().is_some();
             let mut replies = batch::split(&group, value, &mut connection.replid, &self.status);
             for index in group.ops {
                 if let Some(op) = ops[index].take() {
+                    let reply = replies.next().unwrap_or(Err(Unavailable));
+                    // One that was refused needs no replica.
+                    let refused =
+                        reply.as_ref().is_ok_and(|reply| reply.int(0).is_ok_and(|seq| seq == 0));
+                    let reply = if lost && !refused { Err(Unavailable) } else { reply };
                     // Nobody waiting is fine: a member that is gone.
-                    let _ = op.reply.send(replies.next().unwrap_or(Err(Unavailable)));
+                    let _ = op.reply.send(reply);
                 }
             }
         }

@@ -14,7 +14,9 @@ open()
 local held = redis.call('GET', KEYS[5])
 local left = 0
 local holder = session_of(ARGV[7])
-local first_time = redis.call('SET', KEYS[6], '1', 'NX', 'PX', ARGV[13])
+-- A session that another stream, or a later hold, carries on has not left.
+local over = not (held and held ~= ARGV[8] and holder == ARGV[9])
+local first_time = over and redis.call('SET', KEYS[6], '1', 'NX', 'PX', ARGV[13])
 if (held == ARGV[8] or not held) and holder == ARGV[9] then
   redis.call('DEL', KEYS[5])
   redis.call('HDEL', ROSTER, ARGV[7])

@@ -3,7 +3,8 @@
 -- KEYS[1] meta    hash: epoch, seq, replid, past ("epoch:seq epoch:seq ...", the latest last)
 -- KEYS[2] log     stream: entries <seq>-0 with t (milliseconds of Redis's clock) and p (payload)
 -- KEYS[3] roster  hash: skeleton -> "<session> <last client seq> <last seq> <joined> <member>", where
---                 <joined> is the seq of the join behind a t if the room was told, else a u
+--                 <joined> is the seq of the join behind a t if the room was told, else a u, and
+--                 <member> is encoded and ends with an x and a byte that is 1 while the member lingers
 -- KEYS[4] leases  sorted set: skeleton -> deadline in milliseconds of Redis's clock
 -- ARGV[1] the replication id of this Redis, as the connection read it when it opened
 -- ARGV[2] a random epoch, for a log that is born now
@@ -11,6 +12,8 @@
 -- ARGV[4] how many entries the log keeps
 -- ARGV[5] how many milliseconds the log keeps them
 -- ARGV[6] how many milliseconds the room outlives its last change
+--
+-- A lease holds a token of 32 digits, the first 16 of which are those of the stream that holds it.
 --
 -- Every reply begins with: replication id, epoch, seq, past.
 
@@ -95,11 +98,33 @@ local function finish()
     redis.call('PUBLISH', ARGV[3], epoch .. ' ' .. int(first) .. '\n' .. table.concat(payloads))
   end
   trim_by_age()
-  for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], ARGV[6]) end
+  -- A name that lingers for long keeps the room.
+  local latest = redis.call('ZRANGE', LEASES, -1, -1, 'WITHSCORES')[2]
+  local ttl = math.max(tonumber(ARGV[6]), latest and tonumber(latest) - now + tonumber(ARGV[5]) or 0)
+  for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], int(ttl)) end
 end
 
 local function split(entry)
   return string.match(entry, '^(%x+) (%d+) (%d+) ([tu]%d+) (.*)$')
+end
+
+local LINGERS, STAYS = 'x\1', 'x\0'
+
+-- Whether an entry of the roster, or the member in it, lingers.
+local function lingers(entry)
+  return string.sub(entry, -2) == LINGERS
+end
+
+-- The same entry, lingering. One by an earlier version of roomcast does not say that it stays.
+local function made_to_linger(entry)
+  local tail = string.sub(entry, -2)
+  if tail == LINGERS or tail == STAYS then entry = string.sub(entry, 1, -3) end
+  return entry .. LINGERS
+end
+
+-- The stream that a token belongs to.
+local function stream(token)
+  return string.sub(token, 1, 16)
 end
 
 -- The session that has a name, by the roster.

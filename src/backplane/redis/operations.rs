@@ -15,7 +15,7 @@ use super::{
 use crate::{
     backplane::{
         AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, Overdue, Page, PageLimit,
-        REAP_BATCH, Reaped, Renewal, Unavailable, Verdict,
+        REAP_BATCH, Reaped, Renewal, Takeover, Unavailable, Verdict,
     },
     domain::{Event, Position, RoomName},
 };
@@ -44,9 +44,10 @@ impl Redis {
         let mut keys = departure_keys(hold);
         let mut args = vec![text(millis(self.lease))];
         args.extend(identity(hold));
-        args.extend([codec::encode_member(hold, join.event.at), codec::encode(&join.event)]);
+        args.extend([codec::encode_member(hold), codec::encode(&join.event)]);
         args.extend(confirmed(hold));
         args.extend([text(u8::from(join.reap_first)), text(REAP_BATCH), text(join.appended)]);
+        args.push(takeover(join.takeover));
         add_evictions(&hold.room, join.evict, &mut keys, &mut args);
         let lane = self.lane(&hold.room);
         self.script(lane, ScriptName::Join, &hold.room, keys, args, read_joined).await?
@@ -163,7 +164,7 @@ impl Redis {
 }
 
 /// An argument as Redis takes it.
-fn text(value: impl ToString + Copy) -> Vec<u8> {
+pub(super) fn text(value: impl ToString + Copy) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
@@ -181,8 +182,17 @@ fn confirmed(hold: &Hold) -> [Vec<u8>; 2] {
     }
 }
 
+/// The stream that is taken over from, a dash for none; nothing when nothing is taken over.
+fn takeover(takeover: Option<Takeover>) -> Vec<u8> {
+    match takeover {
+        Some(Takeover { from: Some(stream) }) => stream.to_string().into_bytes(),
+        Some(Takeover { from: None }) => b"-".to_vec(),
+        None => Vec::new(),
+    }
+}
+
 /// Skeleton, token and session: who a hold belongs to.
-fn identity(hold: &Hold) -> [Vec<u8>; 3] {
+pub(super) fn identity(hold: &Hold) -> [Vec<u8>; 3] {
     [hold.name.skeleton().to_owned(), hold.token.to_hex(), hold.session.to_string()]
         .map(String::into_bytes)
 }
@@ -208,19 +218,22 @@ fn read_joined(reply: &Reply) -> Result<Result<Joined, JoinError>, ReplyError> {
             Ok(Joined {
                 position: Position::new(epoch, reply.int(1)?.unsigned_abs()),
                 told: reply.int(2)? == 1,
+                client_seq: reply.int(4)?.unsigned_abs(),
                 next_deadline: read_deadline(reply.int(3)?).unwrap_or_default(),
             })
         }
         b"taken" => Err(JoinError::Taken),
+        b"ended" => Err(JoinError::Ended),
+        b"moved" => Err(JoinError::Moved),
         b"overdue" => Err(JoinError::Overdue(read_overdue(reply.array(1)?)?)),
-        _ => return Err(ReplyError::Unexpected("joined, taken or overdue")),
+        _ => return Err(ReplyError::Unexpected("joined, taken, ended, moved or overdue")),
     })
 }
 
 fn read_overdue(values: &[Value]) -> Result<Vec<Overdue>, ReplyError> {
     let entries = values.chunks_exact(2).map(|pair| {
         let (skeleton, entry) = (reply::as_bytes(&pair[0])?, reply::as_bytes(&pair[1])?);
-        codec::decode_roster(skeleton, entry).ok()
+        codec::decode_entry(entry).ok().map(|entry| entry.overdue(skeleton))
     });
     entries.collect::<Option<_>>().ok_or(ReplyError::Unexpected("entries of a roster"))
 }
@@ -238,6 +251,7 @@ fn read_verdict(value: &Value) -> Result<Verdict, ReplyError> {
         Some(1) => Ok(Verdict::Held),
         Some(2) => Ok(Verdict::Gone),
         Some(3) => Ok(Verdict::Taken),
+        Some(4) => Ok(Verdict::Moved),
         _ => Err(ReplyError::Unexpected("a verdict")),
     }
 }

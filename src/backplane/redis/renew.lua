@@ -6,7 +6,7 @@
 -- ARGV[8..]   skeleton, token, session of each hold
 --
 -- Reply: ..., milliseconds to the earliest deadline or -1, then for each hold
--- 1 held, 2 gone, 3 taken
+-- 1 held, 2 gone, 3 taken, 4 moved
 
 open()
 local verdicts = {}
@@ -14,9 +14,21 @@ for i = 1, #KEYS - 4 do
   local lease, a = KEYS[4 + i], 8 + (i - 1) * 3
   local skeleton, token, session = ARGV[a], ARGV[a + 1], ARGV[a + 2]
   local held = redis.call('GET', lease)
+  local entry = redis.call('HGET', ROSTER, skeleton)
+  local mine = entry and (split(entry)) == session
   if held and held ~= token then
-    verdicts[i] = 3
-  elseif session_of(skeleton) == session then
+    if not mine then
+      verdicts[i] = 3
+    elseif stream(held) == stream(token) then
+      -- Its own join under this token is still to come.
+      verdicts[i] = 2
+    else
+      verdicts[i] = 4
+    end
+  elseif mine and lingers(entry) then
+    -- Under way when the stream dropped.
+    verdicts[i] = held and 1 or 2
+  elseif mine then
     -- Also when the lease had ended: nobody noticed, so nobody has to hear of it.
     redis.call('SET', lease, token, 'PX', ARGV[7])
     redis.call('ZADD', LEASES, int(now + tonumber(ARGV[7])), skeleton)

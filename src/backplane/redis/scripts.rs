@@ -16,7 +16,33 @@ pub(super) enum ScriptName {
     Renew,
     Overdue,
     Reap,
+    Linger,
     Read,
+    Lookup,
+    Members,
+}
+
+impl ScriptName {
+    /// The keys that it takes first, where these are not the common ones: it only looks, and its reply
+    /// does not begin with where the log stands.
+    fn read_only_keys(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Read => Some(&["meta", "log"]),
+            Self::Lookup | Self::Members => Some(&["roster"]),
+            Self::Append
+            | Self::Join
+            | Self::Leave
+            | Self::Renew
+            | Self::Overdue
+            | Self::Reap
+            | Self::Linger => None,
+        }
+    }
+
+    /// Whether it changes nothing.
+    pub(super) fn is_read_only(self) -> bool {
+        self.read_only_keys().is_some()
+    }
 }
 
 /// All scripts with their hashes, and the arguments that are the same for every call.
@@ -35,14 +61,17 @@ macro_rules! with_lib {
 }
 
 /// In the order of [`ScriptName`].
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 10] = [
     with_lib!("append.lua"),
     with_lib!("join.lua"),
     with_lib!("leave.lua"),
     with_lib!("renew.lua"),
     with_lib!("overdue.lua"),
     with_lib!("reap.lua"),
+    with_lib!("linger.lua"),
     include_str!("read.lua"),
+    include_str!("lookup.lua"),
+    include_str!("members.lua"),
 ];
 
 impl Scripts {
@@ -73,8 +102,9 @@ impl Scripts {
     ) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[name as usize]);
-        if name == ScriptName::Read {
-            cmd.arg(2).arg(keys::key(room, "meta")).arg(keys::key(room, "log"));
+        if let Some(first) = name.read_only_keys() {
+            let first: Vec<String> = first.iter().map(|part| keys::key(room, part)).collect();
+            cmd.arg(first.len() + extra_keys.len()).arg(first).arg(extra_keys);
             return cmd;
         }
         let common = keys::common(room);

@@ -14,6 +14,8 @@ use crate::metrics::Metrics;
 pub(super) struct Status {
     /// An outage was logged and is not over.
     down: AtomicBool,
+    /// It was said that no replica of Redis has what is appended.
+    unreplicated: AtomicBool,
     /// Some connection worked once.
     ever: AtomicBool,
     /// Connections for commands opened so far.
@@ -26,6 +28,7 @@ impl Status {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
             down: AtomicBool::new(false),
+            unreplicated: AtomicBool::new(false),
             ever: AtomicBool::new(false),
             opened: AtomicU64::new(0),
             refusal: watch::Sender::new(None),
@@ -73,6 +76,19 @@ impl Status {
             debug!("redis forgot the scripts; loading them again");
         } else {
             self.log_outage(error);
+        }
+    }
+
+    /// Whether a replica of Redis has what was appended, where one has to.
+    pub(super) fn replicated(&self, replicated: bool) {
+        if !replicated {
+            self.metrics.backplane_errors.inc();
+        }
+        let told = self.unreplicated.swap(!replicated, Ordering::Relaxed);
+        match (told, replicated) {
+            (false, false) => warn!("no replica of redis has what is said; messages are refused"),
+            (true, true) => info!("a replica of redis has what is said again"),
+            (false, true) | (true, false) => {}
         }
     }
 

@@ -19,8 +19,8 @@ use tracing::{debug, warn};
 
 use super::{codec, connect::Connector, keys, status::Status};
 use crate::{
-    backplane::{Live, Signal},
-    domain::{ReplicaId, RoomName},
+    backplane::{Live, Moved, Signal},
+    domain::{ReplicaId, RoomName, SessionId},
     metrics::{Queue, items},
 };
 
@@ -300,7 +300,7 @@ impl Subscriber {
             return Some(Signal::Canary(number));
         };
         match parse(room, payload) {
-            Some(live) => Some(Signal::Live(live)),
+            Some(signal) => Some(signal),
             None => {
                 self.status.metrics.backplane_errors.inc();
                 warn!("a live message cannot be read; its events come from the log, if at all");
@@ -323,10 +323,16 @@ impl Subscriber {
     }
 }
 
-/// `<epoch> <seq of the first>\n<events>`.
-fn parse(room: RoomName, payload: &[u8]) -> Option<Live> {
+/// `<epoch> <seq of the first>\n<events>`, or `! <session> <the stream that lost it>`.
+fn parse(room: RoomName, payload: &[u8]) -> Option<Signal> {
+    if let Some(moved) = payload.strip_prefix(b"! ") {
+        let (session, from) = std::str::from_utf8(moved).ok()?.split_once(' ')?;
+        let session = SessionId::from_bytes(uuid::Uuid::try_parse(session).ok()?.into_bytes());
+        return Some(Signal::Moved(Moved { room, session, from: from.parse().ok()? }));
+    }
     let end = payload.iter().position(|&byte| byte == b'\n')?;
     let (epoch, first) = std::str::from_utf8(&payload[..end]).ok()?.split_once(' ')?;
     let events = codec::decode(&payload[end + 1..]).ok()?;
-    Some(Live { room, epoch: epoch.parse().ok()?, first: first.parse().ok()?, events })
+    let (epoch, first) = (epoch.parse().ok()?, first.parse().ok()?);
+    Some(Signal::Live(Live { room, epoch, first, events }))
 }

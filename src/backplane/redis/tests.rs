@@ -1,16 +1,22 @@
 //! The conformance suite over a real `redis-server`, and what only Redis can do to a room.
 
+mod durability;
+mod upgrade;
+
 use std::{
-    net::TcpListener,
+    io::{self, BufRead as _, BufReader, Write as _},
+    net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
+use tempfile::TempDir;
+
 use super::{Redis, RedisConfig, RedisRefusal};
 use crate::{
     backplane::{
-        Backplane, LogBounds,
+        LogBounds,
         conformance::{self, Fixture, Replica, Setup, props},
     },
     domain::ReplicaId,
@@ -22,23 +28,61 @@ use crate::{
 struct Server {
     child: Child,
     port: u16,
+    /// Where a replica puts what it gets.
+    _dir: TempDir,
 }
 
 impl Server {
     fn start() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = free.expect("loopback has free ports").port();
-        let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--port", &port.to_string()])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed; tests/run does that");
-        Self { child, port }
+        Self::start_with(&[])
+    }
+
+    /// One that is up. A port that is free now may be somebody else's a moment later: then another
+    /// one is tried.
+    fn start_with(args: &[&str]) -> Self {
+        loop {
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            let port = free.expect("loopback has free ports").port();
+            let dir = tempfile::tempdir().expect("a directory for a while");
+            let child = Command::new("redis-server")
+                .current_dir(&dir)
+                .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+                .args(["--port", &port.to_string()])
+                .args(args)
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("redis-server is installed; tests/run does that");
+            let mut server = Self { child, port, _dir: dir };
+            while server.child.try_wait().expect("a child can be waited for").is_none() {
+                if server.answers().is_ok_and(|it| it) {
+                    return server;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// Whether it is this one that answers on its port.
+    fn answers(&self) -> io::Result<bool> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.write_all(b"INFO server\r\n")?;
+        let process = format!("process_id:{}", self.child.id());
+        for line in BufReader::new(stream).lines() {
+            let line = line?;
+            if line.starts_with("process_id:") {
+                return Ok(line == process);
+            }
+        }
+        Ok(false)
     }
 
     fn attach(&self, setup: Setup) -> Replica {
+        self.attach_with(setup, false)
+    }
+
+    fn attach_with(&self, setup: Setup, replicated: bool) -> Replica {
         let config = RedisConfig {
+            replicated,
             url: format!("redis://127.0.0.1:{}", self.port),
             tls: TlsFiles::default(),
             password: None,
@@ -169,6 +213,7 @@ async fn nothing_is_left_without_a_time_to_live() {
 async fn wrong_credentials_are_told_from_a_redis_that_is_away() {
     let server = Server::start();
     let config = |password: Option<&str>, port| RedisConfig {
+        replicated: false,
         tls: TlsFiles::default(),
         url: format!("redis://127.0.0.1:{port}"),
         password: password.map(str::to_owned),
@@ -180,8 +225,6 @@ async fn wrong_credentials_are_told_from_a_redis_that_is_away() {
     };
     let id = ReplicaId::from_bytes(rand::random());
     let start = |config: &RedisConfig| Redis::start(config, id, Metrics::new()).unwrap().0;
-    // It may not be up yet: that is waited for.
-    let _: () = start(&config(None, server.port)).canary(1).await.map_err(drop).unwrap_or(());
     let _: () = server.command(&["CONFIG", "SET", "requirepass", "right"]).await;
 
     let wrong = start(&config(Some("wrong"), server.port));

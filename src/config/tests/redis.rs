@@ -60,6 +60,22 @@ fn only_plain_urls_are_taken() {
 }
 
 #[test]
+fn durability_is_one_of_two() {
+    let durability =
+        |pairs: &[(&str, &str)]| load(&variables(pairs)).unwrap().config.redis.durability;
+    assert_eq!(durability(&[]), Durability::Local);
+    let replicated = [("ROOMCAST_REDIS__DURABILITY", "replicated")];
+    assert_eq!(durability(&replicated), Durability::Replicated);
+    assert_eq!(
+        errors_of_variables(&[("ROOMCAST_REDIS__DURABILITY", "quorum")]),
+        [
+            "redis.durability = \"quorum\" (variable ROOMCAST_REDIS__DURABILITY): must be \"local\" or \
+             \"replicated\""
+        ]
+    );
+}
+
+#[test]
 fn secrets_never_show() {
     let loaded = load(&variables(&[
         ("ROOMCAST_REDIS__URL", "redis://user@cache"),

@@ -1,0 +1,151 @@
+//! Names that outlive their streams for a while.
+
+use std::time::Duration;
+
+use tokio::join;
+
+use super::{Fixture, Replica, SHORT, Setup, outlast_leases, props::*, replicas};
+use crate::{
+    backplane::{AppendError, LogBounds, Verdict},
+    domain::{LeftCause, RoomName, What},
+};
+
+/// Why members left, in the order of the log.
+async fn causes(replica: &Replica, room: &RoomName) -> Vec<(String, LeftCause)> {
+    let page = replica.read(room, 0, 1000).await;
+    let left = page.events.iter().filter_map(|(_, event)| match event.what {
+        What::Left { cause } => Some((event.member.name.to_string(), cause)),
+        _ => None,
+    });
+    left.collect()
+}
+
+pub(crate) async fn a_lingering_name_is_kept(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    assert!(a.linger(&bob, SHORT * 4).await, "the hold lingers");
+    assert!(a.linger(&bob, SHORT * 3).await, "also when repeated");
+    a.say(&bob, 1, "under way").await;
+    assert_eq!(a.renew_one(&bob).await, Verdict::Held, "a renewal under way changes nothing");
+    outlast_leases(fixture, Setup::BRIEF).await;
+    b.is_refused(&b.hold(&room, "bob"), "a name lingers past the lease's end").await;
+    assert!(b.overdue(&room).await.is_empty(), "who lingers is not overdue");
+    let seated = b.lookup(&bob).await.expect("bob is there");
+    assert!(seated.lingers, "neither a renewal nor an append ends the lingering");
+    let deadline = b.renew(&room, &[]).await.next_deadline.expect("bob is there");
+    assert!(deadline <= SHORT * 2, "the lease ends when it was told to, yet: {deadline:?}");
+    assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob: under way"], "nobody is told");
+}
+
+pub(crate) async fn a_takeover_ends_the_lingering(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    assert!(a.linger(&bob, SHORT / 2).await);
+    let (next, _) = b.take_over(&bob).await;
+    fixture.pass(SHORT * 3 / 4).await;
+    assert!(b.overdue(&room).await.is_empty(), "the lease is a full one again");
+    assert_eq!(b.renew_one(&next).await, Verdict::Held);
+    assert!(!b.lookup(&next).await.expect("bob is there").lingers);
+
+    outlast_leases(fixture, Setup::BRIEF).await;
+    let overdue = a.overdue(&room).await;
+    assert_eq!(overdue.iter().map(|it| it.lingered).collect::<Vec<_>>(), [false]);
+    a.reap(&room, &overdue).await;
+    let lost = ("bob".to_owned(), LeftCause::ReplicaLost);
+    assert_eq!(causes(&a, &room).await, [lost], "the lingering before is forgotten");
+
+    // A stream may come back to itself, too.
+    let carol = a.join(&room, "carol").await;
+    assert!(a.linger(&carol, SHORT).await);
+    let back = again(&carol, a.head(&room).await.position);
+    assert!(!a.take(&back).await.told);
+    assert!(!b.lookup(&back).await.expect("carol is there").lingers);
+}
+
+pub(crate) async fn who_is_not_resumed_in_time_is_told_once(fixture: &impl Fixture) {
+    let [a, b, c] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    let carol = a.join(&room, "carol").await;
+    assert!(a.linger(&bob, SHORT / 2).await);
+    fixture.pass(SHORT / 4).await;
+    assert!(b.overdue(&room).await.is_empty(), "the time has not come");
+    assert_eq!(a.renew_one(&carol).await, Verdict::Held);
+    fixture.pass(SHORT / 2).await;
+    let (seen_by_b, seen_by_c) = join!(b.overdue(&room), c.overdue(&room));
+    assert_eq!((names(&seen_by_b), &seen_by_b), (vec!["bob"], &seen_by_c), "the time has come");
+    let (by_b, by_c) = join!(b.reap(&room, &seen_by_b), c.reap(&room, &seen_by_c));
+    assert_eq!(by_b.count + by_c.count, 1, "it is told by one");
+    let stale = a.try_say(&bob, 1, "late").await;
+    assert_eq!(stale, Err(AppendError::Stale), "what comes too late is not appended");
+
+    outlast_leases(fixture, Setup::BRIEF).await;
+    b.reap(&room, &b.overdue(&room).await).await;
+    let told =
+        [("bob".to_owned(), LeftCause::TimedOut), ("carol".to_owned(), LeftCause::ReplicaLost)];
+    assert_eq!(causes(&b, &room).await, told, "`left` says why");
+}
+
+pub(crate) async fn lingering_ends_when_it_is_to(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::CALM).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    assert!(a.linger(&bob, Duration::ZERO).await, "a name may linger for no time");
+    let overdue = b.overdue(&room).await;
+    assert_eq!(names(&overdue), ["bob"], "then it is overdue at once");
+    assert_eq!(a.renew_one(&bob).await, Verdict::Gone, "no renewal revives who lingered");
+    let next = b.hold(&room, "bob");
+    b.claim(&next, false, &evictions(&overdue)).await.expect("nobody is in the way");
+    assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob left", "3 bob joined"]);
+    assert_eq!(causes(&b, &room).await, [("bob".to_owned(), LeftCause::TimedOut)]);
+    assert!(!a.linger(&bob, Duration::ZERO).await, "it is over");
+    assert_eq!(b.renew_one(&next).await, Verdict::Held);
+}
+
+pub(crate) async fn a_stale_hold_does_not_linger(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    assert!(!a.linger(&a.hold(&room, "bob"), SHORT).await, "who never joined does not linger");
+    let former = a.join(&room, "bob").await;
+    a.leave(&former).await;
+    assert!(!a.linger(&former, SHORT).await, "who has left does not linger");
+    let bob = b.join(&room, "bob").await;
+    assert!(!a.linger(&former, SHORT).await, "the name is somebody else's");
+    let mut thief = bob.clone();
+    thief.token = some_token();
+    assert!(!a.linger(&thief, Duration::ZERO).await, "a hold is known by its token only");
+    let seated = a.lookup(&bob).await.expect("bob is there");
+    assert!(!seated.lingers && seated.stream.is_some(), "nothing has changed");
+    outlast_leases(fixture, Setup::BRIEF).await;
+    assert!(!b.linger(&bob, SHORT).await, "a lease that has ended does not linger");
+    let overdue = b.overdue(&room).await;
+    assert!(overdue.iter().all(|it| !it.lingered), "nothing has changed: {overdue:?}");
+}
+
+pub(crate) async fn who_lingers_may_leave(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::CALM).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    assert!(a.linger(&bob, Setup::CALM.lease).await);
+    a.leave(&bob).await.expect("there is a name to give back");
+    assert_eq!(causes(&b, &room).await, [("bob".to_owned(), LeftCause::Asked)]);
+    b.join(&room, "bob").await;
+}
+
+pub(crate) async fn who_lingers_keeps_the_room(fixture: &impl Fixture) {
+    let log = LogBounds { age: SHORT / 2, ..Setup::BRIEF.log };
+    let [a, b] = replicas(fixture, Setup { log, ..Setup::BRIEF }).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    let epoch = a.head(&room).await.position.epoch;
+    assert!(a.linger(&bob, SHORT * 4).await);
+    // What others do in the room does not shorten that.
+    let carol = b.join(&room, "carol").await;
+    b.leave(&carol).await;
+    fixture.pass(SHORT * 3).await;
+    assert_eq!(b.head(&room).await.position.epoch, epoch, "the room is not forgotten");
+    let (_, joined) = b.take_over(&bob).await;
+    assert!(!joined.told, "nor is who lingers in it");
+}

@@ -1,0 +1,64 @@
+//! What an earlier version of roomcast wrote is still good.
+
+use std::time::Duration;
+
+use super::{SETUP, Server, Setup};
+use crate::{
+    backplane::{
+        Hold, MembersPage, Verdict,
+        conformance::{Replica, props},
+    },
+    domain::{LeftCause, RoomName, What},
+};
+
+/// A member as the version without resumable sessions joined it: its lease holds a token of which no
+/// part names a stream, and its entry in the roster ends with the time.
+async fn joined_before(server: &Server, replica: &Replica, room: &RoomName, name: &str) -> Hold {
+    let hold = replica.join(room, name).await;
+    let roster = format!("rc:{{{room}}}:roster");
+    let entry: Vec<u8> = server.command(&["HGET", &roster, name]).await;
+    let end = entry.len() - 2;
+    assert_eq!(&entry[end..], b"x\0", "this version says that it does not linger");
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut set = redis::cmd("HSET");
+    let () =
+        set.arg(&roster).arg(name).arg(&entry[..end]).query_async(&mut connection).await.unwrap();
+    hold
+}
+
+#[tokio::test]
+async fn entries_of_an_earlier_version_are_understood() {
+    let server = Server::start();
+    let setup = Setup { lease: Duration::from_millis(800), ..SETUP };
+    let (a, b) = (server.attach(setup), server.attach(setup));
+    let room = props::some_room();
+    let bob = joined_before(&server, &a, &room, "bob").await;
+    a.say(&bob, 1, "hi").await;
+    assert_eq!(a.renew_one(&bob).await, Verdict::Held);
+    let seated = b.lookup(&bob).await.expect("bob is there");
+    assert_eq!((seated.secret, seated.client_seq, seated.lingers), (None, 1, false));
+    assert_eq!(seated.replica, a.id);
+    let members =
+        b.backplane.members(&room, MembersPage { cursor: None, limit: 10 }).await.unwrap();
+    assert_eq!(members.members[0].member, seated.member);
+
+    // Its next join, leave, or end is as ever.
+    let (next, joined) = b.take_over(&bob).await;
+    assert_eq!(joined.client_seq, 1);
+    b.leave(&next).await.expect("there is a name to give back");
+    joined_before(&server, &a, &room, "carol").await;
+    let dave = joined_before(&server, &a, &room, "dave").await;
+    assert!(a.linger(&dave, Duration::from_millis(1)).await);
+    tokio::time::sleep(setup.lease).await;
+    b.reap(&room, &b.overdue(&room).await).await;
+    let page = b.read(&room, 5, 10).await;
+    let told: Vec<_> = page
+        .events
+        .iter()
+        .map(|(_, event)| (event.member.name.as_str(), event.what.clone()))
+        .collect();
+    let left = |cause| What::Left { cause };
+    let expected = [("dave", left(LeftCause::TimedOut)), ("carol", left(LeftCause::ReplicaLost))];
+    assert_eq!(told, expected);
+}

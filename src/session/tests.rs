@@ -1,0 +1,76 @@
+//! Sessions against a hub on memory.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{stream, task::AtomicWaker};
+
+use super::*;
+use crate::{
+    backplane::{
+        LogBounds, Verdict,
+        conformance::{Replica, props},
+        memory::{Memory, MemoryConfig},
+    },
+    domain::{ReplicaId, Username, UsernameLimits},
+    hub::HubConfig,
+    metrics::Metrics,
+    trace::Sampler,
+};
+
+const LEASE: Duration = Duration::from_secs(15);
+
+fn attach(memory: &Memory) -> Replica {
+    let id = ReplicaId::from_bytes(rand::random());
+    let (backplane, signals) = memory.attach(id);
+    Replica { id, backplane, signals }
+}
+
+/// Bob is on one replica, and another one carries his session on. Returns how his old stream ends.
+async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
+    let memory = Memory::new(MemoryConfig {
+        lease: LEASE,
+        log: LogBounds { length: 100, age: Duration::from_secs(60) },
+        signal_queue: 64,
+    });
+    let (here, there) = (attach(&memory), attach(&memory));
+    let config = HubConfig {
+        lease: LEASE,
+        window_events: 64,
+        window_bytes: 1 << 20,
+        release_timeout: Duration::from_secs(1),
+    };
+    let (lost, nothing) = tokio::sync::mpsc::channel(1);
+    let signals = if signals_arrive { here.signals } else { nothing };
+    let (backplane, metrics) = (here.backplane, Metrics::new());
+    let hub = Hub::start(backplane, signals, here.id, config, metrics, Sampler::off());
+    let room = props::some_room();
+    let name = Username::parse("bob", UsernameLimits { max_chars: 64 }).unwrap();
+    let stay = hub.enter(&room, name, Arc::new(AtomicWaker::new())).await.unwrap();
+    let hold = stay.member().hold();
+    let (next, joined) = there.take_over(&hold).await;
+    assert!(!joined.told);
+
+    let began = tokio::time::Instant::now();
+    let limits = SessionLimits { content_bytes: 1024, inflight: 4 };
+    let ending = run(&hub, stay, stream::pending(), limits).await;
+    if signals_arrive {
+        assert!(began.elapsed() < Duration::from_secs(1), "it hears of it at once");
+    } else {
+        assert!(began.elapsed() < LEASE, "a renewal tells it");
+    }
+    assert_eq!(there.renew_one(&next).await, Verdict::Held, "the new stream is left alone");
+    assert_eq!(there.story(&room).await, ["1 bob joined"], "the room hears nothing");
+    drop(lost);
+    hub.stop().await;
+    ending
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_stream_ends_at_once() {
+    assert_eq!(end_of_a_superseded_stream(true).await, Ending::Superseded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_stream_that_hears_nothing_ends_with_its_next_renewal() {
+    assert_eq!(end_of_a_superseded_stream(false).await, Ending::Superseded);
+}
