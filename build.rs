@@ -6,8 +6,7 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files =
-        ["chat.proto", "roomcast/v1/room.proto", "roomcast/internal/v1/envelope.proto"];
+    let files = ["chat.proto", "roomcast/v1/room.proto", "roomcast/internal/v1/envelope.proto"];
     let descriptors = protox::compile(files, ["proto"])?;
 
     // Reflection describes the services that are served; the internal envelope is nobody's business.
