@@ -61,6 +61,8 @@ async fn everybody_who_came_and_went_is_told_once_however_he_went() {
     cluster.replicas[0].signal(Signal::SIGTERM);
     assert_eq!(cluster.replicas[0].exit_code(SOON).await, 0);
     stays.expect_end(Code::Unavailable).await;
+    let log = cluster.replicas[0].log();
+    eventually(SOON, "the end of its log", async || log.ended().then_some(())).await;
     for user in ["asks", "cancels", "breaks", "stays"] {
         assert_eq!(
             (times(&cluster, "joined", user), times(&cluster, "left", user)),

@@ -134,8 +134,11 @@ async fn a_stream_joins_in_the_trace_of_its_call_and_its_messages_point_there() 
     // Whoever called did not want that one recorded.
     assert!(collector.spans().iter().all(|span| span.trace != unsampled));
     // Log lines say which trace they belong to.
-    let audit = cluster.replicas[0].log().with("\"target\":\"audit\"");
-    let line = audit.iter().find(|line| line.contains("\"user\":\"traced\"")).expect("a line");
+    let line = eventually(SOON, "a line of the audit", async || {
+        let audit = cluster.replicas[0].log().with("\"target\":\"audit\"");
+        audit.into_iter().find(|line| line.contains("\"user\":\"traced\""))
+    })
+    .await;
     assert!(line.contains(&format!("\"trace_id\":\"{trace}\"")), "{line}");
     cluster.assert_no_errors();
 }
@@ -312,6 +315,8 @@ async fn a_collector_that_is_away_costs_one_warning_and_no_message_any_time() {
         eventually(SOON, &format!("{kind}: it is told once"), warned).await;
         cluster.replicas[0].signal(Signal::SIGTERM);
         assert_eq!(cluster.replicas[0].exit_code(SOON).await, 0, "{kind}");
+        let log = cluster.replicas[0].log();
+        eventually(SOON, "the end of its log", async || log.ended().then_some(())).await;
         assert_eq!(warnings(&cluster).len(), 1, "{kind}: {:#?}", warnings(&cluster));
         cluster.assert_no_errors();
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{A_LOOK, CERT, CLIENT_CA, KEY, metric, shown, until_metric};
 use crate::harness::{
-    Authority, ChatClient, Cluster, Pace, Pair, Payload, SOON, eventually, quiet,
+    Authority, ChatClient, Cluster, Pace, Pair, Payload, Replica, SOON, eventually, quiet,
 };
 
 const RELOADED: &str = "roomcast_tls_reloads_total{outcome=\"reloaded\"}";
@@ -146,6 +146,14 @@ async fn a_reload_under_load_drops_nobody() {
     }
 }
 
+/// Waits for so many warnings; a thread of the replica's writes them, in its own time.
+async fn until_said(replica: &Replica, times: usize) -> Vec<String> {
+    eventually(SOON, &format!("{times} warnings"), async || {
+        Some(replica.log().with(KEPT)).filter(|said| said.len() >= times)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_pair_is_told_once_and_the_old_one_stays() {
     let authority = Authority::new("servers");
@@ -173,8 +181,8 @@ async fn a_bad_pair_is_told_once_and_the_old_one_stays() {
 
     mounted.put(&authority.issue_expired("127.0.0.1"));
     until_metric(replica, REFUSED, 2.0).await;
-    let said = replica.log().with(KEPT);
-    assert!(said.len() == 2 && said[1].contains("expired"), "{said:?}");
+    let said = until_said(replica, 2).await;
+    assert!(said[1].contains("expired"), "{said:?}");
     let next = authority.issue("127.0.0.1");
     mounted.put(&next);
     until_metric(replica, RELOADED, 1.0).await;
