@@ -126,9 +126,8 @@ fn faults_are_found_behind_other_errors() {
     let words = "its certificate is not from a CA that is trusted here";
     let plain = io::Error::new(io::ErrorKind::InvalidData, unknown.clone());
     assert_eq!(fault(&plain).unwrap().words, words);
-    // As the redis crate wraps it.
-    let wrapped = redis::RedisError::from(io::Error::other(unknown));
-    assert_eq!(fault(&wrapped), Some(Fault { words: words.to_owned(), lasting: true }));
+    let nested = io::Error::other(io::Error::other(unknown));
+    assert_eq!(fault(&nested), Some(Fault { words: words.to_owned(), lasting: true }));
     // As HTTP/2 tells of it.
     let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
     let words = fault(&io::Error::other(alert.to_string())).unwrap().words;

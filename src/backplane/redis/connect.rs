@@ -114,3 +114,21 @@ impl Connector {
         Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_a_refusal() {
+        let unknown = rustls::CertificateError::UnknownIssuer;
+        let tls = io::Error::other(rustls::Error::InvalidCertificate(unknown));
+        let error = ConnectError::Redis(RedisError::from(tls));
+        let Some(RedisRefusal::Tls(words)) = error.refusal() else { panic!("{error:?}") };
+        assert_eq!(words, "its certificate is not from a CA that is trusted here");
+        let reset = RedisError::from(io::Error::from(io::ErrorKind::ConnectionReset));
+        assert!(ConnectError::Redis(reset).refusal().is_none());
+    }
+}
