@@ -16,6 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out.join("public.bin"), public.encode_to_vec())?;
 
     tonic_prost_build::configure()
+        // Its constructor is called `connect`, as a method of the rich door is.
+        .build_transport(false)
         .bytes(".roomcast.internal.v1.Event.session")
         .bytes(".roomcast.internal.v1.Member.secret_hash")
         .compile_fds(descriptors)?;

@@ -6,6 +6,11 @@ pub mod chat {
     tonic::include_proto!("chat");
 }
 
+/// The rich door, `proto/roomcast/v1/room.proto`.
+pub mod room {
+    tonic::include_proto!("roomcast.v1");
+}
+
 /// What replicas tell each other, `proto/roomcast/internal/v1/envelope.proto`.
 pub mod internal {
     tonic::include_proto!("roomcast.internal.v1");
