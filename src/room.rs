@@ -3,9 +3,11 @@
 //! No I/O, no clock, no chance: events and instants come in as arguments, decisions go out.
 
 mod feed;
+mod place;
 mod steady;
 mod window;
 
 pub use feed::{Feed, Item, Lost, Moves};
+pub use place::Place;
 pub use steady::Steady;
 pub use window::{Fallen, Window};
