@@ -232,11 +232,12 @@ impl PlainStream {
     }
 }
 
-/// Notes how the call is answered. That a name is taken is no error of the server.
+/// Notes how the call is answered. That a name is taken or a limit reached is no error of the server.
 fn tell_answer(join: &Span, entered: &Result<Stay, EnterError>) {
     match entered {
         Ok(_) => trace::answered(join, "OK"),
         Err(EnterError::Taken) => trace::answered(join, "ALREADY_EXISTS"),
+        Err(EnterError::Full { .. }) => trace::answered(join, "RESOURCE_EXHAUSTED"),
         Err(EnterError::Unavailable(_) | EnterError::Draining) => {
             trace::answered(join, "UNAVAILABLE");
             trace::failed(join, "UNAVAILABLE");

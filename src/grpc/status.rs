@@ -70,6 +70,10 @@ pub(super) fn status(outcome: &Outcome) -> Status {
         Outcome::NotEntered(EnterError::Taken, name) => {
             (Code::AlreadyExists, format!("username \"{name}\" is already taken"))
         }
+        Outcome::NotEntered(EnterError::Full { max }, _) => (
+            Code::ResourceExhausted,
+            format!("the room has {max} members, its limit (limits.members_per_room)"),
+        ),
         Outcome::NotEntered(EnterError::Unavailable(_), _) => {
             (Code::Unavailable, "the room cannot be reached; try again".into())
         }
@@ -95,6 +99,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::Name(_) => Refusal::NameInvalid,
         Outcome::Room(_) | Outcome::RoomNotText => Refusal::RoomInvalid,
         Outcome::NotEntered(EnterError::Taken, _) => Refusal::NameTaken,
+        Outcome::NotEntered(EnterError::Full { .. }, _) => Refusal::RoomFull,
         Outcome::Full(Full::Streams { .. }) => Refusal::Streams,
         Outcome::Full(Full::StreamsPerPeer { .. }) => Refusal::StreamsPerPeer,
     })
@@ -105,10 +110,20 @@ mod tests {
     use super::*;
     use crate::backplane::Unavailable;
 
+    /// An outcome, its code, what its message has to say, and how it is counted.
+    type Row = (Outcome, Code, &'static str, Option<Refusal>);
+
+    fn check(rows: &[Row]) {
+        for (outcome, code, said, counted) in rows {
+            let status = status(outcome);
+            assert_eq!(status.code(), *code, "{outcome:?}");
+            assert!(status.message().contains(said), "{outcome:?}: {}", status.message());
+            assert_eq!(refusal(outcome), *counted, "{outcome:?}");
+        }
+    }
+
     #[test]
     fn every_row_of_the_table() {
-        let bob = || "bob".to_owned();
-        let unavailable = EnterError::Unavailable(Unavailable);
         let rows = [
             (Outcome::Ended(Ending::HalfClosed), Code::Ok, "", None),
             (Outcome::Ended(Ending::Disconnected), Code::Cancelled, "went away", None),
@@ -150,12 +165,6 @@ mod tests {
                 Some(Refusal::ShuttingDown),
             ),
             (
-                Outcome::NotEntered(EnterError::Draining, bob()),
-                Code::Unavailable,
-                "server is shutting down",
-                Some(Refusal::ShuttingDown),
-            ),
-            (
                 Outcome::NoRegistration("why".into()),
                 Code::InvalidArgument,
                 "failed to receive registration: why",
@@ -175,18 +184,6 @@ mod tests {
             ),
             (Outcome::RoomNotText, Code::InvalidArgument, "chat-room", Some(Refusal::RoomInvalid)),
             (
-                Outcome::NotEntered(EnterError::Taken, bob()),
-                Code::AlreadyExists,
-                "username \"bob\" is already taken",
-                Some(Refusal::NameTaken),
-            ),
-            (
-                Outcome::NotEntered(unavailable, bob()),
-                Code::Unavailable,
-                "try again",
-                Some(Refusal::Unavailable),
-            ),
-            (
                 Outcome::Full(Full::Streams { max: 3 }),
                 Code::ResourceExhausted,
                 "limits.streams",
@@ -199,11 +196,37 @@ mod tests {
                 Some(Refusal::StreamsPerPeer),
             ),
         ];
-        for (outcome, code, said, counted) in rows {
-            let status = status(&outcome);
-            assert_eq!(status.code(), code, "{outcome:?}");
-            assert!(status.message().contains(said), "{outcome:?}: {}", status.message());
-            assert_eq!(refusal(&outcome), counted, "{outcome:?}");
-        }
+        check(&rows);
+    }
+
+    #[test]
+    fn every_row_of_who_does_not_get_in() {
+        let bob = || "bob".to_owned();
+        check(&[
+            (
+                Outcome::NotEntered(EnterError::Draining, bob()),
+                Code::Unavailable,
+                "server is shutting down",
+                Some(Refusal::ShuttingDown),
+            ),
+            (
+                Outcome::NotEntered(EnterError::Taken, bob()),
+                Code::AlreadyExists,
+                "username \"bob\" is already taken",
+                Some(Refusal::NameTaken),
+            ),
+            (
+                Outcome::NotEntered(EnterError::Full { max: 3 }, bob()),
+                Code::ResourceExhausted,
+                "3 members, its limit (limits.members_per_room)",
+                Some(Refusal::RoomFull),
+            ),
+            (
+                Outcome::NotEntered(EnterError::Unavailable(Unavailable), bob()),
+                Code::Unavailable,
+                "try again",
+                Some(Refusal::Unavailable),
+            ),
+        ]);
     }
 }

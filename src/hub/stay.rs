@@ -24,6 +24,12 @@ pub enum EnterError {
     /// Somebody holds that name, or a lease of it has not ended yet.
     #[error("the name is taken")]
     Taken,
+    /// The room has as many members as it may have.
+    #[error("the room has {max} members already")]
+    Full {
+        /// As many as it may have.
+        max: usize,
+    },
     /// The backplane does not answer.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
