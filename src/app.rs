@@ -259,7 +259,9 @@ impl Shared {
     fn start(config: &Config, replica: ReplicaId, metrics: Metrics) -> Result<Self, Error> {
         let Some(redis) = redis(config) else {
             let (log, lease) = (log_bounds(config), config.names.lease);
-            let memory = Memory::new(MemoryConfig { lease, log, signal_queue: SIGNAL_QUEUE });
+            let members_per_room = config.limits.members_per_room;
+            let signal_queue = SIGNAL_QUEUE;
+            let memory = Memory::new(MemoryConfig { lease, log, members_per_room, signal_queue });
             let (backplane, signals) = memory.attach(replica);
             let refusal = std::future::pending().boxed();
             return Ok(Self { backplane, signals, refusal });
@@ -315,6 +317,7 @@ fn redis(config: &Config) -> Option<RedisConfig> {
         replicated: redis.durability == Durability::Replicated,
         lease: config.names.lease,
         log: log_bounds(config),
+        members_per_room: config.limits.members_per_room,
         signal_queue: SIGNAL_QUEUE,
     })
 }

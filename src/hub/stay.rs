@@ -121,6 +121,10 @@ impl Hub {
                 stay.over = true;
                 Err(EnterError::Taken)
             }
+            Err(JoinError::Full { max }) => {
+                stay.over = true;
+                Err(EnterError::Full { max })
+            }
             Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable.into()),
         }
     }
@@ -215,7 +219,10 @@ impl Stay {
                 Ok(Retaken::Taken)
             }
             Err(JoinError::Moved | JoinError::Ended) => Ok(Retaken::Moved),
-            Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable),
+            // There is always a place for who takes its name again.
+            Err(JoinError::Full { .. } | JoinError::Overdue(_) | JoinError::Unavailable(_)) => {
+                Err(Unavailable)
+            }
         }
     }
 

@@ -30,6 +30,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
     let memory = Memory::new(MemoryConfig {
         lease: LEASE,
         log: LogBounds { length: 100, age: Duration::from_secs(60) },
+        members_per_room: 100,
         signal_queue: 64,
     });
     let (here, there) = (attach(&memory), attach(&memory));
