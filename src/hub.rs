@@ -29,10 +29,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     chunk::Chunk,
+    entry::{Arrived, Claim, EnterError, SessionClaim, Since},
     member::{Member, Notice},
     pulse::{Pulse, Silent},
     room::{ENCODINGS, Encoder},
-    entry::{Arrived, Claim, EnterError, SessionClaim, Since},
     stay::{Reader, Retaken, Stay},
 };
 use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};

@@ -11,7 +11,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-pub use labels::{Counters, Gauges, Hole, Label, LeaseLoss, Leave, Nack, Queue, Refusal, TlsReload};
+pub use labels::{
+    Counters, Gauges, Hole, Label, LeaseLoss, Leave, Nack, Queue, Refusal, TlsReload,
+};
 use prometheus_client::{
     encoding::text,
     metrics::{
@@ -266,7 +268,8 @@ impl Handles {
         registry.register_with_unit("window", help, Unit::Bytes, window_bytes.clone());
 
         let refusals = Counters::register(registry, "refusals", "Streams refused, or ended");
-        let nacks = Counters::register(registry, "nacks", "Messages refused that may be sent again");
+        let nacks =
+            Counters::register(registry, "nacks", "Messages refused that may be sent again");
         let leaves = Counters::register(registry, "leaves", "Members of this replica that went");
         let leases_lost =
             Counters::register(registry, "leases_lost", "Leases that ended under a live stream");

@@ -112,7 +112,9 @@ pub enum Refused {
         expected: u64,
     },
     /// It could not be stored in time.
-    #[error("it could not be stored in time; it may or may not be delivered, and once if it is sent again")]
+    #[error(
+        "it could not be stored in time; it may or may not be delivered, and once if it is sent again"
+    )]
     Unavailable,
     /// The name had been lost for a moment, and is held anew.
     #[error("the name was lost and is held again; send it again")]
@@ -243,12 +245,13 @@ struct Session<'a, S> {
     input: S,
     speech: Speech<'a>,
     dialogue: Option<Pace<'a>>,
+    /// When to look whether both sides of the dialogue are alive.
+    tick: Option<Interval>,
 }
 
 /// A dialogue and its times.
 struct Pace<'a> {
     with: Dialogue<'a>,
-    tick: Interval,
     /// When something came from the client.
     heard: Instant,
     /// What the client had taken at the last tick.
@@ -261,10 +264,8 @@ struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     fn new(with: Dialogue<'a>) -> Self {
-        let mut tick = interval(with.ping_interval);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let taken = with.answers.taken();
-        Self { with, tick, heard: Instant::now(), taken, stuck: None, over: None }
+        Self { with, heard: Instant::now(), taken, stuck: None, over: None }
     }
 
     /// The client is told to go elsewhere, not all at once.
@@ -284,7 +285,8 @@ impl<'a> Pace<'a> {
         let moved = std::mem::replace(&mut self.taken, taken) != taken;
         if moved || !answers.is_waiting() {
             self.stuck = None;
-        } else if self.stuck.get_or_insert(Instant::now() - ping_interval).elapsed() > idle_timeout {
+        } else if self.stuck.get_or_insert(Instant::now() - ping_interval).elapsed() > idle_timeout
+        {
             return Err(Ending::Stalled(idle_timeout));
         }
         if !moved && !answers.is_waiting() {
@@ -303,7 +305,12 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         dialogue: Option<Dialogue<'a>>,
     ) -> Self {
         let speech = Speech::new(hub, stay, limits, dialogue);
-        Self { hub, stay, input, speech, dialogue: dialogue.map(Pace::new) }
+        let tick = dialogue.map(|dialogue| {
+            let mut tick = interval(dialogue.ping_interval);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            tick
+        });
+        Self { hub, stay, input, speech, dialogue: dialogue.map(Pace::new), tick }
     }
 
     async fn drive(&mut self) -> Ending {
@@ -325,7 +332,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                     self.speech.on_answered(answered, &mut self.input).await
                 }
                 never = &mut catch_up => match never {},
-                pace = ticked(&mut self.dialogue) => pace.look(),
+                () = ticked(self.tick.as_mut()) => self.on_tick(),
                 () = overdue(self.dialogue.as_ref()) => Err(Ending::ShuttingDown),
                 input = next(&mut self.input, self.dialogue.as_ref()),
                     if self.speech.is_listening() => self.on_input(input),
@@ -344,6 +351,10 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 Ok(())
             }
         }
+    }
+
+    fn on_tick(&mut self) -> Result<(), Ending> {
+        self.dialogue.as_mut().map_or(Ok(()), Pace::look)
     }
 
     fn on_input(&mut self, input: Option<Result<Input, Ending>>) -> Result<(), Ending> {
@@ -377,12 +388,9 @@ async fn next<S: Stream<Item = Result<Input, Ending>> + Unpin>(
     input.next().await
 }
 
-async fn ticked<'a, 'b>(dialogue: &'b mut Option<Pace<'a>>) -> &'b mut Pace<'a> {
-    match dialogue {
-        Some(pace) => {
-            pace.tick.tick().await;
-            pace
-        }
+async fn ticked(tick: Option<&mut Interval>) {
+    match tick {
+        Some(tick) => drop(tick.tick().await),
         None => pending().await,
     }
 }

@@ -133,7 +133,14 @@ impl Sampler {
 
     /// `room.reap`: members whose replica stopped renewing are declared gone.
     pub fn reap(&self, room: &RoomName, overdue: usize) -> Span {
-        begin!(self.samples(None), None, "room.reap", room, roomcast.overdue = overdue, roomcast.reaped = Empty,)
+        begin!(
+            self.samples(None),
+            None,
+            "room.reap",
+            room,
+            roomcast.overdue = overdue,
+            roomcast.reaped = Empty,
+        )
     }
 }
 

@@ -11,9 +11,10 @@ use prost_types::{Struct, Value, value::Kind};
 
 use super::frames;
 use crate::{
-    domain::{Event, What},
+    domain::{Event, Position, What},
     hub::Encoder,
     proto::chat::ChatMessage,
+    room::Lost,
 };
 
 /// The fields of a message, in either dialect.

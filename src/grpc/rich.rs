@@ -16,7 +16,7 @@ use prost::Message as _;
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
 
-use self::join::{Asked, Token};
+use self::join::Asked;
 use super::{
     frames::{self, FrameError, Frames},
     outlet::Outlet,
@@ -28,8 +28,8 @@ use crate::{
     domain::{Event, Position, TraceParent, UsernameLimits},
     hub::{Arrived, Encoder},
     proto::room::{
-        self as proto, ConnectRequest, ConnectResponse,
-        connect_request::Frame as Request_, connect_response::Frame as Response_,
+        self as proto, ConnectRequest, ConnectResponse, connect_request::Frame as Request_,
+        connect_response::Frame as Response_,
     },
     room::Lost,
     session::{self, Answer, Answers, Dialogue, Ending, Input, Say, SessionLimits},
@@ -108,10 +108,11 @@ impl Door for Rich {
             first = tokio::time::timeout(FIRST_FRAME, frames.next()) => first,
         };
         let Ok(first) = first else { return Outcome::NoJoin("none came".to_owned()) };
-        let asked = match first_frame(first).and_then(|join| Asked::read(join, headers, &self.config)) {
-            Ok(asked) => asked,
-            Err(outcome) => return outcome,
-        };
+        let asked =
+            match first_frame(first).and_then(|join| Asked::read(join, headers, &self.config)) {
+                Ok(asked) => asked,
+                Err(outcome) => return outcome,
+            };
         let Asked { claim, token, name, trace } = asked;
         stream.caller.asks(&claim.room, &name);
         let (room, linger) = (claim.room.clone(), claim.linger);

@@ -94,11 +94,17 @@ pub(super) fn status(outcome: &Outcome) -> Status {
         }
         Outcome::NotEntered(EnterError::NoSession, name) => (
             Code::NotFound,
-            format!("there is no such session of \"{name}\" here, or no more; join without a token"),
+            format!(
+                "there is no such session of \"{name}\" here, or no more; join without a token"
+            ),
         ),
         Outcome::NotEntered(EnterError::WrongSecret, name) => {
             (Code::PermissionDenied, format!("the session of \"{name}\" has another token"))
         }
+        Outcome::NotEntered(EnterError::Full { max }, _) => (
+            Code::ResourceExhausted,
+            format!("the room has {max} members, its limit (limits.members_per_room)"),
+        ),
         Outcome::NotEntered(EnterError::Unavailable(_), _) => {
             (Code::Unavailable, "the room cannot be reached; try again".into())
         }
@@ -111,9 +117,9 @@ pub(super) fn status(outcome: &Outcome) -> Status {
 pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
     Some(match outcome {
         Outcome::Ended(Ending::HalfClosed | Ending::Left | Ending::Disconnected) => return None,
-        Outcome::Ended(Ending::Unreadable(_))
-        | Outcome::NoRegistration(_)
-        | Outcome::NoJoin(_) => Refusal::Unreadable,
+        Outcome::Ended(Ending::Unreadable(_)) | Outcome::NoRegistration(_) | Outcome::NoJoin(_) => {
+            Refusal::Unreadable
+        }
         Outcome::Ended(Ending::Silent(_)) => Refusal::Silent,
         Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => Refusal::TokenInvalid,
         Outcome::NotEntered(EnterError::NoSession, _) => Refusal::SessionEnded,
@@ -129,6 +135,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::Name(_) => Refusal::NameInvalid,
         Outcome::Room(_) | Outcome::RoomNotText | Outcome::JoinRoom(_) => Refusal::RoomInvalid,
         Outcome::NotEntered(EnterError::Taken, _) => Refusal::NameTaken,
+        Outcome::NotEntered(EnterError::Full { .. }, _) => Refusal::RoomFull,
         Outcome::Full(Full::Streams { .. }) => Refusal::Streams,
         Outcome::Full(Full::StreamsPerPeer { .. }) => Refusal::StreamsPerPeer,
     })
@@ -139,10 +146,20 @@ mod tests {
     use super::*;
     use crate::backplane::Unavailable;
 
+    /// An outcome, its code, what its message has to say, and how it is counted.
+    type Row = (Outcome, Code, &'static str, Option<Refusal>);
+
+    fn check(rows: &[Row]) {
+        for (outcome, code, said, counted) in rows {
+            let status = status(outcome);
+            assert_eq!(status.code(), *code, "{outcome:?}");
+            assert!(status.message().contains(said), "{outcome:?}: {}", status.message());
+            assert_eq!(refusal(outcome), *counted, "{outcome:?}");
+        }
+    }
+
     #[test]
     fn every_row_of_the_table() {
-        let bob = || "bob".to_owned();
-        let unavailable = EnterError::Unavailable(Unavailable);
         let rows = [
             (Outcome::Ended(Ending::HalfClosed), Code::Ok, "", None),
             (Outcome::Ended(Ending::Disconnected), Code::Cancelled, "went away", None),
@@ -184,12 +201,6 @@ mod tests {
                 Some(Refusal::ShuttingDown),
             ),
             (
-                Outcome::NotEntered(EnterError::Draining, bob()),
-                Code::Unavailable,
-                "server is shutting down",
-                Some(Refusal::ShuttingDown),
-            ),
-            (
                 Outcome::NoRegistration("why".into()),
                 Code::InvalidArgument,
                 "failed to receive registration: why",
@@ -209,18 +220,6 @@ mod tests {
             ),
             (Outcome::RoomNotText, Code::InvalidArgument, "chat-room", Some(Refusal::RoomInvalid)),
             (
-                Outcome::NotEntered(EnterError::Taken, bob()),
-                Code::AlreadyExists,
-                "username \"bob\" is already taken",
-                Some(Refusal::NameTaken),
-            ),
-            (
-                Outcome::NotEntered(unavailable, bob()),
-                Code::Unavailable,
-                "try again",
-                Some(Refusal::Unavailable),
-            ),
-            (
                 Outcome::Full(Full::Streams { max: 3 }),
                 Code::ResourceExhausted,
                 "limits.streams",
@@ -233,11 +232,37 @@ mod tests {
                 Some(Refusal::StreamsPerPeer),
             ),
         ];
-        for (outcome, code, said, counted) in rows {
-            let status = status(&outcome);
-            assert_eq!(status.code(), code, "{outcome:?}");
-            assert!(status.message().contains(said), "{outcome:?}: {}", status.message());
-            assert_eq!(refusal(&outcome), counted, "{outcome:?}");
-        }
+        check(&rows);
+    }
+
+    #[test]
+    fn every_row_of_who_does_not_get_in() {
+        let bob = || "bob".to_owned();
+        check(&[
+            (
+                Outcome::NotEntered(EnterError::Draining, bob()),
+                Code::Unavailable,
+                "server is shutting down",
+                Some(Refusal::ShuttingDown),
+            ),
+            (
+                Outcome::NotEntered(EnterError::Taken, bob()),
+                Code::AlreadyExists,
+                "username \"bob\" is already taken",
+                Some(Refusal::NameTaken),
+            ),
+            (
+                Outcome::NotEntered(EnterError::Full { max: 3 }, bob()),
+                Code::ResourceExhausted,
+                "3 members, its limit (limits.members_per_room)",
+                Some(Refusal::RoomFull),
+            ),
+            (
+                Outcome::NotEntered(EnterError::Unavailable(Unavailable), bob()),
+                Code::Unavailable,
+                "try again",
+                Some(Refusal::Unavailable),
+            ),
+        ]);
     }
 }

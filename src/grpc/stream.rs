@@ -191,11 +191,12 @@ impl DoorStream {
     }
 }
 
-/// Notes how the call is answered. That a name is taken is no error of the server.
+/// Notes how the call is answered. That a name is taken or a limit reached is no error of the server.
 fn tell_answer(join: &Span, entered: &Result<Arrived, EnterError>) {
     let code = match entered {
         Ok(_) => "OK",
         Err(EnterError::Taken) => "ALREADY_EXISTS",
+        Err(EnterError::Full { .. }) => "RESOURCE_EXHAUSTED",
         Err(EnterError::NoSession) => "NOT_FOUND",
         Err(EnterError::WrongSecret) => "PERMISSION_DENIED",
         Err(EnterError::Unavailable(_) | EnterError::Draining) => "UNAVAILABLE",

@@ -20,7 +20,8 @@ pub(super) fn position(position: Position) -> proto::Position {
 
 /// An instant.
 pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
-    let mut stamp = prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() };
+    let mut stamp =
+        prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() };
     stamp.normalize();
     stamp
 }
@@ -36,7 +37,9 @@ pub(super) fn duration(time: std::time::Duration) -> ProtoDuration {
 /// An event. One that this version cannot read has its place and nothing else.
 pub(super) fn event(at: Position, event: &Event) -> proto::Event {
     let what = match &event.what {
-        What::Said { content } => Some(ProtoWhat::Said(proto::Said { content: content.to_string() })),
+        What::Said { content } => {
+            Some(ProtoWhat::Said(proto::Said { content: content.to_string() }))
+        }
         What::Joined => Some(ProtoWhat::Joined(proto::Joined {})),
         What::Left { cause: why } => {
             Some(ProtoWhat::Left(proto::Left { cause: cause(*why).into() }))

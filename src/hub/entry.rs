@@ -25,7 +25,7 @@ pub struct Claim {
     pub room: RoomName,
     /// The name.
     pub name: Username,
-    /// What is known about its session: hashed, what a client has to know to resume it.
+    /// Its session.
     pub session: SessionClaim,
     /// What the member is to get of the past.
     pub since: Since,
@@ -33,7 +33,7 @@ pub struct Claim {
     pub linger: Duration,
 }
 
-/// Which session.
+/// Which session: its id, and the hash of what a client has to know to resume it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SessionClaim {
     /// A new one, which nobody can resume.
@@ -74,6 +74,12 @@ pub enum EnterError {
     /// Somebody holds that name, or a lease of it has not ended yet.
     #[error("the name is taken")]
     Taken,
+    /// The room has as many members as it may have.
+    #[error("the room has {max} members already")]
+    Full {
+        /// As many as it may have.
+        max: usize,
+    },
     /// There is no such session, or no more.
     #[error("the session has ended")]
     NoSession,
@@ -115,7 +121,11 @@ impl Hub {
         let misses_nothing = claim.session != SessionClaim::Plain;
         let member = Member::new(hold.clone(), seat.room.clone(), reader, misses_nothing);
         // From here on the name may be taken, whether or not anybody waits for the answer.
-        let mut stay = Stay::new(Arc::new(member), seat, claim.linger, counted);
+        let mut stay = Stay::new(Arc::new(member), seat, counted);
+        if takeover.is_some() {
+            // Whoever shows its token again finds it.
+            stay.set_linger(claim.linger);
+        }
         let joined = match takeover {
             Some(takeover) => self.take_over(&stay, &claim, hold, takeover).await,
             None => self.join(stay.room(), &hold, 0, self.may_reap().is_ok()).await,
@@ -124,6 +134,7 @@ impl Hub {
             Ok(joined) => {
                 stay.member().admit(joined.position, place(&claim, &joined));
                 stay.count_in(takeover.is_some());
+                stay.set_linger(claim.linger);
                 self.watch(&claim.room, joined.next_deadline).await;
                 let (head, client_seq) = (joined.position, joined.client_seq);
                 Ok(Arrived { stay, head, resumed: takeover.is_some(), client_seq })
@@ -131,6 +142,10 @@ impl Hub {
             Err(JoinError::Ended) => {
                 stay.abandon();
                 Err(EnterError::NoSession)
+            }
+            Err(JoinError::Full { max }) => {
+                stay.abandon();
+                Err(EnterError::Full { max })
             }
             // Nobody knows of a new session, so it can neither have ended nor moved.
             Err(JoinError::Taken) => {

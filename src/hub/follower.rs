@@ -65,11 +65,6 @@ impl Follower {
         Self { place, mode: Mode::Log { items: VecDeque::new(), reading: Reading::No } }
     }
 
-    /// Whether it takes from the window.
-    pub(super) fn is_at_window(&self) -> bool {
-        matches!(self.mode, Mode::Window(_))
-    }
-
     /// Has it served from the log from now on.
     pub(super) fn leave_window(&mut self) {
         self.mode = Mode::Log { items: VecDeque::new(), reading: Reading::No };

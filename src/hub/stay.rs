@@ -1,15 +1,14 @@
 //! A member's way in, back in, and out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::task::AtomicWaker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
-use super::{Hub, Member, Seat, departures::Departure, event_now, new_hold, room::Room};
+use super::{Hub, Member, Seat, departures::Departure, room::Room};
 use crate::{
-    backplane::{Eviction, Hold, Join, JoinError, Joined, Unavailable},
-    domain::{LeftCause, RoomName, Username, What},
+    backplane::{JoinError, Unavailable},
+    domain::LeftCause,
     metrics::{InGauge, LeaseLoss, Leave},
     trace,
 };
@@ -64,15 +63,15 @@ pub enum Retaken {
 
 impl Stay {
     /// A stay that begins: its name may be taken from now on.
-    pub(super) fn new(
-        member: Arc<Member>,
-        seat: Seat,
-        linger: Duration,
-        counted: TaskTrackerToken,
-    ) -> Self {
+    pub(super) fn new(member: Arc<Member>, seat: Seat, counted: TaskTrackerToken) -> Self {
         let key = seat.room.add_member(&member);
         let reader = Arc::new(Reader { member, key, seat });
-        Self { reader, linger, over: false, counted_in: None, _counted: counted }
+        Self { reader, linger: Duration::ZERO, over: false, counted_in: None, _counted: counted }
+    }
+
+    /// How long the session shall outlive it, from now on.
+    pub(super) fn set_linger(&mut self, linger: Duration) {
+        self.linger = linger;
     }
 
     /// It is in.
@@ -139,7 +138,10 @@ impl Stay {
                 Ok(Retaken::Taken)
             }
             Err(JoinError::Moved | JoinError::Ended) => Ok(Retaken::Moved),
-            Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable),
+            // There is always a place for who takes its name again.
+            Err(JoinError::Full { .. } | JoinError::Overdue(_) | JoinError::Unavailable(_)) => {
+                Err(Unavailable)
+            }
         }
     }
 
@@ -227,7 +229,8 @@ impl Drop for Stay {
             self.depart_later(LeftCause::Disconnected);
         } else {
             self.count_out(Leave::Lingering);
-            let (hub, departure) = (self.hub(), Departure::linger(self.member().hold(), self.linger));
+            let (hub, departure) =
+                (self.hub(), Departure::linger(self.member().hold(), self.linger));
             hub.departures.push(departure, &hub.metrics);
         }
     }

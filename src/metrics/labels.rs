@@ -61,6 +61,8 @@ label! {
         Silent = "silent",
         /// A room name that is not allowed.
         RoomInvalid = "room_invalid",
+        /// A room with as many members as it may have.
+        RoomFull = "room_full",
         /// Content over the limit.
         ContentTooLarge = "content_too_large",
         /// Too many streams on this replica.

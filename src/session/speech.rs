@@ -21,7 +21,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// A message on its way to the log.
 #[derive(Debug)]
-struct Message {
+pub(super) struct Message {
     /// Its client sequence.
     seq: u64,
     event: Arc<Event>,

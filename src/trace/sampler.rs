@@ -38,7 +38,10 @@ impl Sampler {
 
     /// A part of the traces that begin here is recorded, from 0 to 1; none at all where it is 0.
     pub fn new(ratio: f64) -> Self {
-        Self(Some(Sampling { ratio, began: Instant::now(), floor: AtomicU64::new(0),
+        Self(Some(Sampling {
+            ratio,
+            began: Instant::now(),
+            floor: AtomicU64::new(0),
             asked: AtomicU64::new(0),
         }))
     }
