@@ -237,7 +237,9 @@ fn tell_answer(join: &Span, entered: &Result<Stay, EnterError>) {
     match entered {
         Ok(_) => trace::answered(join, "OK"),
         Err(EnterError::Taken) => trace::answered(join, "ALREADY_EXISTS"),
-        Err(EnterError::Full { .. }) => trace::answered(join, "RESOURCE_EXHAUSTED"),
+        Err(EnterError::Full { .. } | EnterError::TooManyRooms { .. }) => {
+            trace::answered(join, "RESOURCE_EXHAUSTED");
+        }
         Err(EnterError::Unavailable(_) | EnterError::Draining) => {
             trace::answered(join, "UNAVAILABLE");
             trace::failed(join, "UNAVAILABLE");

@@ -30,6 +30,12 @@ pub enum EnterError {
         /// As many as it may have.
         max: usize,
     },
+    /// The room is not open here, and as many rooms are as may be.
+    #[error("this replica has {max} rooms already")]
+    TooManyRooms {
+        /// As many as there may be.
+        max: usize,
+    },
     /// The backplane does not answer.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -98,7 +104,7 @@ impl Hub {
         if self.draining.is_cancelled() {
             return Err(EnterError::Draining);
         }
-        let seat = self.take_seat(room);
+        let seat = self.take_seat(room)?;
         if let Some(after) = seat.room.open(&*self.backplane).await? {
             self.report_read(&seat.room, after);
         }
