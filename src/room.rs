@@ -4,10 +4,12 @@
 
 mod bucket;
 mod feed;
+mod place;
 mod steady;
 mod window;
 
 pub use bucket::{Bucket, Rate};
 pub use feed::{Feed, Item, Lost, Moves};
+pub use place::Place;
 pub use steady::Steady;
 pub use window::{Fallen, Window};
