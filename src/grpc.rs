@@ -9,7 +9,6 @@ mod frames;
 mod listener;
 mod outlet;
 mod plain;
-#[cfg_attr(not(test), expect(dead_code, reason = "the rich door does not route to it yet"))]
 mod queries;
 mod rich;
 mod services;
