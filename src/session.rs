@@ -26,7 +26,7 @@ use crate::{
     room::Rate,
 };
 
-/// How long a stream that was told to go elsewhere is still served after it was to be gone.
+/// How long a stream that was told to go elsewhere is still served after it was to be gone, at the most.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// What a session allows.
@@ -281,7 +281,7 @@ impl<'a> Pace<'a> {
     fn send_away(&mut self) {
         let after = self.with.drain_spread.mul_f64(rand::random());
         self.with.answers.answer(&Answer::Reconnect(after));
-        self.over = Some(Instant::now() + after + GRACE);
+        self.over = Some(Instant::now() + after + GRACE.min(self.with.drain_spread));
     }
 
     /// Looks whether both sides are alive, and shows that this one is. Whoever is not listened to cannot

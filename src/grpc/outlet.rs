@@ -42,6 +42,8 @@ pub(super) struct Outlet {
     answers: Mutex<Answering>,
     /// How many chunks were taken.
     taken: AtomicU64,
+    /// Something was taken.
+    begun: Arc<AtomicBool>,
     /// Wakes the session when answers were taken.
     pushable: AtomicWaker,
     /// Wakes the body: the room does, and the session.
@@ -86,6 +88,7 @@ impl Outlet {
             state: Mutex::new(State::Waiting),
             answers: Mutex::default(),
             taken: AtomicU64::new(0),
+            begun: Arc::default(),
             pushable: AtomicWaker::new(),
             reader: Arc::default(),
             finished: AtomicBool::new(false),
@@ -116,15 +119,21 @@ impl Outlet {
         self.reader.wake();
     }
 
-    /// Ready while few frames wait that were pushed.
+    /// Ready while few frames wait that were pushed, or nobody takes them any more.
     pub(super) fn poll_pushable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.pushable.register(cx.waker());
-        if self.is_full() { Poll::Pending } else { Poll::Ready(()) }
+        let over = self.finished.load(Ordering::Acquire);
+        if self.is_full() && !over { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Whether many frames wait that were pushed.
     pub(super) fn is_full(&self) -> bool {
         self.answers().count >= ANSWERS
+    }
+
+    /// Becomes true when the client's side takes something.
+    pub(super) fn begun(&self) -> Arc<AtomicBool> {
+        self.begun.clone()
     }
 
     /// How many chunks the client's side has taken.
@@ -192,6 +201,7 @@ impl Outlet {
     fn finish(&self) {
         self.finished.store(true, Ordering::Release);
         self.session.wake();
+        self.pushable.wake();
     }
 
     /// The next thing to send.
@@ -283,6 +293,7 @@ impl Body for OutletBody {
         let next = self.outlet.next(&self.metrics);
         if matches!(&next, Poll::Ready(Some(_))) {
             self.outlet.taken.fetch_add(1, Ordering::Relaxed);
+            self.outlet.begun.store(true, Ordering::Release);
         }
         if let Poll::Ready(last) = &next
             && last.as_ref().is_none_or(Frame::is_trailers)
