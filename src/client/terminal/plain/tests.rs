@@ -2,6 +2,7 @@
 
 use std::{
     io::{PipeReader, PipeWriter, Write, pipe},
+    slice,
     time::Duration,
 };
 
@@ -35,18 +36,18 @@ impl Person {
         screen: PipeReader,
         output: PipeWriter,
     ) -> Self {
-        let (username, addr, room) = (name.to_owned(), addr.clone(), "lobby".to_owned());
-        let args = Args { username, addr, room, ca: None, cert: None, key: None };
-        let client = connect(&args.addr, None).await.unwrap();
-        let lines = terminal::read(input).unwrap();
+        let username = name.to_owned();
+        let (client, addr) = connect(slice::from_ref(addr), None).await.unwrap();
+        let lines = lines::read(input).unwrap();
         let printer = Printer::start(output).unwrap();
         let (interrupt, mut interrupts) = mpsc::channel(1);
         let mut chat = JoinSet::new();
         chat.spawn(async move {
             let interrupts = stream::poll_fn(move |cx| interrupts.poll_recv(cx));
-            super::chat(client, &args, &RoomName::lobby(), lines, printer, interrupts).await
+            let room = RoomName::lobby();
+            super::chat(client, &addr, &username, &room, lines, printer, interrupts).await
         });
-        Self { keyboard, screen: terminal::read(screen).unwrap(), interrupt, chat }
+        Self { keyboard, screen: lines::read(screen).unwrap(), interrupt, chat }
     }
 
     fn types(&mut self, text: &str) {
@@ -156,7 +157,7 @@ async fn a_server_that_is_not_there_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
     drop(listener);
-    let text = connect(&addr, None).await.unwrap_err().to_string();
+    let text = connect(slice::from_ref(&addr), None).await.unwrap_err().to_string();
     assert!(text.starts_with(&format!("cannot reach {addr}: Connection refused")), "{text}");
 }
 
