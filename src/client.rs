@@ -62,3 +62,6 @@ pub use self::{
     update::{Event, Gap, LeftCause, Reason, Update, What},
 };
 pub use crate::domain::{Epoch, Position};
+
+#[cfg(test)]
+mod tests;
