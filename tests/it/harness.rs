@@ -19,6 +19,8 @@ mod raw_call;
 mod readiness;
 mod record;
 mod redis;
+#[allow(dead_code, reason = "one surface for all tests of the rich door")]
+mod rich;
 #[macro_use]
 mod stage;
 mod replica;
@@ -46,6 +48,9 @@ pub(crate) use self::{
     stage::{Layout, Stage},
     wire::{Dialect, Payload, RawCodec},
 };
+
+#[allow(unused_imports, reason = "one surface for all tests of the rich door")]
+pub(crate) use self::rich::{Answer, Inbox, News, RichClient, Told};
 
 /// Time enough for anything that happens at once, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
