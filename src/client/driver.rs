@@ -23,11 +23,14 @@ use super::{
         reader::Reader,
     },
     error::{Error, LeaveError, SayError},
-    handle::Said,
+    handle::{Entered, Said},
     stream::{Entry, Token},
     update::{Reason, Update, position},
 };
-use crate::proto::room::{NackReason, Welcome};
+use crate::{
+    domain::{Epoch, Position},
+    proto::room::{NackReason, Welcome},
+};
 
 /// What to take for the server's ping interval when it does not say.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -40,6 +43,9 @@ pub(super) const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) type Answer = oneshot::Sender<Result<Said, SayError>>;
 /// What is told to the application.
 pub(super) type Told = Result<Update, Error>;
+
+/// How coming in went.
+pub(super) type Joined = Result<Entered, Error>;
 
 /// Something to say.
 pub(super) struct Say {
@@ -129,7 +135,7 @@ impl Driver {
     }
 
     /// Stays in the room until it is asked to leave or has to; `joined` is told how coming in went.
-    pub(super) async fn run(mut self, joined: oneshot::Sender<Result<(), Error>>) {
+    pub(super) async fn run(mut self, joined: oneshot::Sender<Joined>) {
         let mut joined = Some(joined);
         let stop = self.stay(&mut joined).await;
         self.close(&stop);
@@ -144,7 +150,7 @@ impl Driver {
         }
     }
 
-    async fn stay(&mut self, joined: &mut Option<oneshot::Sender<Result<(), Error>>>) -> Stop {
+    async fn stay(&mut self, joined: &mut Option<oneshot::Sender<Joined>>) -> Stop {
         let nowhere = Reason::Broken { what: "nothing was tried".to_owned() };
         let mut why = nowhere;
         loop {
@@ -153,7 +159,7 @@ impl Driver {
                 Err(stop) => return stop,
             };
             if let Some(joined) = joined.take() {
-                let _ = joined.send(Ok(()));
+                let _ = joined.send(Ok(self.entered()));
             }
             why = match self.converse(stream).await {
                 End::Stop(stop) => return stop,
@@ -169,6 +175,13 @@ impl Driver {
             }
             self.notices.away(why.clone());
         }
+    }
+
+    /// How we first came in.
+    fn entered(&self) -> Entered {
+        let username = self.session.as_ref().map_or("", |session| session.username.as_str());
+        let nowhere = Position::new(Epoch(0), 0);
+        Entered { username: username.into(), at: self.reader.start().unwrap_or(nowhere) }
     }
 
     /// What to say on coming in or back.

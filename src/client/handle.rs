@@ -64,6 +64,13 @@ pub struct Said {
     pub duplicate: bool,
 }
 
+/// How a client came in.
+#[derive(Clone, Debug)]
+pub(super) struct Entered {
+    pub(super) username: Arc<str>,
+    pub(super) at: Position,
+}
+
 /// A member of a room. Clones are the same member.
 ///
 /// Its task ends when it has left, when it cannot stay, or when all clones and its [`Events`] are
@@ -73,7 +80,7 @@ pub struct Client {
     says: mpsc::Sender<Say>,
     leaves: mpsc::Sender<Leave>,
     pub(super) here: watch::Receiver<Option<Here>>,
-    username: Arc<str>,
+    entered: Entered,
     task: Arc<JoinSet<()>>,
 }
 
@@ -94,24 +101,28 @@ impl Client {
         let (told, updates) = mpsc::channel(UPDATES);
         let (there, here) = watch::channel(None);
         let (report, joined) = oneshot::channel();
-        let username = options.username.as_str().into();
         let ends = Ends { says, leaves, updates: told, here: there };
         let driver = Driver::new(connector, options, ends);
         let mut task = JoinSet::new();
         task.spawn(driver.run(report));
-        match joined.await {
+        let entered = match joined.await {
             Ok(outcome) => outcome?,
             // The task does not end without a word but with the runtime.
             Err(_) => std::future::pending().await,
-        }
+        };
         let task = Arc::new(task);
         let events = Events { updates, _task: Arc::clone(&task) };
-        Ok((Self { says: say, leaves: leave, here, username, task }, events))
+        Ok((Self { says: say, leaves: leave, here, entered, task }, events))
     }
 
-    /// The name that was asked for.
+    /// The name, as it is held.
     pub fn username(&self) -> &str {
-        &self.username
+        &self.entered.username
+    }
+
+    /// Where the room was when the client first came in: events up to it are of the past.
+    pub fn entered_at(&self) -> Position {
+        self.entered.at
     }
 
     /// Says something. Resolves when it is in the room's log, and not before: over as many streams as

@@ -2,14 +2,17 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use super::{Address, Credentials};
+use super::{Address, Credentials, SayError};
 use crate::{
     domain::{RoomName, RoomNameError},
     tls::TlsError,
 };
 
+mod editor;
 mod lines;
 mod plain;
+mod rich;
+mod show;
 
 /// Chat in a room: sends the lines of standard input and prints what arrives
 #[derive(clap::Args, Clone, Debug)]
@@ -77,6 +80,12 @@ pub enum Error {
         /// The root of the failure.
         cause: String,
     },
+    /// The server has only the plain door.
+    #[error("the server does not know sessions: use --plain")]
+    NoRichDoor,
+    /// A line that came through a pipe was not said.
+    #[error(transparent)]
+    Unsaid(SayError),
     /// The server did not answer the half-close in time.
     #[error(
         "{addr} did not confirm the end within {} s; the last lines may be lost",
@@ -106,18 +115,18 @@ pub enum Error {
 pub async fn run(args: Args) -> Result<(), Error> {
     let room = RoomName::parse(&args.room)?;
     let tls = credentials(&args)?;
-    let outcome = plain::run(&args, &room, tls.as_ref()).await;
-    match (outcome, tls) {
-        (Err(Error::Lost { addr, cause }), Some(tls)) => {
-            let cause = objection(&tls, &addr, &args).await.unwrap_or(cause);
-            Err(Error::Lost { addr, cause })
-        }
-        (Err(Error::Unreachable { addr, cause }), Some(tls)) => {
-            let cause = objection(&tls, &addr, &args).await.unwrap_or(cause);
-            Err(Error::Unreachable { addr, cause })
-        }
-        (outcome, _) => outcome,
+    let mut outcome = if args.plain {
+        plain::run(&args, &room, tls.as_ref()).await
+    } else {
+        rich::run(&args, tls.clone()).await
+    };
+    let (Err(error), Some(tls)) = (&mut outcome, tls) else { return outcome };
+    if let Error::Lost { addr, cause } | Error::Unreachable { addr, cause } = error
+        && let Some(objection) = objection(&tls, addr, &args).await
+    {
+        *cause = objection;
     }
+    outcome
 }
 
 /// How to do TLS, if an address asks for it.

@@ -222,6 +222,7 @@ async fn comes_back(events: &mut Events, resumed: bool) {
 async fn says_and_hears_and_leaves() {
     let mut stage = Stage::open().await;
     let (bob, mut events, mut line) = stage.bob().await;
+    assert_eq!((bob.username(), bob.entered_at()), ("bob", Position::new(Epoch(1), 10)));
     let (said, ()) = tokio::join!(bob.say("hello"), async {
         assert_eq!(line.hears_say().await, (1, "hello".to_owned()));
         line.tells(11, "bob", text("hello")).await;

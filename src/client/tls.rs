@@ -14,7 +14,7 @@ use super::{Address, connector::CONNECT_TIMEOUT};
 use crate::tls::{self, Contents, PemFile, TlsError, TlsFiles};
 
 /// What a client trusts and shows, read from files and checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Credentials {
     contents: Contents,
     roots: RootCertStore,

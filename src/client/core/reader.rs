@@ -71,6 +71,11 @@ impl Reader {
         }
     }
 
+    /// Where the room was when we first came in.
+    pub(in crate::client) fn start(&self) -> Option<Position> {
+        self.start
+    }
+
     /// How far the application has been told.
     pub(in crate::client) fn last(&self) -> Option<Position> {
         self.last

@@ -27,6 +27,8 @@ pub(super) enum Typed {
     Line(String),
     /// There is nothing more to send.
     End,
+    /// The same, and somebody is waiting at the keyboard.
+    Interrupt,
     /// Reading failed; nothing more comes.
     Failed(io::Error),
 }
@@ -45,11 +47,16 @@ impl Lines {
 ///
 /// The thread sits in a blocking read and is never waited for; it ends with the process.
 pub(super) fn read(input: impl Read + Send + 'static) -> io::Result<Lines> {
+    let mut input = BufReader::new(input);
+    read_with(move || next_typed(&mut input).unwrap_or_else(Typed::Failed))
+}
+
+/// Starts to read, up to what is no line.
+pub(super) fn read_with(mut next: impl FnMut() -> Typed + Send + 'static) -> io::Result<Lines> {
     let (typed, lines) = mpsc::channel(WAITING);
     thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-        let mut input = BufReader::new(input);
         loop {
-            let next = next_typed(&mut input).unwrap_or_else(Typed::Failed);
+            let next = next();
             let more = matches!(next, Typed::Line(_));
             if typed.blocking_send(next).is_err() || !more {
                 return;
@@ -72,14 +79,23 @@ fn next_typed(input: &mut impl BufRead) -> io::Result<Typed> {
         }
         let line = String::from_utf8_lossy(&line);
         let line = line.strip_suffix('\n').unwrap_or(&line);
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        match line.trim() {
-            "" => {}
-            "exit" => return Ok(Typed::End),
-            _ => return Ok(Typed::Line(line.to_owned())),
+        if let Some(typed) = meaning(line.strip_suffix('\r').unwrap_or(line)) {
+            return Ok(typed);
         }
     }
 }
+
+/// What a line asks for; a blank one asks for nothing.
+pub(super) fn meaning(line: &str) -> Option<Typed> {
+    match line.trim() {
+        "" => None,
+        "exit" => Some(Typed::End),
+        _ => Some(Typed::Line(line.to_owned())),
+    }
+}
+
+/// Room for one line to print.
+pub(super) type Place<'a> = mpsc::Permit<'a, String>;
 
 /// Lines for a thread that prints them.
 pub(super) struct Printer {
@@ -101,10 +117,13 @@ impl Printer {
     }
 
     /// Waits for room for one line. An error says that printing has ended.
-    pub(super) async fn reserve(
-        &self,
-    ) -> Result<mpsc::Permit<'_, String>, mpsc::error::SendError<()>> {
+    pub(super) async fn reserve(&self) -> Result<Place<'_>, mpsc::error::SendError<()>> {
         self.lines.reserve().await
+    }
+
+    /// Prints one line if there is room for it.
+    pub(super) fn try_print(&self, line: String) {
+        let _ = self.lines.try_send(line);
     }
 
     /// Ends printing, and says how it went. A reader that went away or is stuck is no error.

@@ -133,7 +133,7 @@ async fn chat(
             Step::Interrupted => closing = Some(Closing::within(INTERRUPT_PATIENCE)),
             Step::Unheard => output = None,
             Step::Typed(Typed::Failed(error)) => outcome = Err(Error::Input(error)),
-            Step::Typed(Typed::End) | Step::Unsendable => {}
+            Step::Typed(Typed::End | Typed::Interrupt) | Step::Unsendable => {}
         }
         outgoing = None;
         closing = closing.or_else(|| Some(Closing::within(CLOSE_PATIENCE)));
