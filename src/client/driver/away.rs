@@ -61,7 +61,12 @@ impl Driver {
                 }
                 Err(failure) => failure,
             };
+            let resuming = self.session.is_some();
             why = self.failed(failure)?;
+            if resuming && self.session.is_none() {
+                // The name is ours to take again: nothing to wait for.
+                at_once = 1;
+            }
         }
     }
 
