@@ -16,6 +16,7 @@ mod listener;
 mod member;
 mod pulse;
 mod room;
+mod slot;
 mod stay;
 
 use std::{
@@ -32,7 +33,7 @@ pub use self::{
     entry::{Arrived, Claim, EnterError, SessionClaim, Since},
     member::{Member, Notice},
     pulse::{Pulse, Silent},
-    room::{ENCODINGS, Encoder},
+    slot::{ENCODINGS, Encoder},
     stay::{Reader, Retaken, Stay},
 };
 use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};
@@ -40,7 +41,7 @@ use crate::{
     backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},
     domain::{Event, Member as Who, ReplicaId, RoomName, What},
     metrics::Metrics,
-    room::Steady,
+    room::{Rate, Steady},
     trace::{self, Sampler},
 };
 
@@ -53,6 +54,8 @@ pub struct HubConfig {
     pub window_events: usize,
     /// How many bytes of events a reader may be behind its room.
     pub window_bytes: usize,
+    /// How much may be said in a room by members of this replica.
+    pub room_rate: Rate,
     /// The most rooms that are open here.
     pub rooms: usize,
     /// How long giving a name back may hold up the end of a stream.

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use futures_util::task::AtomicWaker;
@@ -14,7 +15,8 @@ use futures_util::task::AtomicWaker;
 use super::{
     chunk::Chunk,
     follower::{AWAY, Follower},
-    room::{Encoder, Room},
+    room::Room,
+    slot::Encoder,
 };
 use crate::{
     backplane::{Hold, Page},
@@ -219,10 +221,18 @@ impl Member {
         }
     }
 
+    /// Counts a message against what may be said in the room on this replica. An error tells when there
+    /// is room for it.
+    pub fn may_say(&self, now: Instant) -> Result<(), Duration> {
+        self.room.may_say(now)
+    }
+
     /// Whether there is something that the reader has not taken.
     pub fn has_more(&self) -> bool {
         let cursor = self.cursor();
-        self.is_admitted() && (cursor == AWAY || cursor < self.room.head())
+        let at_window = || cursor == AWAY || cursor < self.room.head();
+        let log = self.following.as_ref().and_then(|it| it.lock().as_ref()?.log_has_more());
+        self.is_admitted() && log.unwrap_or_else(at_window)
     }
 
     pub(super) fn wake_reader(&self) {
