@@ -47,10 +47,12 @@ pub(super) type Told = Result<Update, Error>;
 /// How coming in went.
 pub(super) type Joined = Result<Entered, Error>;
 
-/// Something to say.
-pub(super) struct Say {
-    pub(super) content: String,
-    pub(super) answer: Answer,
+/// What comes through the queue.
+pub(super) enum Command {
+    /// Something to say.
+    Say { content: String, answer: Answer },
+    /// There is nothing more to say.
+    End,
 }
 
 /// Somebody wants to leave.
@@ -65,7 +67,7 @@ pub(super) struct Here {
 
 /// The ends of the handles.
 pub(super) struct Ends {
-    pub(super) says: mpsc::Receiver<Say>,
+    pub(super) says: mpsc::Receiver<Command>,
     pub(super) leaves: mpsc::Receiver<Leave>,
     pub(super) updates: mpsc::Sender<Told>,
     pub(super) here: watch::Sender<Option<Here>>,
@@ -80,7 +82,7 @@ struct Session {
     content_bytes: usize,
 }
 
-/// Somebody asked to leave: nothing more is taken in, and updates that find no room are let go.
+/// Somebody asked to leave: updates that find no room are let go.
 struct Leaving {
     answer: Leave,
     deadline: Instant,
@@ -105,6 +107,8 @@ pub(super) struct Driver {
     /// We have been in the room.
     was_in: bool,
     leaving: Option<Leaving>,
+    /// Nothing more will be said.
+    said_all: bool,
 }
 
 /// Why the driver stops.
@@ -131,6 +135,7 @@ impl Driver {
             session: None,
             was_in: false,
             leaving: None,
+            said_all: false,
         }
     }
 
@@ -253,20 +258,27 @@ impl Driver {
     }
 
     /// Takes in a message, unless it could never be sent.
-    fn take(&mut self, say: Say) {
-        let bytes = say.content.len();
+    fn take(&mut self, command: Command) {
+        let (content, answer) = match command {
+            Command::Say { content, answer } => (content, answer),
+            Command::End => {
+                self.ends.says.close();
+                self.said_all = true;
+                return;
+            }
+        };
+        let bytes = content.len();
         match &self.session {
             Some(session) if bytes > session.content_bytes => {
                 let sizes = format!("{bytes} bytes, allowed are {}", session.content_bytes);
-                let _ = say.answer.send(Err(SayError::TooLarge(sizes)));
+                let _ = answer.send(Err(SayError::TooLarge(sizes)));
             }
-            _ => self.outbox.push(say.content, say.answer),
+            _ => self.outbox.push(content, answer),
         }
     }
 
     /// Somebody wants to leave. Whatever was said before goes first.
     fn begin_to_leave(&mut self, answer: Leave) {
-        self.ends.says.close();
         let deadline = Instant::now() + LEAVE_PATIENCE;
         if self.leaving.is_none() {
             self.leaving = Some(Leaving { answer, deadline, sent: false });
@@ -281,8 +293,10 @@ impl Driver {
             let _ = answer.send(Err(error));
         }
         self.ends.says.close();
-        while let Ok(say) = self.ends.says.try_recv() {
-            let _ = say.answer.send(Err(SayError::NotSent));
+        while let Ok(command) = self.ends.says.try_recv() {
+            if let Command::Say { answer, .. } = command {
+                let _ = answer.send(Err(SayError::NotSent));
+            }
         }
         if let Some(leaving) = self.leaving.take() {
             let overdue = Instant::now() >= leaving.deadline;

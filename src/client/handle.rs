@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::JoinSet,
+    sync::{Mutex, mpsc, oneshot, watch},
+    task::{JoinSet, coop::unconstrained},
 };
 
 use super::{
     Connector,
-    driver::{Driver, Ends, Here, LEAVE_PATIENCE, Leave, Say},
+    driver::{Command, Driver, Ends, Here, LEAVE_PATIENCE, Leave},
     error::{Error, LeaveError, SayError},
     update::Update,
 };
@@ -77,7 +77,8 @@ pub(super) struct Entered {
 /// dropped; then the server keeps the session for as long as it lingers.
 #[derive(Clone, Debug)]
 pub struct Client {
-    says: mpsc::Sender<Say>,
+    says: mpsc::Sender<Command>,
+    turn: Arc<Mutex<()>>,
     leaves: mpsc::Sender<Leave>,
     pub(super) here: watch::Receiver<Option<Here>>,
     entered: Entered,
@@ -112,7 +113,7 @@ impl Client {
         };
         let task = Arc::new(task);
         let events = Events { updates, _task: Arc::clone(&task) };
-        Ok((Self { says: say, leaves: leave, here, entered, task }, events))
+        Ok((Self { says: say, turn: Arc::default(), leaves: leave, here, entered, task }, events))
     }
 
     /// The name, as it is held.
@@ -137,8 +138,8 @@ impl Client {
     /// Answers come with the events: somebody has to read those, or have dropped [`Events`].
     pub async fn say(&self, text: impl Into<String>) -> Result<Said, SayError> {
         let (answer, outcome) = oneshot::channel();
-        let say = Say { content: text.into(), answer };
-        self.says.send(say).await.map_err(|_| SayError::NotSent)?;
+        let say = Command::Say { content: text.into(), answer };
+        self.queue(say).await.map_err(|_| SayError::NotSent)?;
         outcome.await.unwrap_or(Err(SayError::Unknown))
     }
 
@@ -151,10 +152,20 @@ impl Client {
         if self.leaves.send(answer).await.is_err() {
             return Ok(());
         }
+        // Behind all that waits to be said.
+        let _ = self.queue(Command::End).await;
         let unconfirmed = LeaveError { waited: LEAVE_PATIENCE };
         let outcome = outcome.await.unwrap_or(Err(unconfirmed));
         drop(self.task);
         outcome
+    }
+
+    /// Queues in the order of first polls. A place in the queue alone would not keep it: whoever is
+    /// given one has yet to be polled to take it.
+    async fn queue(&self, command: Command) -> Result<(), mpsc::error::SendError<Command>> {
+        // Unconstrained: a poll that the task's budget puts off would lose its turn.
+        let _turn = unconstrained(self.turn.lock()).await;
+        self.says.send(command).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Code;
 
 use super::{Driver, Stop, refused, until};
 use crate::{
@@ -38,7 +39,11 @@ impl Driver {
                 at_once -= 1;
             } else {
                 let wait = self.course.wait(rand::random());
-                if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
+                // A name that an earlier attempt of ours may have got is waited for, in bounded time.
+                let held = Code::AlreadyExists;
+                let held = matches!(&why, Reason::Ended { code, .. } if *code == held);
+                let late = deadline.is_some_and(|deadline| Instant::now() + wait >= deadline);
+                if late && !held {
                     return Err(Stop::Failed(Error::GaveUp { reason: why }));
                 }
                 self.meanwhile(sleep(wait)).await?;
@@ -79,7 +84,7 @@ impl Driver {
         match self.course.judge(self.stage(), &reason, Instant::now()) {
             Next::Again => {}
             // The session has ended, which is what whoever leaves wants.
-            Next::Anew if self.leaving.is_some() && self.outbox.is_empty() => {
+            Next::Anew if self.has_said_all() => {
                 return Err(Stop::Left);
             }
             Next::Anew => self.session = None,
@@ -87,6 +92,11 @@ impl Driver {
             Next::Superseded => return Err(Stop::Failed(Error::Superseded)),
         }
         Ok(reason)
+    }
+
+    /// Whether whoever leaves has said everything.
+    pub(super) fn has_said_all(&self) -> bool {
+        self.said_all && self.outbox.is_empty()
     }
 
     /// Does this, and takes in what there is to say meanwhile.
@@ -105,7 +115,7 @@ impl Driver {
             let updates = self.ends.updates.clone();
             tokio::select! {
                 done = &mut work => return Ok(done),
-                Some(say) = self.ends.says.recv(), if room => self.take(say),
+                Some(command) = self.ends.says.recv(), if room => self.take(command),
                 Some(leave) = self.ends.leaves.recv() => self.begin_to_leave(leave),
                 place = updates.reserve_owned(), if news && !self.deaf => match place {
                     Ok(place) => self.place = Some(place),

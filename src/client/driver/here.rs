@@ -9,7 +9,7 @@ use tokio::{
 };
 use tonic::{Status, transport::Channel};
 
-use super::{Driver, Leave, PING_INTERVAL, Say, Stop, Told, resolve, until};
+use super::{Command, Driver, Leave, PING_INTERVAL, Stop, Told, resolve, until};
 use crate::{
     client::{
         connector::CONNECT_TIMEOUT,
@@ -48,7 +48,7 @@ enum Step {
     Slot(mpsc::OwnedPermit<ConnectRequest>),
     /// The stream takes no frames.
     Unsendable,
-    Say(Say),
+    Command(Command),
     Leave(Leave),
     Dialed(Result<Channel, Reason>),
     Tick,
@@ -91,8 +91,8 @@ impl Driver {
                     Ok(())
                 }
                 Step::Dialed(channel) => self.moved(&mut stream, &mut moving, channel).await,
-                Step::Say(say) => {
-                    self.take(say);
+                Step::Command(command) => {
+                    self.take(command);
                     Ok(())
                 }
                 Step::Leave(leave) => {
@@ -131,7 +131,7 @@ impl Driver {
             slot = stream.frames.clone().reserve_owned(), if wants_slot => {
                 slot.map_or(Step::Unsendable, Step::Slot)
             }
-            Some(say) = self.ends.says.recv(), if has_room => Step::Say(say),
+            Some(command) = self.ends.says.recv(), if has_room => Step::Command(command),
             Some(leave) = self.ends.leaves.recv() => Step::Leave(leave),
             channel = dialed(moving) => Step::Dialed(channel),
             () = until(Some(wakes)) => Step::Tick,
@@ -182,8 +182,7 @@ impl Driver {
     }
 
     fn may_say_goodbye(&self) -> bool {
-        let asked = self.leaving.as_ref().is_some_and(|leaving| !leaving.sent);
-        asked && self.outbox.is_empty() && self.ends.says.is_empty()
+        self.has_said_all() && self.leaving.as_ref().is_some_and(|leaving| !leaving.sent)
     }
 
     fn has_left(&self) -> bool {
