@@ -242,6 +242,33 @@ async fn says_and_hears_and_leaves() {
 }
 
 #[tokio::test]
+async fn many_are_said_in_order_before_leaving() {
+    let mut stage = Stage::open().await;
+    let (bob, events, mut line) = stage.bob().await;
+    let says = (1..=300).map(|number| {
+        let bob = bob.clone();
+        async move { bob.say(number.to_string()).await }
+    });
+    let says = futures_util::future::join_all(says);
+    let serving = async {
+        for number in 1..=300 {
+            assert_eq!(line.hears_say().await, (number, number.to_string()));
+            line.acks(number, 10 + number, false).await;
+        }
+        assert!(matches!(line.hears().await, Asked::Leave(_)));
+        drop(line);
+    };
+    let leaving = async {
+        tokio::task::yield_now().await;
+        bob.clone().leave().await
+    };
+    let (said, left, ()) = tokio::join!(says, leaving, serving);
+    assert!(said.iter().all(Result::is_ok), "{said:?}");
+    assert_eq!(left, Ok(()));
+    drop(events);
+}
+
+#[tokio::test]
 async fn a_lost_stream_is_resumed_and_what_was_unanswered_sent_again() {
     let mut stage = Stage::open().await;
     let (bob, mut events, mut line) = stage.bob().await;

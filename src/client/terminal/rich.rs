@@ -282,3 +282,44 @@ fn refusal(error: client::Error) -> Error {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, task::JoinSet};
+
+    use super::*;
+    use crate::{bench::baseline, client::Address};
+
+    #[tokio::test]
+    async fn a_server_without_the_rich_door_is_one_for_plain() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(async { baseline::serve_on(listener).await.unwrap() });
+        let joined = Client::join(Connector::new(addr), Options::new("lobby", "bob")).await;
+        let error = refusal(joined.unwrap_err()).to_string();
+        assert_eq!(error, "the server does not know sessions: use --plain");
+    }
+
+    #[test]
+    fn every_end_has_its_reading() {
+        let to = "a:1".to_owned();
+        let gave_up = |reason| refusal(client::Error::GaveUp { reason }).to_string();
+        let cause = "reset".to_owned();
+        let unreachable = Reason::Unreachable { to: to.clone(), cause: cause.clone() };
+        assert_eq!(gave_up(unreachable), "cannot reach a:1: reset");
+        let lost = Reason::Lost { to: to.clone(), cause };
+        assert_eq!(gave_up(lost), "the connection to a:1 was lost: reset");
+        assert_eq!(gave_up(Reason::Silent { to }), "cannot reach a:1: it does not answer");
+        let ended = Reason::Ended { code: Code::Unavailable, message: "away".to_owned() };
+        assert_eq!(gave_up(ended), "the server ended the stream: away");
+        let refused = |code, message: &str| {
+            refusal(client::Error::Refused { code, message: message.to_owned() }).to_string()
+        };
+        assert_eq!(refused(Code::AlreadyExists, "taken"), "the server refused: taken");
+        let silent = refused(Code::ResourceExhausted, "");
+        assert_eq!(silent, "the server refused: Some resource has been exhausted");
+        let superseded = refusal(client::Error::Superseded).to_string();
+        assert_eq!(superseded, "the server ended the stream: somebody else uses this session");
+    }
+}
