@@ -8,7 +8,7 @@ use std::{
 use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{
-    ChatClient, Layout, Log, SOON, eventually, free_port, pid, quiet, roomcast, run,
+    ChatClient, Cluster, Layout, Log, SOON, eventually, free_port, pid, quiet, roomcast, run,
 };
 
 on_both_backplanes!(
@@ -16,6 +16,8 @@ on_both_backplanes!(
     it_ends_on_exit_on_end_of_input_and_on_ctrl_c,
     it_says_why_it_was_refused,
     it_says_when_the_server_goes_away,
+    it_shows_the_past_and_who_is_here,
+    it_says_each_line_of_a_pipe_or_fails,
 );
 
 /// A running `roomcast client`. Killed when dropped.
@@ -50,6 +52,14 @@ impl Terminal {
     pub(crate) async fn prints(&self, end: &str) -> String {
         eventually(SOON, &format!("the client prints {end:?}"), async || {
             self.output.lines().into_iter().find(|line| line.ends_with(end))
+        })
+        .await
+    }
+
+    /// Waits for a note on standard error that begins so; answers it.
+    async fn notes(&self, begin: &str) -> String {
+        eventually(SOON, &format!("the client notes {begin:?}"), async || {
+            self.errors.lines().into_iter().find(|line| line.starts_with(begin))
         })
         .await
     }
@@ -153,11 +163,102 @@ async fn it_says_why_it_was_refused(layout: Layout) {
 async fn it_says_when_the_server_goes_away(layout: Layout) {
     let mut cluster = layout.plan().start().await;
     let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = Terminal::open(&cluster.replicas[0].grpc(), "bob", &[]);
+    let mut bob = Terminal::open(&cluster.replicas[0].grpc(), "bob", &["--plain"]);
     alice.expect_system("bob joined").await;
     cluster.replicas[0].signal(Signal::SIGTERM);
     assert_ne!(bob.exit_code().await, 0);
     let said = bob.errors.lines().join("\n");
     assert!(said.contains("server is shutting down"), "{said:?}");
     assert_eq!(cluster.replicas[0].exit_code(SOON).await, 0);
+}
+
+async fn it_shows_the_past_and_who_is_here(layout: Layout) {
+    let cluster = layout.plan().start().await;
+    let addr = cluster.replicas[0].grpc();
+    let mut alice = cluster.door(0).enter("alice").await;
+    for text in ["one", "two", "three"] {
+        alice.say(text).await;
+    }
+    // A plain client is not told when its message is in the log; what comes after is.
+    let mut carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    alice.say("four").await;
+    carol.expect_said("alice", "four").await;
+    let mut bob = Terminal::open(&addr, "bob", &["--history", "3"]);
+    alice.expect_system("bob joined").await;
+    bob.notes("-- here: ").await;
+    alice.say("five").await;
+    bob.prints("] alice: five").await;
+    bob.enter("mine");
+    alice.expect_said("bob", "mine").await;
+    alice.say("six").await;
+    bob.prints("] alice: six").await;
+    let shown: Vec<_> = bob.output.lines().iter().map(|line| after_time(line)).collect();
+    let expected =
+        ["alice: three", "System: carol joined", "alice: four", "alice: five", "alice: six"];
+    // What was asked for, our own coming in among it or not; nothing of our own.
+    assert!(shown.ends_with(&expected.map(str::to_owned)[1..]), "{shown:?}");
+    assert!(shown.len() <= expected.len(), "{shown:?}");
+    let here = bob.notes("-- here: ").await;
+    for name in ["alice", "bob", "carol"] {
+        assert!(here.contains(name), "{here}");
+    }
+    let fresh = Terminal::open(&addr, "dan", &["--history", "0"]);
+    alice.expect_system("dan joined").await;
+    alice.say("seven").await;
+    fresh.prints("] alice: seven").await;
+    assert_eq!(fresh.output.lines().len(), 1, "{:?}", fresh.output.lines());
+}
+
+async fn it_says_each_line_of_a_pipe_or_fails(layout: Layout) {
+    let cluster = layout.plan().start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut bob = Terminal::open(&cluster.replicas[0].grpc(), "bob", &[]);
+    alice.expect_system("bob joined").await;
+    // More than may be under way at once; the end comes at once.
+    for number in 0..500 {
+        bob.enter(&format!("line {number}"));
+    }
+    bob.input = None;
+    for number in 0..500 {
+        alice.expect_said("bob", &format!("line {number}")).await;
+    }
+    alice.expect_system("bob left").await;
+    assert_eq!(bob.exit_code().await, 0);
+
+    let mut long = Terminal::open(&cluster.replicas[0].grpc(), "long", &[]);
+    alice.expect_system("long joined").await;
+    long.enter("fine");
+    long.enter(&"x".repeat(20_000));
+    assert_ne!(long.exit_code().await, 0);
+    let said = long.errors.with("rror");
+    assert!(said.len() == 1 && said[0].contains("too long"), "{said:?}");
+    alice.expect_said("long", "fine").await;
+    alice.expect_system("long left").await;
+}
+
+/// A line without its timestamp.
+fn after_time(line: &str) -> String {
+    line.split_once("] ").expect("[timestamp]").1.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_goes_on_elsewhere_and_nobody_notices() {
+    let mut cluster = Cluster::redis(2).start().await;
+    let mut alice = cluster.door(1).enter("alice").await;
+    let addr = cluster.replicas[0].grpc();
+    let other = cluster.replicas[1].grpc().to_string();
+    let mut bob = Terminal::open(&addr, "bob", &["--addr", &other]);
+    alice.expect_system("bob joined").await;
+    bob.notes("-- here: ").await;
+    cluster.replicas[0].kill();
+    // Said while nobody is there to hear it, on either side.
+    alice.say("are you there?").await;
+    bob.enter("yes");
+    alice.expect_said("bob", "yes").await;
+    bob.prints("] alice: are you there?").await;
+    bob.notes("-- reconnecting: ").await;
+    bob.notes("-- back").await;
+    bob.enter("exit");
+    alice.expect_system("bob left").await;
+    assert_eq!(bob.exit_code().await, 0);
 }

@@ -16,6 +16,7 @@ mod command_line_client;
 mod deploy;
 mod hostile;
 mod leaving;
+mod library;
 mod load;
 mod outage;
 mod outage_truth;

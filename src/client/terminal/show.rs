@@ -1,0 +1,243 @@
+//! What is shown of what the library tells.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use super::lines::{Place, Printer};
+use crate::client::{
+    Event, Gap, LeftCause, Members, Position, Reason, Update, What, words::sanitise,
+};
+
+/// The most characters of a reason: its line is replaced later, so it has to be one.
+const REASON_CHARS: usize = 60;
+/// Up to the line before, which is cleared.
+const REPLACE: &str = "\x1b[A\r\x1b[K";
+
+/// Where a chat is shown.
+pub(super) struct Screen {
+    printer: Printer,
+    /// Where notes go that are no part of the chat: standard error, when the chat goes through a pipe.
+    notes: Option<Printer>,
+    /// The last line says that we are away, so that it can be replaced.
+    away: bool,
+    us: Us,
+}
+
+/// Who we are: nobody has to be told what they said themselves.
+pub(super) struct Us {
+    pub(super) username: String,
+    pub(super) entered_at: Position,
+    /// What comes is older than our coming in, and of us only by name.
+    past: bool,
+}
+
+impl Us {
+    pub(super) fn new(username: &str, entered_at: Position) -> Self {
+        Self { username: username.to_owned(), entered_at, past: true }
+    }
+
+    fn did(&mut self, event: &Event) -> bool {
+        self.past = self.past && event.position.seq < self.entered_at.seq;
+        !self.past && event.username == self.username
+    }
+}
+
+impl Screen {
+    /// Without `notes`, this is a terminal.
+    pub(super) fn new(printer: Printer, notes: Option<Printer>, us: Us) -> Self {
+        Self { printer, notes, away: false, us }
+    }
+
+    /// Waits for room for one line, then takes what is to be shown. None: nobody reads it any more.
+    pub(super) async fn show_next<T>(
+        &mut self,
+        next: impl Future<Output = Option<Result<Update, T>>>,
+    ) -> Option<Option<Result<(), T>>> {
+        let Self { printer, notes, away, us } = self;
+        let Ok(place) = printer.reserve().await else { return None };
+        let update = match next.await {
+            Some(Ok(update)) => update,
+            Some(Err(error)) => return Some(Some(Err(error))),
+            None => return Some(None),
+        };
+        match update {
+            Update::Event(event) => {
+                if let Some(line) = line(&event).filter(|_| !us.did(&event)) {
+                    place.send(line);
+                    *away = false;
+                }
+            }
+            Update::Gap(gap) => {
+                note(place, notes.as_ref(), note_of_gap(gap));
+                *away = false;
+            }
+            Update::Away { reason } => {
+                note(place, notes.as_ref(), note_of_away(&reason));
+                *away = notes.is_none();
+            }
+            Update::Back { resumed } => {
+                let replace = if std::mem::take(away) { REPLACE } else { "" };
+                note(place, notes.as_ref(), format!("{replace}{}", note_of_back(resumed)));
+            }
+        }
+        Some(Some(Ok(())))
+    }
+
+    /// Somebody typed a line: what is on the screen has moved.
+    pub(super) fn typed(&mut self) {
+        self.away = false;
+    }
+
+    /// Shows a note that is no part of the chat, if there is room.
+    pub(super) fn note(&mut self, text: String) {
+        self.away = false;
+        self.notes.as_ref().unwrap_or(&self.printer).try_print(text);
+    }
+
+    /// Whether this is a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.notes.is_none()
+    }
+
+    /// Ends showing.
+    pub(super) async fn finish(self) -> std::io::Result<()> {
+        if let Some(notes) = self.notes {
+            let _ = notes.finish().await;
+        }
+        self.printer.finish().await
+    }
+}
+
+fn note(place: Place<'_>, notes: Option<&Printer>, text: String) {
+    match notes {
+        Some(notes) => notes.try_print(text),
+        None => place.send(text),
+    }
+}
+
+/// An event as one line, `[timestamp] username: content`; nothing for one of an unknown kind.
+fn line(event: &Event) -> Option<String> {
+    let time = timestamp(event.time);
+    let name = &event.username;
+    let text = match &event.what {
+        What::Said(content) => format!("[{time}] {name}: {content}"),
+        What::Joined => format!("[{time}] System: {name} joined"),
+        What::Left(cause) => format!("[{time}] System: {name} left{}", words(*cause)),
+        What::Unknown => return None,
+    };
+    Some(sanitise(&text))
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// A cause that is worth a word.
+fn words(cause: LeftCause) -> &'static str {
+    match cause {
+        LeftCause::Asked | LeftCause::Unknown => "",
+        LeftCause::Disconnected => " (connection lost)",
+        LeftCause::Ended => " (ended by the server)",
+        LeftCause::Shutdown => " (server shut down)",
+        LeftCause::ReplicaLost => " (server lost)",
+        LeftCause::TimedOut => " (timed out)",
+        LeftCause::Kicked => " (told to go)",
+    }
+}
+
+fn note_of_gap(gap: Gap) -> String {
+    match gap {
+        Gap::Range { from, to } => match to.seq.saturating_sub(from.seq) + 1 {
+            1 => "-- one event is gone from the room's log".to_owned(),
+            count => format!("-- {count} events are gone from the room's log"),
+        },
+        Gap::Everything => "-- the room's log is gone; something may be missing here".to_owned(),
+    }
+}
+
+fn note_of_away(reason: &Reason) -> String {
+    let reason = reason.to_string();
+    let mut shown: String = reason.chars().take(REASON_CHARS).collect();
+    if shown.len() < reason.len() {
+        shown.push_str("...");
+    }
+    format!("-- reconnecting: {shown}")
+}
+
+fn note_of_back(resumed: bool) -> String {
+    let told = if resumed { "" } else { "; the room may have heard that you left" };
+    format!("-- back{told}")
+}
+
+/// Who is here, in one line.
+pub(super) fn note_of_members(members: &Members) -> String {
+    let names: Vec<_> = members.members.iter().map(|it| sanitise(&it.username)).collect();
+    let others = members.total.saturating_sub(names.len() as u64);
+    let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+    format!("-- here: {}{more}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::{Epoch, Member};
+
+    fn event(seq: u64, username: &str, what: What) -> Event {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
+        let position = Position::new(Epoch(1), seq);
+        Event { position, time, username: username.to_owned(), what }
+    }
+
+    #[test]
+    fn events_are_lines() {
+        let shown = |what| line(&event(1, "bob", what));
+        let time = "[1970-01-01T00:00:01.5Z]";
+        let said = What::Said("hello\u{7}".to_owned());
+        assert_eq!(shown(said), Some(format!("{time} bob: hello\\u{{7}}")));
+        assert_eq!(shown(What::Joined), Some(format!("{time} System: bob joined")));
+        for (cause, end) in [
+            (LeftCause::Asked, "bob left"),
+            (LeftCause::Unknown, "bob left"),
+            (LeftCause::TimedOut, "bob left (timed out)"),
+            (LeftCause::ReplicaLost, "bob left (server lost)"),
+        ] {
+            assert_eq!(shown(What::Left(cause)), Some(format!("{time} System: {end}")));
+        }
+        assert_eq!(shown(What::Unknown), None);
+    }
+
+    #[test]
+    fn what_we_did_before_is_not_ours() {
+        let mut us = Us::new("bob", Position::new(Epoch(1), 10));
+        let said = || What::Said("x".to_owned());
+        assert!(!us.did(&event(8, "bob", said())));
+        assert!(!us.did(&event(9, "eve", said())));
+        assert!(us.did(&event(10, "bob", What::Joined)));
+        assert!(us.did(&event(11, "bob", said())));
+        assert!(!us.did(&event(12, "eve", said())));
+        // A log that begins anew.
+        assert!(us.did(&event(1, "bob", said())));
+    }
+
+    #[test]
+    fn notes_are_one_line() {
+        let at = |seq| Position::new(Epoch(1), seq);
+        let gap = |from, to| note_of_gap(Gap::Range { from: at(from), to: at(to) });
+        assert_eq!(gap(3, 3), "-- one event is gone from the room's log");
+        assert_eq!(gap(3, 14), "-- 12 events are gone from the room's log");
+        let reason = Reason::Broken { what: "ü".repeat(200) };
+        assert_eq!(note_of_away(&reason).chars().count(), "-- reconnecting: ".len() + 63);
+        let member = |name: &str| Member {
+            username: name.to_owned(),
+            since: SystemTime::UNIX_EPOCH,
+            lingering: false,
+        };
+        let mut members = Members { members: vec![member("bob"), member("eve")], total: 2 };
+        assert_eq!(note_of_members(&members), "-- here: bob, eve");
+        members.total = 5;
+        assert_eq!(note_of_members(&members), "-- here: bob, eve and 3 more");
+    }
+}

@@ -1,0 +1,78 @@
+//! The client library, against replicas that die and drain.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use roomcast::client::{Address, Client, Connector, Events, Options, Position, Update, What};
+use tokio::time::{interval, timeout};
+
+use crate::harness::{Cluster, SOON};
+
+const MESSAGES: u64 = 300;
+
+/// A client that tries the replicas in this order.
+async fn join(cluster: &Cluster, name: &str, order: [usize; 3]) -> (Client, Events) {
+    let [first, second, third] = order.map(|replica| {
+        Address::parse(&cluster.replicas[replica].grpc().to_string()).expect("an address")
+    });
+    let connector = Connector::new(first).or(second).or(third);
+    let joined = Client::join(connector, Options::new("den", name));
+    timeout(SOON, joined).await.expect("in time").expect("come in")
+}
+
+/// What was said in the room, up to the last message; nothing else may happen there.
+async fn record(mut events: Events) -> Vec<(Position, String)> {
+    let mut said = Vec::new();
+    while said.len() < usize::try_from(MESSAGES).expect("few") {
+        let update = timeout(SOON * 2, events.next()).await.expect("nothing is told");
+        match update.expect("an end").expect("an update") {
+            Update::Event(event) => match event.what {
+                What::Said(text) => said.push((event.position, text)),
+                What::Joined if event.username == "bob" => {}
+                other => panic!("{} {other:?}", event.username),
+            },
+            Update::Away { .. } | Update::Back { resumed: true } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_die_and_drain_and_the_application_does_not_see_it() {
+    let mut cluster = Cluster::redis(3).start().await;
+    let (alice, alices_events) = join(&cluster, "alice", [0, 1, 2]).await;
+    let (_bob, bobs_events) = join(&cluster, "bob", [1, 2, 0]).await;
+    let speaking = async {
+        let mut pace = interval(Duration::from_millis(10));
+        let mut says = Vec::new();
+        for number in 1..=MESSAGES {
+            pace.tick().await;
+            match number {
+                100 => cluster.replicas[0].kill(),
+                // Whoever is on it is asked to go on elsewhere.
+                200 => cluster.replicas[1].signal(Signal::SIGTERM),
+                _ => {}
+            }
+            let alice = alice.clone();
+            let text = number.to_string();
+            let mut say = Box::pin(async move { alice.say(text).await });
+            // From here on it is on its way.
+            assert!(futures_util::poll!(&mut say).is_pending());
+            says.push(say);
+        }
+        let mut positions = Vec::new();
+        for say in says {
+            let said = timeout(SOON * 2, say).await.expect("in time").expect("acknowledged");
+            positions.push(said.position.expect("a position"));
+        }
+        positions
+    };
+    let recording = async { tokio::join!(record(alices_events), record(bobs_events)) };
+    let (positions, (alices, bobs)) = tokio::join!(speaking, recording);
+    let expected: Vec<_> =
+        positions.into_iter().zip((1..=MESSAGES).map(|n| n.to_string())).collect();
+    assert_eq!(alices, expected);
+    assert_eq!(bobs, expected);
+    alice.leave().await.expect("confirmed");
+}
