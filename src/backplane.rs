@@ -206,6 +206,8 @@ pub struct Moved {
 pub struct Appended {
     /// Where the event is. For a duplicate, where the session's last one is.
     pub position: Position,
+    /// The client sequence of the event there: for a duplicate, the session's last one.
+    pub client_seq: u64,
     /// The session had appended this client sequence, or a later one, before.
     pub duplicate: bool,
 }

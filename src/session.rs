@@ -10,13 +10,13 @@ mod tests;
 
 use std::{
     future::{pending, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::{Stream, StreamExt};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use self::speech::Speech;
 use crate::{
@@ -144,8 +144,8 @@ pub trait Answers: Send + Sync {
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// Whether there is no room for more answers.
     fn is_full(&self) -> bool;
-    /// How often the client has taken something.
-    fn taken(&self) -> u64;
+    /// When the client last took something; before that, when its stream began.
+    fn last_taken(&self) -> Instant;
     /// Whether anything waits for the client, answers and events.
     fn is_waiting(&self) -> bool;
 }
@@ -221,16 +221,17 @@ impl Ending {
 
 /// Drives a stay to its end: appends what the client says, in order, and gives the name back, or,
 /// where there is a dialogue, leaves the session lingering. The stream's errors are how the client
-/// ended it.
+/// ended it; `gone` resolves when it is gone without a word.
 pub async fn run(
     hub: &Hub,
     stay: Stay,
     input: impl Stream<Item = Result<Input, Ending>> + Unpin + Send,
+    gone: impl Future<Output = ()> + Send,
     limits: SessionLimits,
     dialogue: Option<Dialogue<'_>>,
 ) -> Ending {
     let mut session = Session::new(hub, &stay, input, limits, dialogue);
-    let ending = session.drive().await;
+    let ending = session.drive(gone).await;
     let ending = session.speech.finish(ending).await;
     drop(session);
     match (ending.cause(), dialogue) {
@@ -253,7 +254,7 @@ struct Session<'a, S> {
     speech: Speech<'a>,
     dialogue: Option<Pace<'a>>,
     /// When to look whether both sides of the dialogue are alive.
-    tick: Option<Interval>,
+    tick: Option<Pin<Box<Sleep>>>,
 }
 
 /// A dialogue and its times.
@@ -261,20 +262,13 @@ struct Pace<'a> {
     with: Dialogue<'a>,
     /// When something came from the client.
     heard: Instant,
-    /// What the client had taken at the last tick.
-    taken: u64,
-    /// The last thing for it was only a sign of life.
-    signed: bool,
-    /// Since when it takes nothing of what waits.
-    stuck: Option<Instant>,
     /// When a client that was sent elsewhere has to be gone.
     over: Option<Instant>,
 }
 
 impl<'a> Pace<'a> {
     fn new(with: Dialogue<'a>) -> Self {
-        let taken = with.answers.taken();
-        Self { with, heard: Instant::now(), taken, signed: false, stuck: None, over: None }
+        Self { with, heard: Instant::now(), over: None }
     }
 
     /// The client is told to go elsewhere, not all at once.
@@ -285,8 +279,8 @@ impl<'a> Pace<'a> {
     }
 
     /// Looks whether both sides are alive, and shows that this one is. Whoever is not listened to cannot
-    /// be heard.
-    fn look(&mut self, listening: bool) -> Result<(), Ending> {
+    /// be heard. Returns when to look again.
+    fn look(&mut self, listening: bool) -> Result<Instant, Ending> {
         let Dialogue { answers, ping_interval, idle_timeout, .. } = self.with;
         if !listening || answers.is_full() {
             self.heard = Instant::now();
@@ -294,20 +288,17 @@ impl<'a> Pace<'a> {
         if self.heard.elapsed() > idle_timeout {
             return Err(Ending::Silent(idle_timeout));
         }
-        let taken = answers.taken();
-        let moved = taken - std::mem::replace(&mut self.taken, taken);
-        if moved > 0 || !answers.is_waiting() {
-            self.stuck = None;
-        } else if self.stuck.get_or_insert(Instant::now() - ping_interval).elapsed() > idle_timeout
-        {
-            return Err(Ending::Stalled(idle_timeout));
-        }
-        let quiet = moved <= u64::from(self.signed);
-        self.signed = quiet && !answers.is_waiting();
-        if self.signed {
+        let (now, taken) = (Instant::now(), answers.last_taken());
+        if answers.is_waiting() {
+            if taken.elapsed() > idle_timeout {
+                return Err(Ending::Stalled(idle_timeout));
+            }
+        } else if taken.elapsed() >= ping_interval {
             answers.answer(&Answer::Pong(0));
+        } else {
+            return Ok(taken + ping_interval);
         }
-        Ok(())
+        Ok(now + ping_interval)
     }
 }
 
@@ -320,17 +311,14 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         dialogue: Option<Dialogue<'a>>,
     ) -> Self {
         let speech = Speech::new(hub, stay, limits, dialogue);
-        let tick = dialogue.map(|dialogue| {
-            let mut tick = interval(dialogue.ping_interval);
-            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            tick
-        });
+        let tick = dialogue.map(|dialogue| Box::pin(sleep(dialogue.ping_interval)));
         Self { hub, stay, input, speech, dialogue: dialogue.map(Pace::new), tick }
     }
 
-    async fn drive(&mut self) -> Ending {
+    async fn drive(&mut self, gone: impl Future<Output = ()> + Send) -> Ending {
         let member = self.stay.member();
         let mut draining = pin!(self.hub.draining().cancelled());
+        let mut gone = pin!(gone);
         let mut catch_up = pin!(self.stay.catch_up());
         let mut drained = false;
         loop {
@@ -350,6 +338,8 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 }
                 never = &mut catch_up => match never {},
                 () = ticked(self.tick.as_mut()) => self.on_tick(),
+                // It cannot be heard while it is not read.
+                () = &mut gone, if paused.is_some() => Err(Ending::Disconnected),
                 () = until(paused) => self.speech.go_on(),
                 () = until(over) => Err(Ending::ShuttingDown),
                 input = next(&mut self.input, self.dialogue.as_ref()),
@@ -373,7 +363,10 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
 
     fn on_tick(&mut self) -> Result<(), Ending> {
         let listening = self.speech.is_listening();
-        self.dialogue.as_mut().map_or(Ok(()), |pace| pace.look(listening))
+        if let (Some(pace), Some(tick)) = (&mut self.dialogue, &mut self.tick) {
+            tick.as_mut().reset(pace.look(listening)?);
+        }
+        Ok(())
     }
 
     fn on_input(&mut self, input: Option<Result<Input, Ending>>) -> Result<(), Ending> {
@@ -407,9 +400,9 @@ async fn next<S: Stream<Item = Result<Input, Ending>> + Unpin>(
     input.next().await
 }
 
-async fn ticked(tick: Option<&mut Interval>) {
+async fn ticked(tick: Option<&mut Pin<Box<Sleep>>>) {
     match tick {
-        Some(tick) => drop(tick.tick().await),
+        Some(tick) => tick.await,
         None => pending().await,
     }
 }

@@ -7,12 +7,14 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::{Body, Frame};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{
@@ -40,8 +42,9 @@ pub(super) struct Outlet {
     state: Mutex<State>,
     /// What is for this stream alone; it goes before what is for all.
     answers: Mutex<Answering>,
-    /// How many chunks were taken.
+    /// When something was last taken, in microseconds since it began.
     taken: AtomicU64,
+    born: Instant,
     /// Something was taken.
     begun: Arc<AtomicBool>,
     /// Wakes the session when answers were taken.
@@ -88,6 +91,7 @@ impl Outlet {
             state: Mutex::new(State::Waiting),
             answers: Mutex::default(),
             taken: AtomicU64::new(0),
+            born: Instant::now(),
             begun: Arc::default(),
             pushable: AtomicWaker::new(),
             reader: Arc::default(),
@@ -136,9 +140,9 @@ impl Outlet {
         self.begun.clone()
     }
 
-    /// How many chunks the client's side has taken.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+    /// When the client's side last took something.
+    pub(super) fn last_taken(&self) -> Instant {
+        self.born + Duration::from_micros(self.taken.load(Ordering::Relaxed))
     }
 
     /// Whether something waits for the client.
@@ -292,7 +296,8 @@ impl Body for OutletBody {
         self.outlet.reader.register(cx.waker());
         let next = self.outlet.next(&self.metrics);
         if matches!(&next, Poll::Ready(Some(_))) {
-            self.outlet.taken.fetch_add(1, Ordering::Relaxed);
+            let since = u64::try_from(self.outlet.born.elapsed().as_micros());
+            self.outlet.taken.store(since.unwrap_or(u64::MAX), Ordering::Relaxed);
             self.outlet.begun.store(true, Ordering::Release);
         }
         if let Poll::Ready(last) = &next

@@ -109,7 +109,8 @@ impl Door for Plain {
         };
         stream.outlet.open(stay.reader().clone(), dialect.encoder());
         let said = frames.map(move |frame| said(frame, dialect, trace.clone()));
-        Outcome::Ended(session::run(&hub, stay, said, self.config.session, None).await)
+        let (gone, limits) = (stream.outlet.finished(), self.config.session);
+        Outcome::Ended(session::run(&hub, stay, said, gone, limits, None).await)
     }
 
     /// Whoever is too slow has no use for more.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use prost::Message as _;
+use tokio::time::Instant;
 use tonic::{
     Status,
     body::Body,
@@ -159,7 +160,8 @@ impl Door for Rich {
         };
         let input = frames.map(|frame| input(frame, trace.as_ref()));
         let input = std::pin::pin!(input);
-        Outcome::Ended(session::run(&hub, stay, input, self.config.session, Some(dialogue)).await)
+        let (limits, dialogue) = (self.config.session, Some(dialogue));
+        Outcome::Ended(session::run(&hub, stay, input, outlet.finished(), limits, dialogue).await)
     }
 
     /// Its session gets it, or has ended.
@@ -276,8 +278,8 @@ impl Answers for Outlet {
         Outlet::is_full(self)
     }
 
-    fn taken(&self) -> u64 {
-        Outlet::taken(self)
+    fn last_taken(&self) -> Instant {
+        Outlet::last_taken(self)
     }
 
     fn is_waiting(&self) -> bool {

@@ -109,6 +109,10 @@ pub(super) fn status(outcome: &Outcome) -> Status {
             Code::ResourceExhausted,
             format!("this replica has {max} rooms, its limit (limits.rooms); try another one"),
         ),
+        Outcome::NotEntered(EnterError::Moved, _) => (
+            Code::Unavailable,
+            "another stream has resumed the session meanwhile; try again".into(),
+        ),
         Outcome::NotEntered(EnterError::Unavailable(_), _) => {
             (Code::Unavailable, "the room cannot be reached; try again".into())
         }
@@ -132,7 +136,9 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         | Outcome::NotEntered(EnterError::Unavailable(_), _) => Refusal::Unavailable,
         Outcome::Ended(Ending::TooSlow | Ending::Stalled(_)) => Refusal::SlowReader,
         Outcome::Ended(Ending::NameLost) => Refusal::NameLost,
-        Outcome::Ended(Ending::Superseded) => Refusal::Superseded,
+        Outcome::Ended(Ending::Superseded) | Outcome::NotEntered(EnterError::Moved, _) => {
+            Refusal::Superseded
+        }
         Outcome::Ended(Ending::ShuttingDown) | Outcome::NotEntered(EnterError::Draining, _) => {
             Refusal::ShuttingDown
         }

@@ -199,7 +199,7 @@ fn tell_answer(join: &Span, entered: &Result<Arrived, EnterError>) {
         Err(EnterError::Full { .. } | EnterError::TooManyRooms { .. }) => "RESOURCE_EXHAUSTED",
         Err(EnterError::NoSession) => "NOT_FOUND",
         Err(EnterError::WrongSecret) => "PERMISSION_DENIED",
-        Err(EnterError::Unavailable(_) | EnterError::Draining) => "UNAVAILABLE",
+        Err(EnterError::Unavailable(_) | EnterError::Draining | EnterError::Moved) => "UNAVAILABLE",
     };
     trace::answered(join, code);
     if code == "UNAVAILABLE" {

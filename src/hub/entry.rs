@@ -18,9 +18,6 @@ use crate::{
 /// the others are for the name's next holder being overdue by then too.
 const EVICTION_ROUNDS: usize = 4;
 
-/// How often a session that has just moved to yet another stream is looked up again.
-const RESUME_ROUNDS: usize = 3;
-
 /// Who comes in, and what for.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -94,6 +91,9 @@ pub enum EnterError {
     /// There is no such session, or no more.
     #[error("the session has ended")]
     NoSession,
+    /// The session went to yet another stream meanwhile.
+    #[error("the session moved meanwhile")]
+    Moved,
     /// The session is not the caller's.
     #[error("the session's secret is another one")]
     WrongSecret,
@@ -135,7 +135,7 @@ impl Hub {
         let mut stay = Stay::new(Arc::new(member), seat, counted);
         stay.set_linger(claim.linger, claim.told.clone());
         let joined = match takeover {
-            Some(takeover) => self.take_over(&stay, &claim, hold, takeover).await,
+            Some(takeover) => self.take_over(&hold, takeover).await,
             None => self.join(stay.room(), &hold, 0, self.may_reap().is_ok()).await,
         };
         match joined {
@@ -159,9 +159,12 @@ impl Hub {
                 stay.abandon();
                 Err(EnterError::Taken)
             }
-            Err(JoinError::Moved | JoinError::Overdue(_) | JoinError::Unavailable(_)) => {
-                Err(Unavailable.into())
+            // Yet another stream was faster. It may be a newer one, so nothing is taken from it.
+            Err(JoinError::Moved) => {
+                stay.abandon();
+                Err(EnterError::Moved)
             }
+            Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable.into()),
         }
     }
 
@@ -206,37 +209,12 @@ impl Hub {
         Ok((hold, Takeover { from: stream }))
     }
 
-    /// Takes a session over from the stream that has it.
-    async fn take_over(
-        &self,
-        stay: &Stay,
-        claim: &Claim,
-        hold: Hold,
-        mut takeover: Takeover,
-    ) -> Result<Joined, JoinError> {
-        let event = event_now(&hold, What::Joined);
-        for _ in 0..RESUME_ROUNDS {
-            let (event, takeover_now) = (event.clone(), Some(takeover));
-            let join = Join {
-                hold: &hold,
-                takeover: takeover_now,
-                event,
-                appended: 0,
-                reap_first: false,
-                evict: &[],
-            };
-            match self.backplane.join(join).await {
-                Err(JoinError::Moved) => {}
-                answer => return answer,
-            }
-            let seated = self.backplane.lookup(&claim.room, &claim.name).await?;
-            let Some(seated) = seated.filter(|it| it.member.session == stay.member().session())
-            else {
-                return Err(JoinError::Ended);
-            };
-            takeover.from = seated.stream;
-        }
-        Err(JoinError::Moved)
+    /// Takes a session over from the stream that was seen to have it.
+    async fn take_over(&self, hold: &Hold, takeover: Takeover) -> Result<Joined, JoinError> {
+        let event = event_now(hold, What::Joined);
+        let takeover = Some(takeover);
+        let join = Join { hold, takeover, event, appended: 0, reap_first: false, evict: &[] };
+        self.backplane.join(join).await
     }
 
     /// Joins; if anybody is found overdue, evicts them in the same step. Should there be more of

@@ -307,7 +307,8 @@ impl Room {
         loop {
             if let Some(items) = follower.read_items() {
                 while let Some(item) = items.front() {
-                    if !add(&mut taken, item, &encode(item, encoder), max_bytes) {
+                    // It is told later than it happened, and nobody is to blame.
+                    if !taken.add_frame(&encode(item, encoder), max_bytes) {
                         return taken.into_chunk();
                     }
                     items.pop_front();

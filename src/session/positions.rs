@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Mutex as AsyncMutex;
@@ -15,6 +16,9 @@ use crate::{
 /// How much of the log is read at a time, and how much in all.
 const PAGE: PageLimit = PageLimit { events: 512, bytes: 256 * 1024 };
 const MOST: u64 = 32 * 1024;
+
+/// For how long a log that could not be read is not tried again: others wait behind the one who asked.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Positions by client sequence, the latest ones. Others are looked up in the log, from a message
 /// whose number is known back: a session's messages are numbered densely.
@@ -32,6 +36,8 @@ struct Known {
     positions: BTreeMap<u64, Position>,
     /// Up to here there is nothing to be found.
     gone: u64,
+    /// When the log could not be read.
+    failed: Option<Instant>,
 }
 
 impl Positions {
@@ -65,7 +71,8 @@ impl Positions {
         let _looking = self.looking.lock().await;
         let (mut number, mut end) = {
             let known = self.lock();
-            if client_seq <= known.gone {
+            let failing = known.failed.is_some_and(|failed| failed.elapsed() < PATIENCE);
+            if failing || client_seq <= known.gone {
                 return None;
             }
             match known.positions.range(client_seq..).next() {
@@ -78,7 +85,10 @@ impl Positions {
         let oldest = end.seq.saturating_sub(MOST);
         while end.seq > oldest {
             let begin = end.seq.saturating_sub(PAGE.events as u64);
-            let own = said_between(backplane, room, session, begin, end).await?;
+            let Some(own) = said_between(backplane, room, session, begin, end).await else {
+                self.lock().failed = Some(Instant::now());
+                return None;
+            };
             for position in own.into_iter().rev() {
                 self.learn_older(number, position);
                 if number == client_seq {
@@ -91,6 +101,32 @@ impl Positions {
         let mut known = self.lock();
         known.gone = known.gone.max(client_seq);
         None
+    }
+
+    /// The last client sequence that the log has of the session, given that it has `known`. `None` when
+    /// that cannot be told.
+    pub(super) async fn find_after(
+        &self,
+        backplane: &dyn Backplane,
+        room: &RoomName,
+        session: SessionId,
+        known: u64,
+    ) -> Option<u64> {
+        let at = self.lock().positions.get(&known).copied();
+        let at = at.or_else(|| (known == self.began.0).then_some(self.began.1))?;
+        let nothing = PageLimit { events: 0, bytes: 0 };
+        let head = backplane.read(room, at.seq, nothing).await.ok()?.head?;
+        let end = head.position;
+        if !head.includes(at) || end.seq.saturating_sub(at.seq) > MOST {
+            return None;
+        }
+        let own = said_between(backplane, room, session, at.seq, end).await?;
+        let mut last = known;
+        for position in own {
+            last += 1;
+            self.learn(last, position);
+        }
+        Some(last)
     }
 
     /// The same as [`Positions::learn`], but rather forgets this one than one that is newer.

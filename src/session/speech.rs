@@ -20,6 +20,10 @@ use crate::{
 /// How long messages that are under way may hold up the end of a session.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// Of how many of its latest messages a session can ask for the position, in terms of how many it
+/// may have under way.
+const LOOKED_UP: u64 = 2;
+
 /// A message on its way to the log.
 #[derive(Debug)]
 pub(super) struct Message {
@@ -183,10 +187,19 @@ impl<'a> Speech<'a> {
 
     /// A message that was sent again is answered with its position, unless it was refused.
     fn on_repeated(&mut self, seq: u64) {
-        let Some(positions) = self.positions.clone() else { return };
         if seq >= self.next_seq {
-            return self.refuse(seq, Refused::OutOfOrder { expected: self.next_seq });
+            self.refuse(seq, Refused::OutOfOrder { expected: self.next_seq });
+        } else if seq + LOOKED_UP * (self.limits.inflight as u64) < self.next_seq {
+            // Whoever keeps to the bound has had its answer long ago.
+            self.answer(&Answer::Ack { client_seq: seq, position: None, duplicate: true });
+        } else {
+            self.look_up(seq);
         }
+    }
+
+    /// Answers with the position of a message that is in the log.
+    fn look_up(&mut self, seq: u64) {
+        let Some(positions) = self.positions.clone() else { return };
         let (hub, hold) = (self.hub, self.stay.member().hold());
         let find = async move {
             let position = positions.find(hub.backplane(), &hold.room, hold.session, seq).await;
@@ -297,14 +310,21 @@ impl<'a> Speech<'a> {
                     return Err(Ending::Unavailable);
                 }
                 self.uncertain = self.uncertain.max(message.seq);
-                self.refuse(message.seq, Refused::Unavailable);
+                if self.stale.is_empty() {
+                    self.refuse(message.seq, Refused::Unavailable);
+                } else {
+                    // Its turn comes after those before it.
+                    let refused = Refused::Unavailable;
+                    let nack = Answer::Nack { client_seq: message.seq, refused };
+                    self.stale.push_back(Waiting::Later(Answered::Settled(nack)));
+                }
             }
         }
         Ok(())
     }
 
     fn note_appended(&mut self, mut message: Message, appended: Appended) {
-        let Appended { position, duplicate } = appended;
+        let Appended { position, client_seq: last, duplicate } = appended;
         if !duplicate {
             self.hub.metrics().events_in.inc();
         }
@@ -313,13 +333,14 @@ impl<'a> Speech<'a> {
         let client_seq = message.seq;
         // One before it was refused, but had arrived.
         self.next_seq = self.next_seq.max(client_seq + 1);
-        // That of a duplicate is the session's last one, which may be one of a higher number.
-        let known = !duplicate || client_seq >= self.uncertain;
-        let position = known.then_some(position);
-        if let (Some(positions), Some(position)) = (&self.positions, position) {
-            positions.learn(client_seq, position);
+        if let Some(positions) = &self.positions {
+            positions.learn(last, position);
         }
-        self.answer(&Answer::Ack { client_seq, position, duplicate });
+        if last == client_seq {
+            self.answer(&Answer::Ack { client_seq, position: Some(position), duplicate });
+        } else {
+            self.look_up(client_seq);
+        }
     }
 
     /// Acts on what happened to the hold.
@@ -350,7 +371,9 @@ impl<'a> Speech<'a> {
             Waiting::Later(_) => None,
         });
         let first_missing = messages.min().unwrap_or(self.next_seq);
-        match self.stay.retake(first_missing - 1).await {
+        let appended = self.find_appended(first_missing - 1).await;
+        let first_missing = appended + 1;
+        match self.stay.retake(appended).await {
             Ok(Retaken::Kept) => {
                 let hold = self.stay.member().hold();
                 for waiting in std::mem::take(&mut self.stale) {
@@ -386,6 +409,29 @@ impl<'a> Speech<'a> {
         }
     }
 
+    /// The last client sequence that is in the log, at least `known`: a message that was refused because
+    /// no answer came may have arrived all the same. Should the room have seen the hold end, nobody but
+    /// the log knows.
+    async fn find_appended(&mut self, known: u64) -> u64 {
+        let (Some(positions), true) = (self.positions.clone(), self.uncertain > known) else {
+            return known;
+        };
+        let (backplane, hold) = (self.hub.backplane(), self.stay.member().hold());
+        let found = positions.find_after(backplane, &hold.room, hold.session, known).await;
+        let appended = found.unwrap_or(known);
+        self.next_seq = self.next_seq.max(appended + 1);
+        // What is there already is only answered.
+        for waiting in &mut self.stale {
+            if let Waiting::Message(message) = waiting
+                && message.seq <= appended
+            {
+                message.missing = None;
+                *waiting = Waiting::Later(Answered::Repeated(message.seq));
+            }
+        }
+        appended
+    }
+
     /// Takes in what has arrived, and sets it aside: it was said under the old hold, and what comes later
     /// may be an answer to the room's hearing of the new one. An error tells how the client ended. Where
     /// messages have numbers, they tell as much.
@@ -395,6 +441,10 @@ impl<'a> Speech<'a> {
     ) -> Result<(), Ending> {
         if self.dialogue.is_some() {
             return Ok(());
+        }
+        if let Some((say, _)) = self.held.take() {
+            let message = self.take_in(say)?;
+            self.stale.extend(message.map(Waiting::Message));
         }
         while self.stale.len() < self.limits.inflight
             && let Some(next) = input.next().now_or_never()

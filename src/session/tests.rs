@@ -59,7 +59,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
 
     let began = tokio::time::Instant::now();
     let limits = SessionLimits { content_bytes: 1024, inflight: 4, rate: UNLIMITED };
-    let ending = run(&hub, stay, stream::pending(), limits, None).await;
+    let ending = run(&hub, stay, stream::pending(), std::future::pending(), limits, None).await;
     if signals_arrive {
         assert!(began.elapsed() < Duration::from_secs(1), "it hears of it at once");
     } else {

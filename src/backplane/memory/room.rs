@@ -130,7 +130,8 @@ impl Room {
             .filter(|seat| seat.is_of(hold.session, hold.token) && !seat.ended(now))
             .ok_or(AppendError::Stale)?;
         if client_seq <= seat.client_seq {
-            return Ok(Appended { position: seat.last, duplicate: true });
+            let (position, client_seq) = (seat.last, seat.client_seq);
+            return Ok(Appended { position, client_seq, duplicate: true });
         }
         if client_seq > seat.client_seq + 1 {
             return Err(AppendError::Stale);
@@ -139,7 +140,7 @@ impl Room {
         seat.last = self.log.push(now, event);
         let position = seat.last;
         self.touch(now);
-        Ok(Appended { position, duplicate: false })
+        Ok(Appended { position, client_seq, duplicate: false })
     }
 
     /// See [`crate::backplane::Backplane::leave`]. A hold whose lease ended unnoticed is still

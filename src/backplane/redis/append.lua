@@ -7,8 +7,8 @@
 -- then        sender (from 1), client seq, payload of each message
 --
 -- Reply: ..., then for each message its seq; 0 when the sender does not hold the name, or a message
--- before it is missing; minus one, minus the seq of the session's last event, when this one or a
--- later one was appended before.
+-- before it is missing. When this one or a later one was appended before: minus one, minus the seq of
+-- the session's last message, and by how many that one is later.
 
 open()
 local senders = {}
@@ -36,7 +36,7 @@ for a = 8 + count * 3, #ARGV, 3 do
   if not sender.session or client_seq > sender.last + 1 then
     reply[#reply + 1] = 0
   elseif client_seq <= sender.last then
-    reply[#reply + 1] = -1 - sender.last_seq
+    reply[#reply + 1] = { -1 - sender.last_seq, sender.last - client_seq }
   else
     sender.last, sender.last_seq, sender.dirty = client_seq, emit(ARGV[a + 2]), true
     reply[#reply + 1] = sender.last_seq

@@ -72,8 +72,11 @@ impl Redis {
             return Err(AppendError::Stale);
         }
         let duplicate = seq < 0;
+        let later = if duplicate { reply.int(1).ok() } else { Some(0) };
+        let later = later.and_then(|later| u64::try_from(later).ok()).ok_or(Unavailable)?;
         let seq = seq.unsigned_abs() - u64::from(duplicate);
-        Ok(Appended { position: Position::new(head.position.epoch, seq), duplicate })
+        let position = Position::new(head.position.epoch, seq);
+        Ok(Appended { position, client_seq: client_seq + later, duplicate })
     }
 
     pub(super) async fn run_leave(

@@ -32,7 +32,11 @@ impl Reply {
     pub(super) fn each(self) -> Vec<Self> {
         let head = self.head;
         let Some(Value::Array(values)) = self.rest.into_iter().next() else { return Vec::new() };
-        values.into_iter().map(|value| Self { head: head.clone(), rest: vec![value] }).collect()
+        let rest = |value| match value {
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        values.into_iter().map(|value| Self { head: head.clone(), rest: rest(value) }).collect()
     }
 
     /// The head, for scripts that always tell it.
