@@ -76,3 +76,63 @@ async fn replicas_die_and_drain_and_the_application_does_not_see_it() {
     assert_eq!(bobs, expected);
     alice.leave().await.expect("confirmed");
 }
+
+/// What is unanswered when a session is lost is in the log once: what had arrived is not said again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_lost_loses_and_doubles_nothing() {
+    let mut cluster = Cluster::redis(2).start().await;
+    let addr = Address::parse(&cluster.replicas[0].grpc().to_string()).expect("an address");
+    let mut options = Options::new("den", "alice");
+    options.linger = Some(Duration::from_millis(300));
+    let joined = Client::join(Connector::new(addr), options);
+    let (alice, mut events) = timeout(SOON, joined).await.expect("in time").expect("come in");
+    let mut watcher = cluster.door(1).into_room("den").enter("watcher").await;
+    for number in 1..=15 {
+        alice.say(format!("before {number}")).await.expect("acknowledged");
+    }
+    let mut says: Vec<_> = (1..=15)
+        .map(|number| {
+            let alice = alice.clone();
+            Box::pin(async move { alice.say(format!("during {number}")).await })
+        })
+        .collect();
+    for say in &mut says {
+        assert!(futures_util::poll!(say).is_pending());
+    }
+    cluster.replicas[0].kill();
+    for number in 1..=15 {
+        watcher.expect_said("alice", &format!("before {number}")).await;
+    }
+    let mut heard = Vec::new();
+    loop {
+        let next = watcher.next(SOON).await.expect("still open");
+        if next.username == "System" && next.content == "alice left" {
+            break;
+        }
+        heard.push(next.content);
+    }
+    cluster.replicas[0] = cluster.replicas[0].successor().await;
+    for say in says {
+        timeout(SOON, say).await.expect("in time").expect("acknowledged");
+    }
+    watcher.say("that was all").await;
+    let (mut said, mut lost) = (Vec::new(), false);
+    loop {
+        let update = timeout(SOON, events.next()).await.expect("told").expect("more");
+        match update.expect("an update") {
+            Update::Event(event) => match event.what {
+                What::Said(text) if text == "that was all" => break,
+                What::Said(text) => said.push(text),
+                _ => {}
+            },
+            Update::Back { resumed } => lost |= !resumed,
+            Update::Away { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(lost, "the session was to be lost");
+    let numbers = |word: &'static str| (1..=15).map(move |number| format!("{word} {number}"));
+    let expected: Vec<_> = numbers("before").chain(numbers("during")).collect();
+    assert_eq!(said, expected);
+    assert!(expected[15..].starts_with(&heard), "{heard:?}");
+}
