@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::maybe_done;
 use nix::sys::signal::Signal;
 use roomcast::client::{Address, Client, Connector, Events, Options, Position, Update, What};
 use tokio::time::{interval, timeout};
@@ -18,6 +19,16 @@ async fn join(cluster: &Cluster, name: &str, order: [usize; 3]) -> (Client, Even
     let connector = Connector::new(first).or(second).or(third);
     let joined = Client::join(connector, Options::new("den", name));
     timeout(SOON, joined).await.expect("in time").expect("come in")
+}
+
+/// The future, polled once: what is said is on its way, behind what was before.
+async fn begun<F: Future>(say: F) -> impl Future<Output = F::Output> {
+    let mut say = Box::pin(maybe_done(say));
+    let _ = futures_util::poll!(&mut say);
+    async move {
+        say.as_mut().await;
+        say.as_mut().take_output().expect("done")
+    }
 }
 
 /// What was said in the room, up to the last message; nothing else may happen there.
@@ -56,10 +67,7 @@ async fn replicas_die_and_drain_and_the_application_does_not_see_it() {
             }
             let alice = alice.clone();
             let text = number.to_string();
-            let mut say = Box::pin(async move { alice.say(text).await });
-            // From here on it is on its way.
-            assert!(futures_util::poll!(&mut say).is_pending());
-            says.push(say);
+            says.push(begun(async move { alice.say(text).await }).await);
         }
         let mut positions = Vec::new();
         for say in says {
@@ -90,14 +98,10 @@ async fn a_session_that_is_lost_loses_and_doubles_nothing() {
     for number in 1..=15 {
         alice.say(format!("before {number}")).await.expect("acknowledged");
     }
-    let mut says: Vec<_> = (1..=15)
-        .map(|number| {
-            let alice = alice.clone();
-            Box::pin(async move { alice.say(format!("during {number}")).await })
-        })
-        .collect();
-    for say in &mut says {
-        assert!(futures_util::poll!(say).is_pending());
+    let mut says = Vec::new();
+    for number in 1..=15 {
+        let alice = alice.clone();
+        says.push(begun(async move { alice.say(format!("during {number}")).await }).await);
     }
     cluster.replicas[0].kill();
     for number in 1..=15 {
