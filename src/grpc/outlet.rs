@@ -40,8 +40,10 @@ pub(super) struct Outlet {
     state: Mutex<State>,
     /// What is for this stream alone; it goes before what is for all.
     answers: Mutex<Answering>,
-    /// How often the body was asked for more.
-    looks: AtomicU64,
+    /// How many chunks were taken.
+    taken: AtomicU64,
+    /// Something was taken.
+    begun: Arc<AtomicBool>,
     /// Wakes the session when answers were taken.
     pushable: AtomicWaker,
     /// Wakes the body: the room does, and the session.
@@ -85,7 +87,8 @@ impl Outlet {
         Arc::new(Self {
             state: Mutex::new(State::Waiting),
             answers: Mutex::default(),
-            looks: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            begun: Arc::default(),
             pushable: AtomicWaker::new(),
             reader: Arc::default(),
             finished: AtomicBool::new(false),
@@ -116,15 +119,26 @@ impl Outlet {
         self.reader.wake();
     }
 
-    /// Ready while few frames wait that were pushed.
+    /// Ready while few frames wait that were pushed, or nobody takes them any more.
     pub(super) fn poll_pushable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.pushable.register(cx.waker());
-        if self.answers().count < ANSWERS { Poll::Ready(()) } else { Poll::Pending }
+        let over = self.finished.load(Ordering::Acquire);
+        if self.is_full() && !over { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// How often the client's side has asked for more.
-    pub(super) fn looks(&self) -> u64 {
-        self.looks.load(Ordering::Relaxed)
+    /// Whether many frames wait that were pushed.
+    pub(super) fn is_full(&self) -> bool {
+        self.answers().count >= ANSWERS
+    }
+
+    /// Becomes true when the client's side takes something.
+    pub(super) fn begun(&self) -> Arc<AtomicBool> {
+        self.begun.clone()
+    }
+
+    /// How many chunks the client's side has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Whether something waits for the client.
@@ -187,11 +201,11 @@ impl Outlet {
     fn finish(&self) {
         self.finished.store(true, Ordering::Release);
         self.session.wake();
+        self.pushable.wake();
     }
 
     /// The next thing to send.
     fn next(&self, metrics: &Metrics) -> Poll<Option<Frame<Bytes>>> {
-        self.looks.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         if let (Some(answers), false) = (self.take_answers(), matches!(*state, State::Over)) {
             return Poll::Ready(Some(Frame::data(answers)));
@@ -277,6 +291,10 @@ impl Body for OutletBody {
         self.outlet.job.get_or_init(JobKey::current);
         self.outlet.reader.register(cx.waker());
         let next = self.outlet.next(&self.metrics);
+        if matches!(&next, Poll::Ready(Some(_))) {
+            self.outlet.taken.fetch_add(1, Ordering::Relaxed);
+            self.outlet.begun.store(true, Ordering::Release);
+        }
         if let Poll::Ready(last) = &next
             && last.as_ref().is_none_or(Frame::is_trailers)
         {

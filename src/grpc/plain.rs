@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -101,7 +102,7 @@ impl Door for Plain {
         };
         let trace = traceparent(headers);
         let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
-        let claim = Claim { room, name, session, since, linger };
+        let claim = Claim { room, name, session, since, linger, told: Arc::default() };
         let stay = match stream.enter::<Self>(claim, trace.as_ref()).await {
             Ok(Arrived { stay, .. }) => stay,
             Err(error) => return Outcome::NotEntered(error, asked),

@@ -116,11 +116,12 @@ impl Door for Rich {
             first = tokio::time::timeout(FIRST_FRAME, frames.next()) => first,
         };
         let Ok(first) = first else { return Outcome::NoJoin("none came".to_owned()) };
-        let asked =
-            match first_frame(first).and_then(|join| Asked::read(join, headers, &self.config)) {
-                Ok(asked) => asked,
-                Err(outcome) => return outcome,
-            };
+        let asked = match first_frame(first)
+            .and_then(|join| Asked::read(join, headers, &self.config, stream.outlet.begun()))
+        {
+            Ok(asked) => asked,
+            Err(outcome) => return outcome,
+        };
         let Asked { claim, token, name, trace } = asked;
         stream.caller.asks(&claim.room, &name);
         let (room, linger) = (claim.room.clone(), claim.linger);
@@ -271,8 +272,12 @@ impl Answers for Outlet {
         self.poll_pushable(cx)
     }
 
+    fn is_full(&self) -> bool {
+        Outlet::is_full(self)
+    }
+
     fn taken(&self) -> u64 {
-        self.looks()
+        Outlet::taken(self)
     }
 
     fn is_waiting(&self) -> bool {

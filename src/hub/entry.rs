@@ -1,6 +1,9 @@
 //! A member's way in: under a name that is free, or back to a session.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use futures_util::task::AtomicWaker;
 
@@ -31,6 +34,8 @@ pub struct Claim {
     pub since: Since,
     /// How long its session outlives its stream; zero to end with it.
     pub linger: Duration,
+    /// Whether its client was told of its session. One that nobody can resume ends with its stream.
+    pub told: Arc<AtomicBool>,
 }
 
 /// Which session: its id, and the hash of what a client has to know to resume it.
@@ -49,7 +54,7 @@ pub enum SessionClaim {
 pub enum Since {
     /// Nothing.
     Now,
-    /// Everything after this position.
+    /// Everything after this position; see [`Place::claimed`].
     After(Position),
     /// So many of the latest events, and what tells of its own coming.
     Latest(u32),
@@ -128,10 +133,7 @@ impl Hub {
         let member = Member::new(hold.clone(), seat.room.clone(), reader, misses_nothing);
         // From here on the name may be taken, whether or not anybody waits for the answer.
         let mut stay = Stay::new(Arc::new(member), seat, counted);
-        if takeover.is_some() {
-            // Whoever shows its token again finds it.
-            stay.set_linger(claim.linger);
-        }
+        stay.set_linger(claim.linger, claim.told.clone());
         let joined = match takeover {
             Some(takeover) => self.take_over(&stay, &claim, hold, takeover).await,
             None => self.join(stay.room(), &hold, 0, self.may_reap().is_ok()).await,
@@ -140,7 +142,6 @@ impl Hub {
             Ok(joined) => {
                 stay.member().admit(joined.position, place(&claim, &joined));
                 stay.count_in(takeover.is_some());
-                stay.set_linger(claim.linger);
                 self.watch(&claim.room, joined.next_deadline).await;
                 let (head, client_seq) = (joined.position, joined.client_seq);
                 Ok(Arrived { stay, head, resumed: takeover.is_some(), client_seq })
@@ -278,7 +279,7 @@ impl Hub {
 fn place(claim: &Claim, joined: &Joined) -> Place {
     match claim.since {
         Since::Now => Place::after(joined.position),
-        Since::After(position) => Place::after(position),
+        Since::After(position) => Place::claimed(position),
         Since::Latest(events) => {
             // Of a new session the last one is its own coming.
             let own = u64::from(!matches!(claim.session, SessionClaim::Resumed(..)));

@@ -168,6 +168,10 @@ impl Follower {
     /// anything new in it.
     pub(super) fn end_reading(&mut self, page: Option<Page>) -> bool {
         let Mode::Log { items, reading } = &mut self.mode else { return false };
+        // It found its way, and lost it again, while this was read.
+        if *reading != Reading::UnderWay {
+            return false;
+        }
         *reading = Reading::No;
         let Some(page) = page else { return false };
         let (before, mut read) = (self.place, Vec::new());

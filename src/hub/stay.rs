@@ -1,6 +1,12 @@
 //! A member's way in, back in, and out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
@@ -17,8 +23,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Stay {
     reader: Arc<Reader>,
-    /// How long the session outlives it, unless it is ended.
-    linger: Duration,
+    /// How long the session outlives it, unless it is ended, and whether its client knows of it.
+    linger: (Duration, Arc<AtomicBool>),
     /// Nothing has to be given back any more.
     over: bool,
     /// Counted once it is in.
@@ -66,12 +72,24 @@ impl Stay {
     pub(super) fn new(member: Arc<Member>, seat: Seat, counted: TaskTrackerToken) -> Self {
         let key = seat.room.add_member(&member);
         let reader = Arc::new(Reader { member, key, seat });
-        Self { reader, linger: Duration::ZERO, over: false, counted_in: None, _counted: counted }
+        Self {
+            reader,
+            linger: Default::default(),
+            over: false,
+            counted_in: None,
+            _counted: counted,
+        }
     }
 
     /// How long the session shall outlive it, from now on.
-    pub(super) fn set_linger(&mut self, linger: Duration) {
-        self.linger = linger;
+    pub(super) fn set_linger(&mut self, linger: Duration, told: Arc<AtomicBool>) {
+        self.linger = (linger, told);
+    }
+
+    /// How long the session is to linger; zero when nobody could resume it.
+    fn linger_time(&self) -> Duration {
+        let (linger, told) = &self.linger;
+        if told.load(Ordering::Acquire) { *linger } else { Duration::ZERO }
     }
 
     /// It is in.
@@ -156,10 +174,11 @@ impl Stay {
     /// The stream is gone and the session stays for a while, or ends where it is not to: waits a bounded
     /// time for that to be noted; what is not done by then is done later.
     pub async fn linger(self) {
-        if self.linger.is_zero() {
+        let time = self.linger_time();
+        if time.is_zero() {
             return self.release(LeftCause::Disconnected).await;
         }
-        let departure = Departure::linger(self.member().hold(), self.linger);
+        let departure = Departure::linger(self.member().hold(), time);
         self.go(departure, Leave::Lingering).await;
     }
 
@@ -225,12 +244,12 @@ impl Drop for Stay {
         if self.over {
             return;
         }
-        if self.linger.is_zero() {
+        let time = self.linger_time();
+        if time.is_zero() {
             self.depart_later(LeftCause::Disconnected);
         } else {
             self.count_out(Leave::Lingering);
-            let (hub, departure) =
-                (self.hub(), Departure::linger(self.member().hold(), self.linger));
+            let (hub, departure) = (self.hub(), Departure::linger(self.member().hold(), time));
             hub.departures.push(departure, &hub.metrics);
         }
     }

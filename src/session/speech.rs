@@ -412,12 +412,16 @@ impl<'a> Speech<'a> {
         if self.dialogue.is_none() {
             return self.forget_stale();
         }
+        // Nothing is under way: what is answered through there comes in its turn.
         for waiting in std::mem::take(&mut self.stale) {
-            match waiting {
-                Waiting::Message(message) => self.refuse(message.seq, refused),
-                // After all that was refused by now.
-                Waiting::Later(later) => self.inflight.push_back(ready(later).boxed()),
-            }
+            let answered = match waiting {
+                Waiting::Message(Message { seq, .. }) => {
+                    self.next_seq = self.next_seq.min(seq);
+                    Answered::Settled(Answer::Nack { client_seq: seq, refused })
+                }
+                Waiting::Later(later) => later,
+            };
+            self.inflight.push_back(ready(answered).boxed());
         }
     }
 

@@ -51,7 +51,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
     let room = props::some_room();
     let name = Username::parse("bob", UsernameLimits { max_chars: 64 }).unwrap();
     let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
-    let claim = Claim { room: room.clone(), name, session, since, linger };
+    let claim = Claim { room: room.clone(), name, session, since, linger, told: Arc::default() };
     let stay = hub.enter(claim, Arc::new(AtomicWaker::new())).await.unwrap().stay;
     let hold = stay.member().hold();
     let (next, joined) = there.take_over(&hold).await;

@@ -1,6 +1,10 @@
 //! What a join asks for, checked, and the token by which a session is resumed.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use http::HeaderMap;
 
@@ -60,6 +64,7 @@ impl Asked {
         join: Join,
         headers: &HeaderMap,
         config: &RichConfig,
+        begun: Arc<AtomicBool>,
     ) -> Result<Self, Outcome> {
         let room = match &*join.room {
             "" => RoomName::lobby(),
@@ -86,7 +91,12 @@ impl Asked {
         let linger = join.linger.map(|it| Duration::try_from(it).unwrap_or_default());
         let linger = linger.map_or(config.linger, |linger| linger.min(config.linger));
         let trace = TraceParent::parse(&join.traceparent).or_else(|| traceparent(headers));
-        let claim = Claim { room, name, session, since, linger };
+        // The welcome tells a new session's client of it.
+        let told = match session {
+            SessionClaim::Resumed(..) => Arc::new(AtomicBool::new(true)),
+            SessionClaim::New(..) | SessionClaim::Plain => begun,
+        };
+        let claim = Claim { room, name, session, since, linger, told };
         Ok(Self { claim, token, name: join.username, trace })
     }
 }

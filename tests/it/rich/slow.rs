@@ -51,6 +51,7 @@ async fn a_reader_that_sleeps_gets_everything_when_it_wakes() {
             let (said, content) = (Instant::now(), format!("{number:0SIZE$}"));
             alice.say(number + 1, &content).await;
             awake.expect_said("alice", &content).await;
+            alice.expect_ack(number + 1).await;
             longest = longest.max(said.elapsed());
         }
         let grown = replica.resident_bytes().saturating_sub(before);
