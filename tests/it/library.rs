@@ -131,7 +131,7 @@ async fn a_session_that_is_lost_loses_and_doubles_nothing() {
             },
             Update::Back { resumed } => lost |= !resumed,
             Update::Away { .. } => {}
-            other => panic!("{other:?}"),
+            other @ Update::Gap(_) => panic!("{other:?}"),
         }
     }
     assert!(lost, "the session was to be lost");
