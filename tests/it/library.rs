@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::maybe_done;
 use nix::sys::signal::Signal;
 use roomcast::client::{Address, Client, Connector, Events, Options, Position, Update, What};
 use tokio::time::{interval, timeout};
@@ -18,6 +19,16 @@ async fn join(cluster: &Cluster, name: &str, order: [usize; 3]) -> (Client, Even
     let connector = Connector::new(first).or(second).or(third);
     let joined = Client::join(connector, Options::new("den", name));
     timeout(SOON, joined).await.expect("in time").expect("come in")
+}
+
+/// The future, polled once: what is said is on its way, behind what was before.
+async fn begun<F: Future>(say: F) -> impl Future<Output = F::Output> {
+    let mut say = Box::pin(maybe_done(say));
+    let _ = futures_util::poll!(&mut say);
+    async move {
+        say.as_mut().await;
+        say.as_mut().take_output().expect("done")
+    }
 }
 
 /// What was said in the room, up to the last message; nothing else may happen there.
@@ -56,10 +67,7 @@ async fn replicas_die_and_drain_and_the_application_does_not_see_it() {
             }
             let alice = alice.clone();
             let text = number.to_string();
-            let mut say = Box::pin(async move { alice.say(text).await });
-            // From here on it is on its way.
-            assert!(futures_util::poll!(&mut say).is_pending());
-            says.push(say);
+            says.push(begun(async move { alice.say(text).await }).await);
         }
         let mut positions = Vec::new();
         for say in says {
@@ -75,4 +83,60 @@ async fn replicas_die_and_drain_and_the_application_does_not_see_it() {
     assert_eq!(alices, expected);
     assert_eq!(bobs, expected);
     alice.leave().await.expect("confirmed");
+}
+
+/// What is unanswered when a session is lost is in the log once: what had arrived is not said again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_lost_loses_and_doubles_nothing() {
+    let mut cluster = Cluster::redis(2).start().await;
+    let addr = Address::parse(&cluster.replicas[0].grpc().to_string()).expect("an address");
+    let mut options = Options::new("den", "alice");
+    options.linger = Some(Duration::from_millis(300));
+    let joined = Client::join(Connector::new(addr), options);
+    let (alice, mut events) = timeout(SOON, joined).await.expect("in time").expect("come in");
+    let mut watcher = cluster.door(1).into_room("den").enter("watcher").await;
+    for number in 1..=15 {
+        alice.say(format!("before {number}")).await.expect("acknowledged");
+    }
+    let mut says = Vec::new();
+    for number in 1..=15 {
+        let alice = alice.clone();
+        says.push(begun(async move { alice.say(format!("during {number}")).await }).await);
+    }
+    cluster.replicas[0].kill();
+    for number in 1..=15 {
+        watcher.expect_said("alice", &format!("before {number}")).await;
+    }
+    let mut heard = Vec::new();
+    loop {
+        let next = watcher.next(SOON).await.expect("still open");
+        if next.username == "System" && next.content == "alice left" {
+            break;
+        }
+        heard.push(next.content);
+    }
+    cluster.replicas[0] = cluster.replicas[0].successor().await;
+    for say in says {
+        timeout(SOON, say).await.expect("in time").expect("acknowledged");
+    }
+    watcher.say("that was all").await;
+    let (mut said, mut lost) = (Vec::new(), false);
+    loop {
+        let update = timeout(SOON, events.next()).await.expect("told").expect("more");
+        match update.expect("an update") {
+            Update::Event(event) => match event.what {
+                What::Said(text) if text == "that was all" => break,
+                What::Said(text) => said.push(text),
+                _ => {}
+            },
+            Update::Back { resumed } => lost |= !resumed,
+            Update::Away { .. } => {}
+            other @ Update::Gap(_) => panic!("{other:?}"),
+        }
+    }
+    assert!(lost, "the session was to be lost");
+    let numbers = |word: &'static str| (1..=15).map(move |number| format!("{word} {number}"));
+    let expected: Vec<_> = numbers("before").chain(numbers("during")).collect();
+    assert_eq!(said, expected);
+    assert!(expected[15..].starts_with(&heard), "{heard:?}");
 }
