@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Reflection describes the services that are served; the internal envelope is nobody's business.
     let mut public = descriptors.clone();
-    public.file.retain(|file| !file.package().starts_with("roomcast"));
+    public.file.retain(|file| file.package() != "roomcast.internal.v1");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     std::fs::write(out.join("public.bin"), public.encode_to_vec())?;
 

@@ -16,7 +16,7 @@ use crate::{
     },
     config::{Config, Durability, TlsConfig, TlsKeys},
     domain::{ReplicaId, UsernameLimits},
-    grpc::{Caps, Listener, ListenerConfig, PlainConfig, Services, ServicesError},
+    grpc::{Caps, Listener, ListenerConfig, PlainConfig, RichConfig, Services, ServicesError},
     http::{self, NotReady, Readiness},
     hub::{Hub, HubConfig, Silent},
     lifecycle::Signals,
@@ -116,7 +116,7 @@ async fn serve(
     let hub_config = hub_config(config);
     let backplane = shared.backplane.clone();
     let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone(), sampler);
-    let services = Services::new(hub.clone(), caps(config), plain(config)).await?;
+    let services = Services::new(hub.clone(), caps(config), plain(config), rich(config)).await?;
     let (tls, routes) = (certificates.clone(), services.routes.clone());
     let listener = Listener::new(listener(config), tls, routes, metrics.clone());
 
@@ -259,7 +259,9 @@ impl Shared {
     fn start(config: &Config, replica: ReplicaId, metrics: Metrics) -> Result<Self, Error> {
         let Some(redis) = redis(config) else {
             let (log, lease) = (log_bounds(config), config.names.lease);
-            let memory = Memory::new(MemoryConfig { lease, log, signal_queue: SIGNAL_QUEUE });
+            let members_per_room = config.limits.members_per_room;
+            let signal_queue = SIGNAL_QUEUE;
+            let memory = Memory::new(MemoryConfig { lease, log, members_per_room, signal_queue });
             let (backplane, signals) = memory.attach(replica);
             let refusal = std::future::pending().boxed();
             return Ok(Self { backplane, signals, refusal });
@@ -315,6 +317,7 @@ fn redis(config: &Config) -> Option<RedisConfig> {
         replicated: redis.durability == Durability::Replicated,
         lease: config.names.lease,
         log: log_bounds(config),
+        members_per_room: config.limits.members_per_room,
         signal_queue: SIGNAL_QUEUE,
     })
 }
@@ -352,6 +355,19 @@ fn plain(config: &Config) -> PlainConfig {
     PlainConfig {
         names: UsernameLimits { max_chars: limits.username_chars },
         session: SessionLimits { content_bytes: limits.content_bytes, inflight: limits.inflight },
+    }
+}
+
+fn rich(config: &Config) -> RichConfig {
+    let PlainConfig { names, session } = plain(config);
+    RichConfig {
+        names,
+        session,
+        page_size: config.limits.page_size,
+        linger: config.names.linger,
+        ping_interval: config.server.ping_interval,
+        idle_timeout: config.server.idle_timeout,
+        drain_spread: config.drain.deadline / 4,
     }
 }
 

@@ -9,15 +9,19 @@ mod frames;
 mod listener;
 mod outlet;
 mod plain;
+mod rich;
 mod services;
 mod socket;
 mod status;
+mod stream;
 mod tasks;
+mod translate;
 mod wire;
 
 pub use self::{
     admission::Caps,
     listener::{Listener, ListenerConfig},
     plain::PlainConfig,
+    rich::RichConfig,
     services::{Services, ServicesError},
 };

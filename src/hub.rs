@@ -5,9 +5,12 @@
 //! out. Four loops run beside them: `listener` brings in what happens, `keeper` renews leases
 //! and reaps, `departures` gives names back, `pulse` proves that delivery works.
 
+mod catch_up;
 mod chunk;
 mod delivery;
 mod departures;
+mod entry;
+mod follower;
 mod keeper;
 mod listener;
 mod member;
@@ -21,20 +24,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     chunk::Chunk,
+    entry::{Arrived, Claim, EnterError, SessionClaim, Since},
     member::{Member, Notice},
     pulse::{Pulse, Silent},
     room::{ENCODINGS, Encoder},
-    stay::{EnterError, Reader, Retaken, Stay},
+    stay::{Reader, Retaken, Stay},
 };
 use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};
 use crate::{
     backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},
-    domain::{Event, Member as Who, ReplicaId, RoomName, Username, What},
+    domain::{Event, Member as Who, ReplicaId, RoomName, What},
     metrics::Metrics,
     room::Steady,
     trace::{self, Sampler},
@@ -67,6 +71,8 @@ pub struct Hub {
     watches: mpsc::Sender<Watch>,
     findings: mpsc::Sender<Finding>,
     pulse: Pulse,
+    /// Readers that are served from the log.
+    catch_ups: Semaphore,
     draining: CancellationToken,
     /// One token for each stay.
     stays: TaskTracker,
@@ -106,6 +112,7 @@ impl Hub {
             departures: Departures::default(),
             watches,
             findings,
+            catch_ups: Semaphore::new(catch_up::READERS),
             draining: CancellationToken::new(),
             stays: TaskTracker::new(),
             loops: TaskTracker::new(),
@@ -259,21 +266,6 @@ impl Hub {
 fn event_now(hold: &Hold, what: What) -> Arc<Event> {
     let member = Who { name: hold.name.display().clone(), session: hold.session };
     Arc::new(Event { at: jiff::Timestamp::now(), member, what, trace: trace::current() })
-}
-
-/// A hold that nobody has taken yet.
-fn new_hold(room: RoomName, name: Username, replica: ReplicaId) -> Hold {
-    use crate::domain::{HoldToken, SessionId};
-    Hold {
-        room,
-        name,
-        session: SessionId::from_bytes(rand::random()),
-        since: jiff::Timestamp::now(),
-        secret: None,
-        token: HoldToken::from_bytes(rand::random()),
-        replica,
-        confirmed: None,
-    }
 }
 
 /// Keeps a room on this replica; when the last one is dropped, the room goes.

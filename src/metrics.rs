@@ -11,7 +11,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-pub use labels::{Counters, Gauges, Hole, Label, LeaseLoss, Leave, Queue, Refusal, TlsReload};
+pub use labels::{
+    Counters, Gauges, Hole, Label, LeaseLoss, Leave, Nack, Queue, Refusal, TlsReload,
+};
 use prometheus_client::{
     encoding::text,
     metrics::{
@@ -76,6 +78,12 @@ pub struct Handles {
     pub events_out: Counter,
     /// `roomcast_joins_total`: members that came in here.
     pub joins: Counter,
+    /// `roomcast_resumes_total`: sessions that went on with a stream here.
+    pub resumes: Counter,
+    /// `roomcast_nacks_total`, by `reason`: messages that were refused, and may be sent again.
+    pub nacks: Counters<Nack>,
+    /// `roomcast_log_pages_total`: pages of logs read for single streams.
+    pub log_pages: Counter,
     /// `roomcast_leaves_total{cause}`: members of this replica that went.
     pub leaves: Counters<Leave>,
     /// `roomcast_refusals_total{reason}`: streams that were refused or ended for a reason.
@@ -260,6 +268,8 @@ impl Handles {
         registry.register_with_unit("window", help, Unit::Bytes, window_bytes.clone());
 
         let refusals = Counters::register(registry, "refusals", "Streams refused, or ended");
+        let nacks =
+            Counters::register(registry, "nacks", "Messages refused that may be sent again");
         let leaves = Counters::register(registry, "leaves", "Members of this replica that went");
         let leases_lost =
             Counters::register(registry, "leases_lost", "Leases that ended under a live stream");
@@ -302,6 +312,9 @@ impl Handles {
             events_in: counter("events_in", "Messages accepted by this replica"),
             events_out: counter("events_out", "Events written to streams"),
             joins: counter("joins", "Members that came in here"),
+            resumes: counter("resumes", "Sessions that went on with a stream here"),
+            nacks,
+            log_pages: counter("log_pages", "Pages of logs read for single streams"),
             leaves,
             refusals,
             append_batch_size,

@@ -2,10 +2,14 @@
 //!
 //! No I/O, no clock, no chance: events and instants come in as arguments, decisions go out.
 
+mod bucket;
 mod feed;
+mod place;
 mod steady;
 mod window;
 
+pub use bucket::{Bucket, Rate};
 pub use feed::{Feed, Item, Lost, Moves};
+pub use place::Place;
 pub use steady::Steady;
 pub use window::{Fallen, Window};

@@ -1,24 +1,32 @@
 //! One member's life, whichever door it came through: what it says goes to the log, what happens
-//! to its hold is acted on, and in the end its name is given back.
+//! to its hold is acted on, and in the end its name is given back, or its session left lingering.
+//!
+//! `speech` is the way of messages to the log, `positions` finds where earlier ones are.
 
+mod positions;
+mod speech;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, time::Duration};
-
-use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use tokio::time::timeout;
-use tracing::{Instrument as _, Span, debug, info, warn};
-
-use crate::{
-    backplane::{AppendError, Appended, Hold},
-    domain::{Event, LeftCause, Member as Who, TraceParent, What},
-    hub::{Hub, Notice, Retaken, Stay},
-    trace,
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
 };
 
-/// How long messages that are under way may hold up the end of a session.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+use futures_util::{Stream, StreamExt};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+
+use self::speech::Speech;
+use crate::{
+    domain::{LeftCause, Position, TraceParent},
+    hub::{Hub, Stay},
+    metrics::Nack,
+};
+
+/// How long a stream that was told to go elsewhere is still served after it was to be gone.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What a session allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,13 +37,127 @@ pub struct SessionLimits {
     pub inflight: usize,
 }
 
-/// What a client says.
+/// What a client sends.
 #[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A message.
+    Say(Say),
+    /// A question whether anybody is there, with a number that comes back.
+    Ping(u64),
+    /// The session shall end.
+    Leave,
+    /// Something that this version does not know.
+    Unknown,
+}
+
+/// What a client says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Say {
-    /// The text; an empty one is ignored.
+    /// The client's number of the message. The server counts for those who do not.
+    pub client_seq: Option<u64>,
+    /// The text.
     pub content: String,
+    /// The trace that the message belongs to.
+    pub trace: Option<TraceParent>,
     /// The trace of the stream that it came on, to which its own one points.
     pub stream_trace: Option<TraceParent>,
+}
+
+/// What a client is told beside events.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// A message is in the log.
+    Ack {
+        /// Which one.
+        client_seq: u64,
+        /// Where; unknown for a duplicate that is not found any more.
+        position: Option<Position>,
+        /// It was there before.
+        duplicate: bool,
+    },
+    /// A message is not in the log.
+    Nack {
+        /// Which one.
+        client_seq: u64,
+        /// Why.
+        refused: Refused,
+    },
+    /// Somebody is here.
+    Pong(u64),
+    /// The stream will end soon: go elsewhere after this time.
+    Reconnect(Duration),
+}
+
+/// Why a message was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    /// It has no content.
+    #[error("a message needs some content")]
+    Empty,
+    /// It is too long.
+    #[error("content has {got} bytes; at most {max} bytes are allowed")]
+    TooLarge {
+        /// Its bytes.
+        got: usize,
+        /// The bytes allowed.
+        max: usize,
+    },
+    /// There were too many before it.
+    #[error("too many messages; wait {} ms", .0.as_millis())]
+    TooFast(Duration),
+    /// One before it is missing.
+    #[error("message {expected} comes next")]
+    OutOfOrder {
+        /// The number that comes next.
+        expected: u64,
+    },
+    /// It could not be stored in time.
+    #[error(
+        "it could not be stored in time; it may or may not be delivered, and once if it is sent again"
+    )]
+    Unavailable,
+    /// The name had been lost for a moment, and is held anew.
+    #[error("the name was lost and is held again; send it again")]
+    HeldAnew,
+}
+
+impl Refused {
+    fn counted(self) -> Nack {
+        match self {
+            Self::Empty => Nack::Empty,
+            Self::TooLarge { .. } => Nack::TooLarge,
+            Self::TooFast(_) => Nack::TooFast,
+            Self::OutOfOrder { .. } => Nack::OutOfOrder,
+            Self::Unavailable | Self::HeldAnew => Nack::Unavailable,
+        }
+    }
+}
+
+/// Where answers go. Without one a client gets none, as at the plain door.
+pub trait Answers: Send + Sync {
+    /// Sends an answer after those before it.
+    fn answer(&self, answer: &Answer);
+    /// Ready while there are few answers that the client has not taken.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
+    /// How often the client has taken something, or found nothing.
+    fn taken(&self) -> u64;
+    /// Whether anything waits for the client, answers and events.
+    fn is_waiting(&self) -> bool;
+}
+
+/// How a session and its client talk with each other, where they do.
+#[derive(Clone, Copy)]
+pub struct Dialogue<'a> {
+    /// Where answers go.
+    pub answers: &'a dyn Answers,
+    /// The last client sequence that is in the log, and the room's head when that was found.
+    pub appended: (u64, Position),
+    /// When to say something if there is nothing to say.
+    pub ping_interval: Duration,
+    /// How long the client may say nothing, or take nothing.
+    pub idle_timeout: Duration,
+    /// Over which time clients are sent elsewhere.
+    pub drain_spread: Duration,
 }
 
 /// Why a session ends.
@@ -43,6 +165,8 @@ pub struct Say {
 pub enum Ending {
     /// The client is done.
     HalfClosed,
+    /// The client ended its session.
+    Left,
     /// The client cancelled, or its connection broke.
     Disconnected,
     /// The client sent something that cannot be read; says what.
@@ -58,6 +182,10 @@ pub enum Ending {
     Unavailable,
     /// The client does not read fast enough.
     TooSlow,
+    /// The client has taken nothing for so long.
+    Stalled(Duration),
+    /// The client has sent nothing for so long.
+    Silent(Duration),
     /// Somebody else holds the name by now.
     NameLost,
     /// A newer stream carries the session.
@@ -67,104 +195,147 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// What the room is told. `None` when it is told nothing.
+    /// What the room is told, where the session ends with its stream. `None` when it is told nothing.
     fn cause(&self) -> Option<LeftCause> {
         match self {
-            Self::HalfClosed => Some(LeftCause::Asked),
+            Self::HalfClosed | Self::Left => Some(LeftCause::Asked),
             Self::Disconnected => Some(LeftCause::Disconnected),
             Self::ShuttingDown => Some(LeftCause::Shutdown),
             Self::Unreadable(_)
             | Self::ContentTooLong { .. }
             | Self::Unavailable
-            | Self::TooSlow => Some(LeftCause::Ended),
+            | Self::TooSlow
+            | Self::Stalled(_)
+            | Self::Silent(_) => Some(LeftCause::Ended),
             Self::NameLost | Self::Superseded => None,
         }
     }
 }
 
-/// Drives a stay to its end: appends what the client says, in order, and gives the name back. The
-/// stream's errors are how the client ended it.
+/// Drives a stay to its end: appends what the client says, in order, and gives the name back, or,
+/// where there is a dialogue, leaves the session lingering. The stream's errors are how the client
+/// ended it.
 pub async fn run(
     hub: &Hub,
     stay: Stay,
-    said: impl Stream<Item = Result<Say, Ending>> + Unpin + Send,
+    input: impl Stream<Item = Result<Input, Ending>> + Unpin + Send,
     limits: SessionLimits,
+    dialogue: Option<Dialogue<'_>>,
 ) -> Ending {
-    let mut session = Session {
-        hub,
-        stay: &stay,
-        said,
-        limits,
-        next_seq: 1,
-        inflight: FuturesOrdered::new(),
-        stale: VecDeque::new(),
-        silent: false,
-    };
+    let mut session = Session::new(hub, &stay, input, limits, dialogue);
     let ending = session.drive().await;
-    let ending = session.finish(ending).await;
+    let ending = session.speech.finish(ending).await;
     drop(session);
-    match ending.cause() {
-        None if ending == Ending::Superseded => stay.hand_over(),
-        None => stay.abandon(),
+    match (ending.cause(), dialogue) {
+        (None, _) if ending == Ending::Superseded => stay.hand_over(),
+        (None, _) => stay.abandon(),
+        (Some(_), Some(_)) if ending != Ending::Left => stay.linger().await,
         // Nobody who cannot be served is kept waiting.
-        Some(cause) if matches!(ending, Ending::Unavailable | Ending::TooSlow) => {
+        (Some(cause), _) if matches!(ending, Ending::Unavailable | Ending::TooSlow) => {
             stay.depart(cause);
         }
-        Some(cause) => stay.release(cause).await,
+        (Some(cause), _) => stay.release(cause).await,
     }
     ending
-}
-
-/// A message on its way to the log.
-#[derive(Debug)]
-struct Message {
-    /// Its client sequence.
-    seq: u64,
-    event: Arc<Event>,
-    /// Ends when the message is in the log, or never will be.
-    span: Span,
-    /// Why it is not in the log, unless it is.
-    missing: Option<&'static str>,
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        if let Some(why) = self.missing {
-            trace::failed(&self.span, why);
-        }
-    }
 }
 
 struct Session<'a, S> {
     hub: &'a Hub,
     stay: &'a Stay,
-    said: S,
-    limits: SessionLimits,
-    /// The client sequence of the next message; dense. The server counts for plain clients.
-    next_seq: u64,
-    inflight: FuturesOrdered<BoxFuture<'a, (Message, Result<Appended, AppendError>)>>,
-    /// Messages that were refused because the lease had ended; what becomes of them depends on
-    /// how the hold stands. Nothing that comes after a refused message is appended before it.
-    stale: VecDeque<Message>,
-    /// The client says no more, on whatever path.
-    silent: bool,
+    input: S,
+    speech: Speech<'a>,
+    dialogue: Option<Pace<'a>>,
+    /// When to look whether both sides of the dialogue are alive.
+    tick: Option<Interval>,
 }
 
-impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
+/// A dialogue and its times.
+struct Pace<'a> {
+    with: Dialogue<'a>,
+    /// When something came from the client.
+    heard: Instant,
+    /// What the client had taken at the last tick.
+    taken: u64,
+    /// Since when it takes nothing of what waits.
+    stuck: Option<Instant>,
+    /// When a client that was sent elsewhere has to be gone.
+    over: Option<Instant>,
+}
+
+impl<'a> Pace<'a> {
+    fn new(with: Dialogue<'a>) -> Self {
+        let taken = with.answers.taken();
+        Self { with, heard: Instant::now(), taken, stuck: None, over: None }
+    }
+
+    /// The client is told to go elsewhere, not all at once.
+    fn send_away(&mut self) {
+        let after = self.with.drain_spread.mul_f64(rand::random());
+        self.with.answers.answer(&Answer::Reconnect(after));
+        self.over = Some(Instant::now() + after + GRACE);
+    }
+
+    /// Looks whether both sides are alive, and shows that this one is.
+    fn look(&mut self) -> Result<(), Ending> {
+        let Dialogue { answers, ping_interval, idle_timeout, .. } = self.with;
+        if self.heard.elapsed() > idle_timeout {
+            return Err(Ending::Silent(idle_timeout));
+        }
+        let taken = answers.taken();
+        let moved = std::mem::replace(&mut self.taken, taken) != taken;
+        if moved || !answers.is_waiting() {
+            self.stuck = None;
+        } else if self.stuck.get_or_insert(Instant::now() - ping_interval).elapsed() > idle_timeout
+        {
+            return Err(Ending::Stalled(idle_timeout));
+        }
+        if !moved && !answers.is_waiting() {
+            answers.answer(&Answer::Pong(0));
+        }
+        Ok(())
+    }
+}
+
+impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> {
+    fn new(
+        hub: &'a Hub,
+        stay: &'a Stay,
+        input: S,
+        limits: SessionLimits,
+        dialogue: Option<Dialogue<'a>>,
+    ) -> Self {
+        let speech = Speech::new(hub, stay, limits, dialogue);
+        let tick = dialogue.map(|dialogue| {
+            let mut tick = interval(dialogue.ping_interval);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            tick
+        });
+        Self { hub, stay, input, speech, dialogue: dialogue.map(Pace::new), tick }
+    }
+
     async fn drive(&mut self) -> Ending {
         let member = self.stay.member();
         let mut draining = pin!(self.hub.draining().cancelled());
+        let mut catch_up = pin!(self.stay.catch_up());
+        let mut drained = false;
         loop {
-            // While the hold is in doubt nothing more is read: it waits in the client's window.
-            let reading = self.stale.is_empty() && self.inflight.len() < self.limits.inflight;
             let step = tokio::select! {
                 biased;
-                () = &mut draining => Err(Ending::ShuttingDown),
-                notice = poll_fn(|cx| member.poll_notice(cx)) => self.on_notice(notice).await,
-                Some((message, appended)) = self.inflight.next() => {
-                    self.on_appended(message, appended).await
+                () = &mut draining, if !drained => {
+                    drained = true;
+                    self.on_drain()
                 }
-                said = self.said.next(), if reading => self.on_said(said),
+                notice = poll_fn(|cx| member.poll_notice(cx)) => {
+                    self.speech.on_notice(notice, &mut self.input).await
+                }
+                Some(answered) = self.speech.next_answered() => {
+                    self.speech.on_answered(answered, &mut self.input).await
+                }
+                never = &mut catch_up => match never {},
+                () = ticked(self.tick.as_mut()) => self.on_tick(),
+                () = overdue(self.dialogue.as_ref()) => Err(Ending::ShuttingDown),
+                input = next(&mut self.input, self.dialogue.as_ref()),
+                    if self.speech.is_listening() => self.on_input(input),
             };
             if let Err(ending) = step {
                 return ending;
@@ -172,188 +343,61 @@ impl<S: Stream<Item = Result<Say, Ending>> + Unpin + Send> Session<'_, S> {
         }
     }
 
-    fn on_said(&mut self, said: Option<Result<Say, Ending>>) -> Result<(), Ending> {
-        if let Some(message) = self.take_in(said)? {
-            self.append(self.stay.member().hold(), message);
-        }
-        Ok(())
-    }
-
-    /// Makes a message of what the client said, if it is one.
-    fn take_in(&mut self, said: Option<Result<Say, Ending>>) -> Result<Option<Message>, Ending> {
-        let said = said.unwrap_or(Err(Ending::HalfClosed));
-        self.silent = said.is_err();
-        let Say { content, stream_trace } = said?;
-        if content.is_empty() {
-            return Ok(None);
-        }
-        if content.len() > self.limits.content_bytes {
-            self.silent = true;
-            let (got, max) = (content.len(), self.limits.content_bytes);
-            return Err(Ending::ContentTooLong { got, max });
-        }
-        let hold = self.stay.member().hold();
-        let span = self.hub.sampler().say(stream_trace.as_ref(), &hold.room, content.len());
-        let trace = trace::traceparent(&span);
-        let member = Who { name: hold.name.display().clone(), session: hold.session };
-        let what = What::Said { content: Arc::from(content) };
-        let event = Event { at: jiff::Timestamp::now(), member, what, trace };
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        Ok(Some(Message { seq, event: Arc::new(event), span, missing: Some("abandoned") }))
-    }
-
-    fn append(&mut self, hold: Hold, message: Message) {
-        let backplane = self.hub.backplane();
-        let span = trace::append(&message.span, backplane.name(), &hold.room);
-        let append = async move {
-            let appended = backplane.append(&hold, message.seq, message.event.clone()).await;
-            (message, appended)
-        };
-        let append = if span.is_none() { append.boxed() } else { append.instrument(span).boxed() };
-        self.inflight.push_back(append);
-    }
-
-    async fn on_appended(
-        &mut self,
-        message: Message,
-        appended: Result<Appended, AppendError>,
-    ) -> Result<(), Ending> {
-        self.note_appended(message, appended)?;
-        // All that went out under the lost hold comes back first.
-        if self.inflight.is_empty() && !self.stale.is_empty() {
-            return self.retake().await;
-        }
-        Ok(())
-    }
-
-    fn note_appended(
-        &mut self,
-        mut message: Message,
-        appended: Result<Appended, AppendError>,
-    ) -> Result<(), Ending> {
-        match appended {
-            Ok(Appended { position, .. }) => {
-                self.hub.metrics().events_in.inc();
-                trace::appended(&message.span, position);
-                message.missing = None;
-            }
-            Err(AppendError::Stale) => {
-                message.missing = Some("stale");
-                self.stale.push_back(message);
-            }
-            Err(AppendError::Unavailable(_)) => {
-                message.missing = Some("unavailable");
-                return Err(Ending::Unavailable);
+    fn on_drain(&mut self) -> Result<(), Ending> {
+        match &mut self.dialogue {
+            None => Err(Ending::ShuttingDown),
+            Some(pace) => {
+                pace.send_away();
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    async fn on_notice(&mut self, notice: Notice) -> Result<(), Ending> {
-        if notice == Notice::TooSlow {
-            self.hub.metrics().slow_readers_dropped.inc();
-            return Err(Ending::TooSlow);
-        }
-        if notice == Notice::Moved {
-            return Err(Ending::Superseded);
-        }
-        while let Some((message, appended)) = self.inflight.next().await {
-            self.note_appended(message, appended)?;
-        }
-        self.retake().await
+    fn on_tick(&mut self) -> Result<(), Ending> {
+        self.dialogue.as_mut().map_or(Ok(()), Pace::look)
     }
 
-    /// Takes the name again and goes on, if that can be. Nothing that was said under a hold that
-    /// the room saw end is ever delivered.
-    async fn retake(&mut self) -> Result<(), Ending> {
-        // What has arrived by now was said under the old hold; what comes later may be an answer to
-        // the room's hearing of the new one.
-        let ended = self.take_ready();
-        let first_missing = self.stale.front().map_or(self.next_seq, |it| it.seq);
-        match self.stay.retake(first_missing - 1).await {
-            Ok(Retaken::Kept) => {
-                let hold = self.stay.member().hold();
-                for message in std::mem::take(&mut self.stale) {
-                    self.append(hold.clone(), message);
+    fn on_input(&mut self, input: Option<Result<Input, Ending>>) -> Result<(), Ending> {
+        if let Some(pace) = &mut self.dialogue {
+            pace.heard = Instant::now();
+        }
+        match input {
+            Some(Ok(Input::Ping(nonce))) => {
+                if let Some(pace) = &self.dialogue {
+                    pace.with.answers.answer(&Answer::Pong(nonce));
                 }
-                ended
+                Ok(())
             }
-            Ok(Retaken::Anew) => {
-                info!("the lease had ended; the name was free and is held again");
-                self.drop_stale();
-                self.next_seq = first_missing;
-                ended
-            }
-            Ok(Retaken::Moved) => {
-                self.drop_stale();
-                Err(Ending::Superseded)
-            }
-            Ok(Retaken::Taken) => {
-                info!("the lease had ended and somebody else holds the name");
-                self.drop_stale();
-                Err(Ending::NameLost)
-            }
-            // A message cannot wait longer; a mere reader can, until the next renewal.
-            Err(_) if !self.stale.is_empty() => Err(Ending::Unavailable),
-            Err(_) => {
-                debug!("the hold cannot be cleared up yet");
-                ended
-            }
+            Some(Ok(Input::Leave)) => Err(Ending::Left),
+            Some(Ok(Input::Unknown)) => Ok(()),
+            Some(Ok(Input::Say(say))) => self.speech.on_said(say),
+            Some(Err(ending)) => Err(ending),
+            None => Err(Ending::HalfClosed),
         }
     }
+}
 
-    /// Takes in what has arrived, and sets it aside. An error tells how the client ended.
-    fn take_ready(&mut self) -> Result<(), Ending> {
-        while !self.silent
-            && self.stale.len() < self.limits.inflight
-            && let Some(said) = self.said.next().now_or_never()
-        {
-            let message = self.take_in(said)?;
-            self.stale.extend(message);
-        }
-        Ok(())
+/// What comes next from the client, once it has taken most of what it was answered.
+async fn next<S: Stream<Item = Result<Input, Ending>> + Unpin>(
+    input: &mut S,
+    dialogue: Option<&Pace<'_>>,
+) -> Option<Result<Input, Ending>> {
+    if let Some(pace) = dialogue {
+        poll_fn(|cx| pace.with.answers.poll_room(cx)).await;
     }
+    input.next().await
+}
 
-    fn drop_stale(&mut self) {
-        let dropped = std::mem::take(&mut self.stale).len();
-        if dropped > 0 {
-            warn!(dropped, "messages of the hold that ended are not delivered");
-            self.hub.metrics().stale_messages_dropped.inc_by(dropped as u64);
-        }
+async fn ticked(tick: Option<&mut Interval>) {
+    match tick {
+        Some(tick) => drop(tick.tick().await),
+        None => pending().await,
     }
+}
 
-    /// Has everything appended that was said before the end, and says how it ended: a client that
-    /// is told `OK` has been heard to its last word.
-    async fn finish(&mut self, ending: Ending) -> Ending {
-        self.silent = true;
-        let last_words = async {
-            loop {
-                while let Some((message, appended)) = self.inflight.next().await {
-                    self.note_appended(message, appended)?;
-                }
-                if self.stale.is_empty() {
-                    return Ok(());
-                }
-                self.retake().await?;
-            }
-        };
-        match ending {
-            Ending::HalfClosed => last_words.await.err().unwrap_or(ending),
-            // Bounded by the backplane's own timeout, except here, where time is short.
-            Ending::ShuttingDown => {
-                let _ = timeout(LAST_WORDS, last_words).await;
-                ending
-            }
-            Ending::Unreadable(_) | Ending::ContentTooLong { .. } => {
-                let _ = last_words.await;
-                ending
-            }
-            Ending::Disconnected
-            | Ending::Unavailable
-            | Ending::TooSlow
-            | Ending::NameLost
-            | Ending::Superseded => ending,
-        }
+async fn overdue(dialogue: Option<&Pace<'_>>) {
+    match dialogue.and_then(|pace| pace.over) {
+        Some(over) => sleep_until(over).await,
+        None => pending().await,
     }
 }

@@ -25,9 +25,9 @@ pub const TARGET: &str = "roomcast::trace";
 
 /// A span that begins a trace, or goes on with the trace of a parent elsewhere.
 macro_rules! begin {
-    ($sampler:expr, $parent:expr, $name:literal, $room:expr, $($fields:tt)*) => {{
+    ($recorded:expr, $parent:expr, $name:literal, $room:expr, $($fields:tt)*) => {{
         let parent: Option<&TraceParent> = $parent;
-        if $sampler.samples(parent) {
+        if $recorded {
             let span = info_span!(
                 target: TARGET,
                 $name,
@@ -53,7 +53,7 @@ impl Sampler {
         method: &'static str,
         peer: SocketAddr,
     ) -> Span {
-        begin!(self, parent, "room.join", room,
+        begin!(self.samples(parent), parent, "room.join", room,
             otel.kind = "server",
             rpc.system.name = "grpc",
             // Its name before version 1.39, which many backends look for.
@@ -65,12 +65,18 @@ impl Sampler {
         )
     }
 
-    /// `room.say`: a message is taken in, with so many bytes of content. Each one is a trace of its own,
-    /// which points to that of its stream, if there is one.
-    pub fn say(&self, stream: Option<&TraceParent>, room: &RoomName, bytes: usize) -> Span {
+    /// `room.say`: a message is taken in, with so many bytes of content. It is in the trace that its client
+    /// named for it, or else in one of its own, which points to that of its stream, if there is one.
+    pub fn say(
+        &self,
+        parent: Option<&TraceParent>,
+        stream: Option<&TraceParent>,
+        room: &RoomName,
+        bytes: usize,
+    ) -> Span {
         let span = begin!(
-            self,
-            None,
+            self.samples(parent),
+            parent,
             "room.say",
             room,
             otel.kind = "producer",
@@ -91,10 +97,7 @@ impl Sampler {
     /// `room.deliver`: an event of another span, maybe on another replica, goes out to the streams
     /// of this one. Ends when the last of them has it.
     pub fn deliver(&self, of: &TraceParent, room: &RoomName, position: Position) -> Span {
-        if !of.is_sampled() {
-            return Span::none();
-        }
-        begin!(self, Some(of), "room.deliver", room,
+        begin!(self.goes_on(of), Some(of), "room.deliver", room,
             otel.kind = "consumer",
             messaging.system = "roomcast",
             messaging.operation.name = "deliver",
@@ -107,18 +110,18 @@ impl Sampler {
 
     /// `room.retake`: a member whose lease had ended takes its name again.
     pub fn retake(&self, room: &RoomName) -> Span {
-        begin!(self, None, "room.retake", room, roomcast.outcome = Empty,)
+        begin!(self.samples(None), None, "room.retake", room, roomcast.outcome = Empty,)
     }
 
     /// `room.leave`: a name is given back.
     pub fn leave(&self, room: &RoomName, cause: LeftCause) -> Span {
-        begin!(self, None, "room.leave", room, roomcast.cause = cause.name(),)
+        begin!(self.samples(None), None, "room.leave", room, roomcast.cause = cause.name(),)
     }
 
     /// `room.heal`: what live delivery missed is read from the log.
     pub fn heal(&self, room: &RoomName, after: u64) -> Span {
         begin!(
-            self,
+            self.samples(None),
             None,
             "room.heal",
             room,
@@ -130,7 +133,14 @@ impl Sampler {
 
     /// `room.reap`: members whose replica stopped renewing are declared gone.
     pub fn reap(&self, room: &RoomName, overdue: usize) -> Span {
-        begin!(self, None, "room.reap", room, roomcast.overdue = overdue, roomcast.reaped = Empty,)
+        begin!(
+            self.samples(None),
+            None,
+            "room.reap",
+            room,
+            roomcast.overdue = overdue,
+            roomcast.reaped = Empty,
+        )
     }
 }
 

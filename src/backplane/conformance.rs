@@ -4,6 +4,7 @@
 //! rule. Rooms have fresh names in each test, so that tests may share one server. Stories are
 //! told as lines such as `2 bob: hi`, so that a failure can be read.
 
+pub(crate) mod crowding;
 pub(crate) mod joining;
 pub(crate) mod leases;
 pub(crate) mod lingering;
@@ -38,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) lease: Duration,
     /// The bounds of every log.
     pub(crate) log: LogBounds,
+    /// How many members a room may have.
+    pub(crate) members_per_room: usize,
     /// How many signals wait for a replica before events are dropped.
     pub(crate) signal_queue: usize,
 }
@@ -50,6 +53,7 @@ impl Setup {
     const CALM: Self = Self {
         lease: Duration::from_secs(60),
         log: LogBounds { length: 10_000, age: Duration::from_secs(3600) },
+        members_per_room: 10_000,
         signal_queue: 1024,
     };
 
@@ -100,6 +104,13 @@ macro_rules! suite {
                 the_earliest_deadline_is_told
                 a_lease_lost_and_told_is_told_again
                 a_lease_lost_with_its_log_is_not_told_again
+            }
+            crowding {
+                a_full_room_takes_nobody_in
+                of_many_who_come_at_once_as_many_get_in_as_fit
+                who_comes_back_fits_into_a_full_room
+                who_is_gone_makes_room_in_the_same_step
+                a_place_is_free_once_its_member_is_told_to_have_left
             }
             reaping {
                 the_overdue_are_reaped_once

@@ -41,6 +41,8 @@ pub struct MemoryConfig {
     pub lease: Duration,
     /// The bounds of every room's log.
     pub log: LogBounds,
+    /// The most members of a room.
+    pub members_per_room: usize,
     /// How many signals wait for a replica before live events are dropped; at least 1.
     pub signal_queue: usize,
 }
@@ -63,9 +65,10 @@ struct State {
 impl Memory {
     /// A memory in which nothing has happened.
     pub fn new(config: MemoryConfig) -> Self {
-        let rooms = Rooms::new(Rules { lease: config.lease, log: config.log });
+        let MemoryConfig { lease, log, members_per_room, signal_queue } = config;
+        let rooms = Rooms::new(Rules { lease, log, members: members_per_room });
         let state = State { rooms, outlets: Outlets::default() };
-        Self { signal_queue: config.signal_queue, state: Arc::new(Mutex::new(state)) }
+        Self { signal_queue, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Attaches a replica, until its backplane is closed or dropped; its signals end then.

@@ -100,6 +100,13 @@ pub enum JoinError {
     /// Another stream has the session: this one was superseded, or is to look it up again.
     #[error("another stream has the session")]
     Moved,
+    /// The room has as many members as it may have. Only a new session is refused so: who comes back to
+    /// one, or takes its name again, is not. Members that are evicted in the same step are gone.
+    #[error("the room has {max} members already")]
+    Full {
+        /// As many as it may have.
+        max: usize,
+    },
     /// These members are overdue, one of them perhaps under the name asked for: join again,
     /// evicting them. The name was not taken.
     #[error("{} members are overdue", .0.len())]

@@ -77,6 +77,8 @@ pub struct RedisConfig {
     pub lease: Duration,
     /// The bounds of each room's log.
     pub log: LogBounds,
+    /// The most members of a room.
+    pub members_per_room: usize,
     /// The most signals that wait for the hub, and about as many messages behind them. What does
     /// not fit is dropped, and read from the log later.
     pub signal_queue: usize,
@@ -97,6 +99,7 @@ pub struct Redis {
     replica: ReplicaId,
     timeout: Duration,
     lease: Duration,
+    members_per_room: usize,
     close: CancellationToken,
     tasks: TaskTracker,
 }
@@ -164,6 +167,7 @@ impl Redis {
             replica,
             timeout: config.timeout,
             lease: config.lease,
+            members_per_room: config.members_per_room,
             close,
             tasks,
         };

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use super::{
     reader::Reader,
     redis_url::RedisUrl,
-    values::{Bytes, Durability, Endpoint, LogFilter, LogFormat, Ratio, Secret, Setting},
+    values::{Bytes, Durability, Endpoint, LogFilter, LogFormat, Ratio, Secret, Setting, shown},
 };
 
 const fn millis(millis: u64) -> Duration {
@@ -18,6 +18,12 @@ const fn secs(secs: u64) -> Duration {
 
 /// How many of something a cap may allow.
 const CAP: RangeInclusive<usize> = 1..=10_000_000;
+
+/// How long one message takes of a rate; zero for no limit.
+const INTERVAL: RangeInclusive<Duration> = secs(0)..=secs(3600);
+
+/// How many messages of a rate may come at once.
+const BURST: RangeInclusive<usize> = 1..=100_000;
 
 /// gRPC refuses messages beyond 4 MiB; the rest of a message has to fit beside its content.
 const CONTENT: RangeInclusive<Bytes> = Bytes(1)..=Bytes((4 << 20) - 1024);
@@ -85,6 +91,11 @@ pub struct ServerConfig {
     pub addr: SocketAddr,
     /// How long a new connection has to finish the HTTP/2 preface.
     pub handshake_timeout: Duration,
+    /// How long the rich door is silent at most, and how often its clients are to speak up.
+    pub ping_interval: Duration,
+    /// How long a client of the rich door may say nothing, or take nothing, before its stream is
+    /// dropped. At least twice the ping interval.
+    pub idle_timeout: Duration,
     /// With a pair the listener speaks TLS; with a CA beside it, clients have to show a certificate.
     pub tls: TlsConfig,
 }
@@ -95,10 +106,18 @@ impl ServerConfig {
         let config = Self {
             addr: reader.required("server.addr"),
             handshake_timeout: reader.within("server.handshake_timeout", millis(100)..=secs(300)),
+            ping_interval: reader.within("server.ping_interval", millis(100)..=secs(29)),
+            idle_timeout: reader.within("server.idle_timeout", secs(1)..=secs(3600)),
             tls: TlsConfig::read(reader, keys),
         };
         if keys.set(reader).eq([keys.ca_file]) {
             reader.alone(keys.ca_file, keys.cert_file);
+        }
+        // A client that pings as it is told, and whose ping is late once, is alive.
+        if config.idle_timeout < 2 * config.ping_interval {
+            let least = shown(&(2 * config.ping_interval));
+            let allowed = format!("at least twice server.ping_interval, that is {least}");
+            reader.refuse("server.idle_timeout", shown(&config.idle_timeout), allowed);
         }
         config
     }
@@ -219,6 +238,20 @@ pub struct LimitsConfig {
     pub window_bytes: usize,
     /// The most messages of one session on their way to the log.
     pub inflight: usize,
+    /// The most events or members in one page of a unary call.
+    pub page_size: usize,
+    /// The most members of a room, on all replicas.
+    pub members_per_room: usize,
+    /// The most rooms with members on this replica.
+    pub rooms: usize,
+    /// How long one message takes of what a session may say; zero for no limit.
+    pub session_interval: Duration,
+    /// How many messages a session may say at once.
+    pub session_burst: usize,
+    /// How long one message takes of what may be said in a room on this replica; zero for no limit.
+    pub room_interval: Duration,
+    /// How many messages may be said at once in a room on this replica.
+    pub room_burst: usize,
 }
 
 impl LimitsConfig {
@@ -233,6 +266,13 @@ impl LimitsConfig {
             window_events: reader.within("limits.window_events", 4096..=1 << 20),
             window_bytes: reader.within("limits.window_bytes", Bytes(2 << 20)..=Bytes(1 << 30)).0,
             inflight: reader.within("limits.inflight", 1..=4096),
+            page_size: reader.within("limits.page_size", 1..=500),
+            members_per_room: reader.within("limits.members_per_room", CAP),
+            rooms: reader.within("limits.rooms", CAP),
+            session_interval: reader.within("limits.session_interval", INTERVAL),
+            session_burst: reader.within("limits.session_burst", BURST),
+            room_interval: reader.within("limits.room_interval", INTERVAL),
+            room_burst: reader.within("limits.room_burst", BURST),
         }
     }
 }

@@ -46,6 +46,13 @@ fn defaults_are_valid_and_as_documented() {
     assert_eq!(config.limits.content_bytes, 16384);
     assert_eq!(config.limits.username_chars, 64);
     assert_eq!(config.limits.window_bytes, 8 << 20);
+    assert_eq!(config.limits.page_size, 500);
+    assert_eq!(config.limits.members_per_room, 200_000);
+    assert_eq!(config.limits.rooms, 50_000);
+    assert_eq!((config.limits.session_interval, config.limits.session_burst), (Duration::ZERO, 10));
+    assert_eq!((config.limits.room_interval, config.limits.room_burst), (Duration::ZERO, 100));
+    assert_eq!(config.server.ping_interval, Duration::from_secs(5));
+    assert_eq!(config.server.idle_timeout, Duration::from_secs(75));
     assert_eq!(config.drain.delay, Duration::ZERO);
     assert_eq!(config.drain.deadline, Duration::from_secs(20));
     assert_eq!(config.history.age, Duration::from_secs(3600));
@@ -240,6 +247,54 @@ fn durations_need_a_sign_that_makes_sense_and_a_range() {
     assert!(lease("-3s").ends_with("must be a duration that is not negative"));
     assert!(lease("999ms").ends_with("must be \"1s\" to \"10m\""), "{}", lease("999ms"));
     assert!(lease("").contains("must be a duration"));
+}
+
+#[test]
+fn a_silence_that_ends_a_stream_leaves_time_for_two_pings() {
+    let errors = |pairs: &[(&str, &str)]| match load(&variables(pairs)) {
+        Ok(_) => Vec::new(),
+        Err(error) => lines(&error),
+    };
+    let (ping, idle) = ("ROOMCAST_SERVER__PING_INTERVAL", "ROOMCAST_SERVER__IDLE_TIMEOUT");
+    assert_eq!(errors(&[(ping, "29s"), (idle, "58s")]), [""; 0]);
+    assert_eq!(
+        errors(&[(ping, "29s"), (idle, "57999ms")]),
+        ["server.idle_timeout = \"57s 999ms\" (variable ROOMCAST_SERVER__IDLE_TIMEOUT): must be \
+          at least twice server.ping_interval, that is \"58s\""]
+    );
+    assert_eq!(
+        errors(&[(idle, "9s")]),
+        [
+            "server.idle_timeout = \"9s\" (variable ROOMCAST_SERVER__IDLE_TIMEOUT): must be at least \
+          twice server.ping_interval, that is \"10s\""
+        ]
+    );
+    assert_eq!(
+        errors(&[(ping, "30s"), (idle, "999ms")]),
+        [
+            "server.ping_interval = \"30s\" (variable ROOMCAST_SERVER__PING_INTERVAL): must be \
+             \"100ms\" to \"29s\"",
+            "server.idle_timeout = \"999ms\" (variable ROOMCAST_SERVER__IDLE_TIMEOUT): must be \
+             \"1s\" to \"1h\"",
+        ]
+    );
+}
+
+#[test]
+fn rates_and_pages_have_bounds() {
+    for (key, bad, allowed) in [
+        ("PAGE_SIZE", "501", "1 to 500"),
+        ("MEMBERS_PER_ROOM", "0", "1 to 10000000"),
+        ("ROOMS", "0", "1 to 10000000"),
+        ("SESSION_INTERVAL", "2h", "\"0s\" to \"1h\""),
+        ("SESSION_BURST", "0", "1 to 100000"),
+        ("ROOM_INTERVAL", "3601s", "\"0s\" to \"1h\""),
+        ("ROOM_BURST", "100001", "1 to 100000"),
+    ] {
+        let errors = errors_of_variables(&[(&format!("ROOMCAST_LIMITS__{key}"), bad)]);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].ends_with(&format!("must be {allowed}")), "{errors:?}");
+    }
 }
 
 #[test]

@@ -94,6 +94,12 @@ impl Username {
         Ok(Self { display: DisplayName::from_log(name), skeleton: Arc::from(skeleton) })
     }
 
+    /// The same name as it was spelled when it was registered.
+    #[must_use]
+    pub fn spelled(self, display: DisplayName) -> Self {
+        Self { display, ..self }
+    }
+
     /// The spelling that the user chose.
     pub fn display(&self) -> &DisplayName {
         &self.display

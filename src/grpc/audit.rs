@@ -47,10 +47,16 @@ impl Caller {
     }
 
     /// It has the name.
-    pub(super) fn joined(&mut self, user: &Username, session: SessionId, trace_id: Option<&str>) {
+    pub(super) fn joined(
+        &mut self,
+        user: &Username,
+        session: SessionId,
+        resumed: bool,
+        trace_id: Option<&str>,
+    ) {
         self.user = Some(user.to_string());
         self.session = Some(session);
-        self.tell("joined", None, trace_id);
+        self.tell(if resumed { "resumed" } else { "joined" }, None, trace_id);
     }
 
     /// Its stream ends.

@@ -11,9 +11,10 @@ use prost_types::{Struct, Value, value::Kind};
 
 use super::frames;
 use crate::{
-    domain::{Event, What},
+    domain::{Event, Position, What},
     hub::Encoder,
     proto::chat::ChatMessage,
+    room::Lost,
 };
 
 /// The fields of a message, in either dialect.
@@ -57,6 +58,14 @@ impl Dialect {
         }
     }
 
+    /// What writes events in it.
+    pub(super) fn encoder(self) -> &'static dyn Encoder {
+        match self {
+            Self::Typed => &Self::Typed,
+            Self::Struct => &Self::Struct,
+        }
+    }
+
     fn encode_message(self, message: ChatMessage) -> Bytes {
         match self {
             Self::Typed => frames::encode(&message),
@@ -77,7 +86,7 @@ impl Encoder for Dialect {
         *self as usize
     }
 
-    fn encode(&self, event: &Event) -> Bytes {
+    fn encode(&self, _: Position, event: &Event) -> Bytes {
         let name = event.member.name.as_str();
         let (username, content) = match &event.what {
             What::Said { content } => (name.to_owned(), Arc::clone(content).to_string()),
@@ -87,6 +96,11 @@ impl Encoder for Dialect {
         };
         // RFC 3339, in UTC, ending in Z, with as many decimals as it takes.
         self.encode_message(ChatMessage { username, content, timestamp: event.at.to_string() })
+    }
+
+    /// This door has no words for it.
+    fn encode_lost(&self, _: &Lost) -> Bytes {
+        Bytes::new()
     }
 }
 
@@ -109,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{DisplayName, Member, SessionId};
+    use crate::domain::{DisplayName, Epoch, Member, SessionId};
 
     fn message(username: &str, content: &str, timestamp: &str) -> ChatMessage {
         ChatMessage {
@@ -167,7 +181,7 @@ mod tests {
         let event = Event { at, member, what: What::Joined, trace: None };
         let expected = message("System", "Bob joined", "2023-11-14T22:13:20.123456789Z");
         for dialect in [Dialect::Typed, Dialect::Struct] {
-            let payload = dialect.encode(&event).slice(5..);
+            let payload = dialect.encode(Position::new(Epoch(1), 1), &event).slice(5..);
             assert_eq!(Dialect::of(&payload), dialect);
             assert_eq!(dialect.decode(payload).unwrap(), expected);
         }

@@ -4,32 +4,46 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use tonic::{Code, Status};
 
 use super::{
-    dialect::Dialect,
     status::{Outcome, status},
     tasks::JobKey,
 };
-use crate::{domain::TraceParent, hub::Reader, metrics::Metrics, room::Fallen, session::Ending};
+use crate::{
+    domain::TraceParent,
+    hub::{Encoder, Reader},
+    metrics::Metrics,
+    room::Fallen,
+    session::Ending,
+};
 
 /// About how much is handed to HTTP/2 at a time. It waits there until the client takes it,
 /// so this bounds what a slow reader costs.
 const CHUNK: usize = 32 * 1024;
 
+/// How many answers wait for a client; then it is not read.
+const ANSWERS: usize = 128;
+
 /// One stream's way out, shared by its session and its response body.
 #[derive(Debug)]
 pub(super) struct Outlet {
     state: Mutex<State>,
+    /// What is for this stream alone; it goes before what is for all.
+    answers: Mutex<Answering>,
+    /// How often the body was asked for more.
+    looks: AtomicU64,
+    /// Wakes the session when answers were taken.
+    pushable: AtomicWaker,
     /// Wakes the body: the room does, and the session.
     reader: Arc<AtomicWaker>,
     /// The body said its last word, or is gone.
@@ -39,6 +53,12 @@ pub(super) struct Outlet {
     job: OnceLock<JobKey>,
 }
 
+#[derive(Debug, Default)]
+struct Answering {
+    bytes: BytesMut,
+    count: usize,
+}
+
 #[derive(Debug)]
 enum State {
     /// Nobody is registered yet.
@@ -46,12 +66,12 @@ enum State {
     /// A member takes what there is.
     Open {
         reader: Arc<Reader>,
-        dialect: Dialect,
+        encoder: &'static dyn Encoder,
     },
     /// The member takes what there was when its stream ended, then the status.
     Ending {
         reader: Arc<Reader>,
-        dialect: Dialect,
+        encoder: &'static dyn Encoder,
         until: u64,
         status: Status,
     },
@@ -64,6 +84,9 @@ impl Outlet {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State::Waiting),
+            answers: Mutex::default(),
+            looks: AtomicU64::new(0),
+            pushable: AtomicWaker::new(),
             reader: Arc::default(),
             finished: AtomicBool::new(false),
             session: AtomicWaker::new(),
@@ -80,9 +103,56 @@ impl Outlet {
         self.reader.clone()
     }
 
+    fn answers(&self) -> MutexGuard<'_, Answering> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a frame to this stream alone. Whoever sends many waits for [`Outlet::poll_pushable`].
+    pub(super) fn push(&self, frame: &[u8]) {
+        let mut answers = self.answers();
+        answers.bytes.extend_from_slice(frame);
+        answers.count += 1;
+        drop(answers);
+        self.reader.wake();
+    }
+
+    /// Ready while few frames wait that were pushed.
+    pub(super) fn poll_pushable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.pushable.register(cx.waker());
+        if self.answers().count < ANSWERS { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// How often the client's side has asked for more.
+    pub(super) fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    /// Whether something waits for the client.
+    pub(super) fn has_more(&self) -> bool {
+        if self.answers().count > 0 {
+            return true;
+        }
+        match &*self.lock() {
+            State::Open { reader, .. } | State::Ending { reader, .. } => reader.member().has_more(),
+            State::Waiting | State::Last(_) | State::Over => false,
+        }
+    }
+
+    /// Takes what was pushed.
+    fn take_answers(&self) -> Option<Bytes> {
+        let mut answers = self.answers();
+        let waiting = std::mem::take(&mut *answers);
+        drop(answers);
+        if waiting.count == 0 {
+            return None;
+        }
+        self.pushable.wake();
+        Some(waiting.bytes.freeze())
+    }
+
     /// Somebody is registered.
-    pub(super) fn open(&self, reader: Arc<Reader>, dialect: Dialect) {
-        *self.lock() = State::Open { reader, dialect };
+    pub(super) fn open(&self, reader: Arc<Reader>, encoder: &'static dyn Encoder) {
+        *self.lock() = State::Open { reader, encoder };
         self.reader.wake();
     }
 
@@ -90,9 +160,9 @@ impl Outlet {
     pub(super) fn end(&self, status: Status, rest: bool) {
         let mut state = self.lock();
         *state = match std::mem::replace(&mut *state, State::Over) {
-            State::Open { reader, dialect } if rest => {
+            State::Open { reader, encoder } if rest => {
                 let until = reader.member().head();
-                State::Ending { reader, dialect, until, status }
+                State::Ending { reader, encoder, until, status }
             }
             _ => State::Last(status),
         };
@@ -121,12 +191,16 @@ impl Outlet {
 
     /// The next thing to send.
     fn next(&self, metrics: &Metrics) -> Poll<Option<Frame<Bytes>>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
+        if let (Some(answers), false) = (self.take_answers(), matches!(*state, State::Over)) {
+            return Poll::Ready(Some(Frame::data(answers)));
+        }
         loop {
-            let (reader, dialect, until) = match &*state {
+            let (reader, encoder, until) = match &*state {
                 State::Waiting => return Poll::Pending,
-                State::Open { reader, dialect } => (reader, *dialect, u64::MAX),
-                State::Ending { reader, dialect, until, .. } => (reader, *dialect, *until),
+                State::Open { reader, encoder } => (reader, *encoder, u64::MAX),
+                State::Ending { reader, encoder, until, .. } => (reader, *encoder, *until),
                 State::Last(status) => {
                     let trailers = trailers(status);
                     *state = State::Over;
@@ -134,7 +208,7 @@ impl Outlet {
                 }
                 State::Over => return Poll::Ready(None),
             };
-            match reader.member().take(&dialect, until, CHUNK) {
+            match reader.member().take(encoder, until, CHUNK) {
                 Ok(chunk) if chunk.events > 0 => {
                     metrics.events_out.inc_by(chunk.events as u64);
                     if let Some((accepted, trace)) = &chunk.oldest {

@@ -1,4 +1,4 @@
-//! Everything on the gRPC port: the plain door, health and reflection.
+//! Everything on the gRPC port: the doors, health and reflection.
 
 use std::sync::Arc;
 
@@ -9,11 +9,13 @@ use tonic_reflection::server;
 use super::{
     admission::{Admission, Caps},
     plain::{Plain, PlainConfig},
+    rich::{Rich, RichConfig},
+    stream::Hall,
 };
 use crate::{hub::Hub, proto::PUBLIC_DESCRIPTORS};
 
 /// The services' names in health checks; the empty one stands for the whole server.
-const NAMES: [&str; 2] = ["", "chat.ChatService"];
+const NAMES: [&str; 3] = ["", "chat.ChatService", "roomcast.v1.RoomService"];
 
 /// The descriptors that were compiled in cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +32,12 @@ pub struct Services {
 
 impl Services {
     /// All services of the gRPC port, not serving yet as far as health is concerned.
-    pub async fn new(hub: Arc<Hub>, caps: Caps, plain: PlainConfig) -> Result<Self, ServicesError> {
+    pub async fn new(
+        hub: Arc<Hub>,
+        caps: Caps,
+        plain: PlainConfig,
+        rich: RichConfig,
+    ) -> Result<Self, ServicesError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
             server::Builder::configure()
@@ -38,7 +45,9 @@ impl Services {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         let admission = Admission::new(caps, hub.metrics().clone());
-        let routes = Routes::new(Plain::new(hub, admission, plain))
+        let hall = Hall::new(hub, admission);
+        let routes = Routes::new(Plain::new(hall.clone(), plain))
+            .add_service(Rich::new(hall, rich))
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);

@@ -28,6 +28,18 @@ pub(super) struct Taken {
 impl Taken {
     /// False when it does not fit any more.
     pub(super) fn add(&mut self, event: &Event, frame: &Bytes, max_bytes: usize) -> bool {
+        if !self.add_frame(frame, max_bytes) {
+            return false;
+        }
+        // Others may be told long after they happened.
+        if let (What::Said { .. }, None, false) = (&event.what, &self.oldest, frame.is_empty()) {
+            self.oldest = Some((event.at, event.trace.clone()));
+        }
+        true
+    }
+
+    /// The same of something that is no event.
+    pub(super) fn add_frame(&mut self, frame: &Bytes, max_bytes: usize) -> bool {
         if frame.is_empty() {
             return true;
         }
@@ -43,10 +55,6 @@ impl Taken {
                 self.many.extend_from_slice(frame);
             }
             _ => self.many.extend_from_slice(frame),
-        }
-        // Others may be told long after they happened.
-        if let (What::Said { .. }, None) = (&event.what, &self.oldest) {
-            self.oldest = Some((event.at, event.trace.clone()));
         }
         self.events += 1;
         true

@@ -1,4 +1,4 @@
-//! Names to give back that nobody waits for.
+//! Names to give back, and sessions to be left lingering, that nobody waits for.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use tracing::{Instrument as _, Span};
 
 use super::{Hub, event_now};
 use crate::{
-    backplane::{Backplane, Hold, Unavailable},
+    backplane::{Hold, Unavailable},
     domain::{Event, LeftCause, What},
     metrics::{Metrics, Queue},
     trace::{self, Sampler},
@@ -28,28 +28,59 @@ const CONCURRENCY: usize = 256;
 /// How long to wait before a name is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// A name to give back, and the event that tells of it.
+/// What is to become of a name whose stream is gone.
 #[derive(Clone, Debug)]
 pub(super) struct Departure {
-    pub(super) hold: Hold,
-    pub(super) event: Arc<Event>,
+    hold: Hold,
+    way: Way,
     /// Of the first try: others may come long after it.
     span: Option<Span>,
 }
 
+#[derive(Clone, Debug)]
+enum Way {
+    /// It is given back, and this tells of it.
+    Leave(Arc<Event>),
+    /// It stays until then.
+    Linger(Instant),
+}
+
 impl Departure {
     /// A member goes, now.
-    pub(super) fn new(hold: Hold, cause: LeftCause, sampler: &Sampler) -> Self {
+    pub(super) fn leave(hold: Hold, cause: LeftCause, sampler: &Sampler) -> Self {
         let span = sampler.leave(&hold.room, cause);
         let event = span.in_scope(|| event_now(&hold, What::Left { cause }));
-        Self { hold, event, span: Some(span) }
+        Self { hold, way: Way::Leave(event), span: Some(span) }
     }
 
-    /// Gives the name back. Fails as [`Backplane::leave`] does.
-    pub(super) async fn leave(&mut self, backplane: &dyn Backplane) -> Result<(), Unavailable> {
-        let span = self.span.take().unwrap_or_else(Span::none);
-        let leave = backplane.leave(&self.hold, self.event.clone()).instrument(span.clone());
-        leave.await.map(drop).inspect_err(|_| trace::failed(&span, "unavailable"))
+    /// A session lingers for so long from now.
+    pub(super) fn linger(hold: Hold, time: Duration) -> Self {
+        Self { hold, way: Way::Linger(Instant::now() + time), span: None }
+    }
+
+    /// Does it. Fails as [`crate::backplane::Backplane::leave`] does.
+    pub(super) async fn carry_out(&mut self, hub: &Hub) -> Result<(), Unavailable> {
+        match &self.way {
+            Way::Leave(event) => {
+                let span = self.span.take().unwrap_or_else(Span::none);
+                let leave = hub.backplane.leave(&self.hold, event.clone()).instrument(span.clone());
+                leave.await.map(drop).inspect_err(|_| trace::failed(&span, "unavailable"))
+            }
+            Way::Linger(until) => {
+                let time = until.saturating_duration_since(Instant::now());
+                let room = &self.hold.room;
+                if hub.backplane.linger(&self.hold, time).await? && hub.room(room).is_some() {
+                    hub.watch(room, time).await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether others see to it once its lease has surely ended: a name whose join was never answered
+    /// is found by them, if it was taken at all, and so is a session that did not linger.
+    fn is_left_to_others(&self) -> bool {
+        matches!(self.way, Way::Linger(_)) || self.hold.confirmed.is_none()
     }
 }
 
@@ -173,14 +204,13 @@ pub(super) async fn run(hub: Arc<Hub>) {
 }
 
 /// Tries until it works, however long the backplane is away: should it come back without its data,
-/// nobody else can tell. Only a name whose join was never answered is given up once its lease has
-/// surely ended: others find it, if it was taken at all.
+/// nobody else can tell. What is [left to others](Departure::is_left_to_others) is given up in the end.
 async fn depart(hub: &Hub, mut departure: Departure, since: Instant) {
     loop {
-        match departure.leave(&*hub.backplane).await {
+        match departure.carry_out(hub).await {
             Ok(()) => break,
             Err(Unavailable)
-                if departure.hold.confirmed.is_none() && since.elapsed() > hub.config.lease * 2 =>
+                if departure.is_left_to_others() && since.elapsed() > hub.config.lease * 2 =>
             {
                 break;
             }

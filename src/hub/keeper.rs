@@ -99,7 +99,12 @@ impl Keeper {
             let renew = self.due.insert(Due::Renew(room.clone()), self.renew_pause());
             self.rooms.insert(room.clone(), Timers { renew: Some(renew), reap: None });
         }
-        self.set_reap(room, Some(next_deadline));
+        // Another deadline may be sooner than the one that whoever came or went knows.
+        let known = self.rooms.get(&room).and_then(|timers| timers.reap.as_ref());
+        let known = known.map(|key| self.due.deadline(key));
+        if known.is_none_or(|known| known > tokio::time::Instant::now() + next_deadline) {
+            self.set_reap(room, Some(next_deadline));
+        }
     }
 
     /// A third of a lease, so that two renewals may fail.

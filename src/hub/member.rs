@@ -1,6 +1,7 @@
 //! One member of one room, as its room and its session see it.
 
 use std::{
+    future::{pending, poll_fn},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
@@ -12,12 +13,13 @@ use futures_util::task::AtomicWaker;
 
 use super::{
     chunk::Chunk,
+    follower::{AWAY, Follower},
     room::{Encoder, Room},
 };
 use crate::{
-    backplane::Hold,
+    backplane::{Hold, Page},
     domain::{Event, HoldToken, Position, SessionId},
-    room::Fallen,
+    room::{Fallen, Place},
 };
 
 /// A member whose stream is on this replica: the hold of its name and the cursor of its reader.
@@ -37,6 +39,16 @@ pub struct Member {
     notices: AtomicU8,
     /// Wakes the session.
     session_waker: AtomicWaker,
+    /// Of a reader that misses nothing; others are ended when the window does not reach.
+    following: Option<Box<Following>>,
+}
+
+#[derive(Debug, Default)]
+struct Following {
+    /// Once it is in.
+    follower: Mutex<Option<Follower>>,
+    /// Wakes whoever reads the log for it.
+    log_reader: AtomicWaker,
 }
 
 #[derive(Debug)]
@@ -60,8 +72,19 @@ pub enum Notice {
     Moved = 8,
 }
 
+impl Following {
+    fn lock(&self) -> MutexGuard<'_, Option<Follower>> {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Member {
-    pub(super) fn new(hold: Hold, room: Arc<Room>, reader: Arc<AtomicWaker>) -> Self {
+    pub(super) fn new(
+        hold: Hold,
+        room: Arc<Room>,
+        reader: Arc<AtomicWaker>,
+        misses_nothing: bool,
+    ) -> Self {
         Self {
             session: hold.session,
             room,
@@ -72,6 +95,7 @@ impl Member {
             reader,
             notices: AtomicU8::new(0),
             session_waker: AtomicWaker::new(),
+            following: misses_nothing.then(Box::default),
         }
     }
 
@@ -106,12 +130,16 @@ impl Member {
         }
     }
 
-    /// The member is in: what comes after `position` is for it.
-    pub(super) fn admit(&self, position: Position) {
+    /// The member is in, with the room's head at `position`. What comes after it is for the member, or,
+    /// for a reader that misses nothing, what comes after `place`.
+    pub(super) fn admit(&self, position: Position, place: Place) {
         let mut state = self.lock();
         state.floor = Some(position);
         state.hold.confirmed = Some(position);
         drop(state);
+        if let Some(following) = &self.following {
+            *following.lock() = Some(Follower::new(place));
+        }
         self.admitted.store(true, Ordering::Release);
         self.wake_reader();
     }
@@ -151,6 +179,52 @@ impl Member {
         !floor.is_some_and(|floor| floor.epoch == position.epoch && position.seq <= floor.seq)
     }
 
+    /// The window no longer has what the reader takes next.
+    pub(super) fn fall_behind(&self) {
+        if self.following.is_some() {
+            self.set_cursor(AWAY);
+        } else {
+            self.notify(Notice::TooSlow);
+        }
+    }
+
+    /// Waits until a page of the log is to be read for the reader; for ever, if it is of a kind for
+    /// which that is not done.
+    pub(super) async fn log_wanted(&self) {
+        let Some(following) = &self.following else { return pending().await };
+        poll_fn(|cx| {
+            following.log_reader.register(cx.waker());
+            let asking = following.lock().as_ref().is_some_and(Follower::is_asking);
+            if asking { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Reads the log for the reader from after this sequence number, unless it has found its way.
+    pub(super) fn begin_reading(&self) -> Option<u64> {
+        self.following.as_ref()?.lock().as_mut()?.begin_reading()
+    }
+
+    /// What was read, or `None` when that could not be done. False when there was nothing new.
+    pub(super) fn end_reading(&self, page: Option<Page>) -> bool {
+        let Some(following) = &self.following else { return false };
+        let new = following.lock().as_mut().is_some_and(|it| it.end_reading(page));
+        self.wake_reader();
+        new
+    }
+
+    pub(super) fn wake_log_reader(&self) {
+        if let Some(following) = &self.following {
+            following.log_reader.wake();
+        }
+    }
+
+    /// Whether there is something that the reader has not taken.
+    pub fn has_more(&self) -> bool {
+        let cursor = self.cursor();
+        self.is_admitted() && (cursor == AWAY || cursor < self.room.head())
+    }
+
     pub(super) fn wake_reader(&self) {
         self.reader.wake();
     }
@@ -188,6 +262,11 @@ impl Member {
     ) -> Result<Chunk, Fallen> {
         if !self.is_admitted() {
             return Ok(Chunk::default());
+        }
+        if let Some(following) = &self.following
+            && let Some(follower) = following.lock().as_mut()
+        {
+            return Ok(self.room.follow(self, follower, encoder, max_bytes));
         }
         self.room.take(self, encoder, until, max_bytes)
     }

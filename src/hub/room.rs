@@ -18,12 +18,13 @@ use super::{
     HubConfig, Member, Notice,
     chunk::{Chunk, Taken},
     delivery::Delivery,
+    follower::{AWAY, Follower, Judged},
 };
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, RoomName, SessionId, StreamId, What},
+    domain::{Event, Position, RoomName, SessionId, StreamId, What},
     metrics::{Metrics, items},
-    room::{Fallen, Feed, Item, Moves, Window},
+    room::{Fallen, Feed, Item, Lost, Moves, Window},
     trace::Sampler,
 };
 
@@ -31,14 +32,16 @@ use crate::{
 const EVENT_OVERHEAD: usize = 256;
 
 /// How many encodings of events there are: those of the doors.
-pub const ENCODINGS: usize = 2;
+pub const ENCODINGS: usize = 3;
 
 /// How a door writes events. Each event is encoded once for each encoding that has readers here.
-pub trait Encoder: Send + Sync {
+pub trait Encoder: Send + Sync + std::fmt::Debug {
     /// Which of the [`ENCODINGS`] this is.
     fn index(&self) -> usize;
     /// An event as its readers get it, framing included. Empty to leave it out.
-    fn encode(&self, event: &Event) -> Bytes;
+    fn encode(&self, position: Position, event: &Event) -> Bytes;
+    /// What is gone, in the same way.
+    fn encode_lost(&self, lost: &Lost) -> Bytes;
 }
 
 /// A room that has members on this replica.
@@ -68,7 +71,7 @@ struct State {
 
 /// An item of the room's sequence with its encodings, made when first asked for.
 #[derive(Debug)]
-struct Slot {
+pub(super) struct Slot {
     item: Item<Arc<Event>>,
     encoded: [OnceLock<Bytes>; ENCODINGS],
     /// While it is traced.
@@ -76,6 +79,15 @@ struct Slot {
 }
 
 impl Slot {
+    pub(super) fn item(&self) -> &Item<Arc<Event>> {
+        &self.item
+    }
+
+    /// The item as readers get it.
+    fn encoded(&self, encoder: &dyn Encoder) -> &Bytes {
+        self.encoded[encoder.index()].get_or_init(|| encode(&self.item, encoder))
+    }
+
     /// A reader has come past it.
     fn pass(&self, taken: bool) {
         let mut delivery = self.delivery.borrow_mut();
@@ -301,17 +313,53 @@ impl Room {
                 Item::Event(position, event) if member.wants(*position, event) => Some(event),
                 Item::Event(..) | Item::Lost(_) => None,
             };
-            if let Some(event) = wanted {
-                let encoded = slot.encoded[encoder.index()].get_or_init(|| encoder.encode(event));
-                if !taken.add(event, encoded, max_bytes) {
-                    break;
-                }
+            if let Some(event) = wanted
+                && !taken.add(event, slot.encoded(encoder), max_bytes)
+            {
+                break;
             }
             slot.pass(wanted.is_some());
             cursor += 1;
         }
         member.set_cursor(cursor);
         Ok(taken.into_chunk())
+    }
+
+    /// Takes what comes next for a reader that misses nothing, from the window or from what was read
+    /// for it; about `max_bytes` at the most, and at least one event. When there is nothing, either
+    /// nothing is new or a page of the log is asked for.
+    pub(super) fn follow(
+        &self,
+        member: &Member,
+        follower: &mut Follower,
+        encoder: &dyn Encoder,
+        max_bytes: usize,
+    ) -> Chunk {
+        let state = self.lock();
+        let mut taken = Taken::default();
+        loop {
+            if let Some(items) = follower.read_items() {
+                while let Some(item) = items.front() {
+                    if !add(&mut taken, item, &encode(item, encoder), max_bytes) {
+                        return taken.into_chunk();
+                    }
+                    items.pop_front();
+                }
+                let Some(cursor) = follower.put_at_window(&state.window, state.feed.place()) else {
+                    break;
+                };
+                member.set_cursor(cursor);
+            }
+            if state.take_at_window(member, follower, &mut taken, encoder, max_bytes) {
+                return taken.into_chunk();
+            }
+            follower.leave_window();
+            member.set_cursor(AWAY);
+        }
+        if follower.ask() {
+            member.wake_log_reader();
+        }
+        taken.into_chunk()
     }
 }
 
@@ -322,6 +370,38 @@ impl Drop for Room {
 }
 
 impl State {
+    /// False when the log has to tell how it goes on.
+    fn take_at_window(
+        &self,
+        member: &Member,
+        follower: &mut Follower,
+        taken: &mut Taken,
+        encoder: &dyn Encoder,
+        max_bytes: usize,
+    ) -> bool {
+        let mut cursor = member.cursor();
+        if cursor == AWAY {
+            return false;
+        }
+        let Ok(slots) = self.window.since(cursor) else { return false };
+        for slot in slots {
+            match follower.judge(&slot.item) {
+                Judged::Skip => slot.pass(false),
+                Judged::Ask => return false,
+                Judged::Take => {
+                    if !add(taken, &slot.item, slot.encoded(encoder), max_bytes) {
+                        break;
+                    }
+                    follower.took(&slot.item);
+                    slot.pass(true);
+                }
+            }
+            cursor += 1;
+        }
+        member.set_cursor(cursor);
+        true
+    }
+
     /// Whether half of the window is still to be taken, by everybody.
     fn is_crowded(&self) -> bool {
         let (max_events, max_bytes) = self.window.bounds();
@@ -331,7 +411,8 @@ impl State {
         if kept <= max_events / 2 && self.window.bytes() <= max_bytes / 2 {
             return false;
         }
-        let fastest = self.members.iter().map(|(_, member)| member.cursor()).max();
+        let cursors = self.members.iter().map(|(_, member)| member.cursor());
+        let fastest = cursors.filter(|cursor| *cursor != AWAY).max();
         fastest.is_some_and(|cursor| {
             let waiting = count(head - cursor).min(kept);
             waiting > max_events / 2 || self.window.bytes() / kept * waiting > max_bytes / 2
@@ -345,7 +426,7 @@ impl State {
         for (_, member) in &self.members {
             let cursor = member.cursor();
             if cursor < first {
-                member.notify(Notice::TooSlow);
+                member.fall_behind();
             } else {
                 lowest = lowest.min(cursor);
             }
@@ -364,6 +445,20 @@ pub(super) struct Fed {
     pub(super) items: usize,
     /// Some of them tell of a loss.
     pub(super) lost: bool,
+}
+
+fn encode(item: &Item<Arc<Event>>, encoder: &dyn Encoder) -> Bytes {
+    match item {
+        Item::Event(position, event) => encoder.encode(*position, event),
+        Item::Lost(lost) => encoder.encode_lost(lost),
+    }
+}
+
+fn add(taken: &mut Taken, item: &Item<Arc<Event>>, encoded: &Bytes, max_bytes: usize) -> bool {
+    match item {
+        Item::Event(_, event) => taken.add(event, encoded, max_bytes),
+        Item::Lost(_) => taken.add_frame(encoded, max_bytes),
+    }
 }
 
 fn weight(event: &Event) -> usize {

@@ -1,41 +1,24 @@
 //! A member's way in, back in, and out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::task::AtomicWaker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
-use super::{Hub, Member, Seat, departures::Departure, event_now, new_hold, room::Room};
+use super::{Hub, Member, Seat, departures::Departure, room::Room};
 use crate::{
-    backplane::{Eviction, Hold, Join, JoinError, Joined, Unavailable},
-    domain::{LeftCause, RoomName, Username, What},
+    backplane::{JoinError, Unavailable},
+    domain::LeftCause,
     metrics::{InGauge, LeaseLoss, Leave},
     trace,
 };
-
-/// How often a join is tried anew because members were found overdue. The second try evicts them;
-/// the others are for the name's next holder being overdue by then too.
-const EVICTION_ROUNDS: usize = 4;
-
-/// Why nobody got in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum EnterError {
-    /// Somebody holds that name, or a lease of it has not ended yet.
-    #[error("the name is taken")]
-    Taken,
-    /// The backplane does not answer.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-    /// The hub drains.
-    #[error("this replica is shutting down")]
-    Draining,
-}
 
 /// A member's stay. Dropped, on whatever path, it gives the name back.
 #[derive(Debug)]
 pub struct Stay {
     reader: Arc<Reader>,
+    /// How long the session outlives it, unless it is ended.
+    linger: Duration,
     /// Nothing has to be given back any more.
     over: bool,
     /// Counted once it is in.
@@ -78,84 +61,30 @@ pub enum Retaken {
     Moved,
 }
 
-impl Hub {
-    /// Takes a name in a room. What happens there from then on can be taken from the member, whose
-    /// reader is woken through `reader`.
-    pub async fn enter(
-        self: &Arc<Self>,
-        room: &RoomName,
-        name: Username,
-        reader: Arc<AtomicWaker>,
-    ) -> Result<Stay, EnterError> {
-        // Counted before the look, so that nobody slips in behind a hub that drains.
-        let counted = self.stays.token();
-        if self.draining.is_cancelled() {
-            return Err(EnterError::Draining);
-        }
-        let seat = self.take_seat(room);
-        if let Some(after) = seat.room.open(&*self.backplane).await? {
-            self.report_read(&seat.room, after);
-        }
-        let hold = new_hold(room.clone(), name, self.replica);
-        let member = Arc::new(Member::new(hold.clone(), seat.room.clone(), reader));
-        let key = seat.room.add_member(&member);
-        // From here on the name may be taken, whether or not anybody waits for the answer.
-        let reader = Arc::new(Reader { member, key, seat });
-        let mut stay = Stay { reader, over: false, counted_in: None, _counted: counted };
-        match self.join(stay.room(), &hold, 0, self.may_reap().is_ok()).await {
-            Ok(joined) => {
-                stay.member().admit(joined.position);
-                self.metrics.joins.inc();
-                stay.counted_in = Some(InGauge::new(&self.metrics.members));
-                self.watch(room, joined.next_deadline).await;
-                Ok(stay)
-            }
-            // Nobody knows of a new session, so it can neither have ended nor moved.
-            Err(JoinError::Taken | JoinError::Ended | JoinError::Moved) => {
-                stay.over = true;
-                Err(EnterError::Taken)
-            }
-            Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable.into()),
-        }
-    }
-
-    /// Joins; if anybody is found overdue, evicts them in the same step. Should there be more of
-    /// them than fit into one step, the keeper takes care of the rest.
-    async fn join(
-        &self,
-        room: &Room,
-        hold: &Hold,
-        appended: u64,
-        reap_first: bool,
-    ) -> Result<Joined, JoinError> {
-        let event = event_now(hold, What::Joined);
-        let mut evict: Vec<Eviction> = Vec::new();
-        for round in 0..EVICTION_ROUNDS {
-            let reap_first = reap_first && round == 0;
-            let event = event.clone();
-            let join = Join { hold, takeover: None, event, appended, reap_first, evict: &evict };
-            match self.backplane.join(join).await {
-                Err(JoinError::Overdue(overdue)) => {
-                    let skeleton = hold.name.skeleton();
-                    let wanted = overdue.iter().any(|it| it.skeleton == skeleton);
-                    evict = Self::evictions(room, overdue);
-                    if wanted && !evict.iter().any(|it| it.overdue.skeleton == skeleton) {
-                        // Whoever has it is here, and only late.
-                        return Err(JoinError::Taken);
-                    }
-                }
-                Ok(joined) => {
-                    self.metrics.reaped.inc_by(evict.len() as u64);
-                    return Ok(joined);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Unavailable.into())
-    }
-}
-
 impl Stay {
+    /// A stay that begins: its name may be taken from now on.
+    pub(super) fn new(member: Arc<Member>, seat: Seat, counted: TaskTrackerToken) -> Self {
+        let key = seat.room.add_member(&member);
+        let reader = Arc::new(Reader { member, key, seat });
+        Self { reader, linger: Duration::ZERO, over: false, counted_in: None, _counted: counted }
+    }
+
+    /// How long the session shall outlive it, from now on.
+    pub(super) fn set_linger(&mut self, linger: Duration) {
+        self.linger = linger;
+    }
+
+    /// It is in.
+    pub(super) fn count_in(&mut self, resumed: bool) {
+        let metrics = &self.hub().metrics;
+        if resumed {
+            metrics.resumes.inc();
+        } else {
+            metrics.joins.inc();
+        }
+        self.counted_in = Some(InGauge::new(&metrics.members));
+    }
+
     /// The member.
     pub fn member(&self) -> &Member {
         &self.reader.member
@@ -166,11 +95,11 @@ impl Stay {
         &self.reader
     }
 
-    fn hub(&self) -> &Arc<Hub> {
+    pub(super) fn hub(&self) -> &Arc<Hub> {
         &self.reader.seat.hub
     }
 
-    fn room(&self) -> &Arc<Room> {
+    pub(super) fn room(&self) -> &Arc<Room> {
         &self.reader.seat.room
     }
 
@@ -209,23 +138,41 @@ impl Stay {
                 Ok(Retaken::Taken)
             }
             Err(JoinError::Moved | JoinError::Ended) => Ok(Retaken::Moved),
-            Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable),
+            // There is always a place for who takes its name again.
+            Err(JoinError::Full { .. } | JoinError::Overdue(_) | JoinError::Unavailable(_)) => {
+                Err(Unavailable)
+            }
         }
     }
 
     /// Gives the name back and tells the room why. Waits for it a bounded time; what is not done by
     /// then is done later.
-    pub async fn release(mut self, cause: LeftCause) {
+    pub async fn release(self, cause: LeftCause) {
         let hub = self.hub().clone();
-        let departure = Departure::new(self.member().hold(), cause, &hub.sampler);
+        let departure = Departure::leave(self.member().hold(), cause, &hub.sampler);
+        self.go(departure, leave(cause)).await;
+    }
+
+    /// The stream is gone and the session stays for a while, or ends where it is not to: waits a bounded
+    /// time for that to be noted; what is not done by then is done later.
+    pub async fn linger(self) {
+        if self.linger.is_zero() {
+            return self.release(LeftCause::Disconnected).await;
+        }
+        let departure = Departure::linger(self.member().hold(), self.linger);
+        self.go(departure, Leave::Lingering).await;
+    }
+
+    async fn go(mut self, departure: Departure, leave: Leave) {
+        let hub = self.hub().clone();
         self.over = true;
-        self.count_out(leave(cause));
+        self.count_out(leave);
         // Should this be dropped half-way, or be too slow, it is done later.
         let mut guard = hub.departures.guard(departure, &hub.metrics);
         drop(self);
         let mut departure = guard.departure();
-        let leave = departure.leave(&*hub.backplane);
-        if let Ok(Ok(())) = tokio::time::timeout(hub.config.release_timeout, leave).await {
+        let done = departure.carry_out(&hub);
+        if let Ok(Ok(())) = tokio::time::timeout(hub.config.release_timeout, done).await {
             guard.done();
         }
     }
@@ -239,7 +186,7 @@ impl Stay {
     fn depart_later(&self, cause: LeftCause) {
         self.count_out(leave(cause));
         let hub = self.hub();
-        let departure = Departure::new(self.member().hold(), cause, &hub.sampler);
+        let departure = Departure::leave(self.member().hold(), cause, &hub.sampler);
         hub.departures.push(departure, &hub.metrics);
     }
 
@@ -275,8 +222,16 @@ fn leave(cause: LeftCause) -> Leave {
 impl Drop for Stay {
     fn drop(&mut self) {
         self.member().end();
-        if !self.over {
+        if self.over {
+            return;
+        }
+        if self.linger.is_zero() {
             self.depart_later(LeftCause::Disconnected);
+        } else {
+            self.count_out(Leave::Lingering);
+            let (hub, departure) =
+                (self.hub(), Departure::linger(self.member().hold(), self.linger));
+            hub.departures.push(departure, &hub.metrics);
         }
     }
 }

@@ -53,8 +53,16 @@ label! {
         NameLost = "name_lost",
         /// A newer stream carries the session.
         Superseded = "superseded",
+        /// A session that has ended.
+        SessionEnded = "session_ended",
+        /// A token that is not the session's.
+        TokenInvalid = "token_invalid",
+        /// The client sent nothing for too long.
+        Silent = "silent",
         /// A room name that is not allowed.
         RoomInvalid = "room_invalid",
+        /// A room with as many members as it may have.
+        RoomFull = "room_full",
         /// Content over the limit.
         ContentTooLarge = "content_too_large",
         /// Too many streams on this replica.
@@ -99,6 +107,24 @@ label! {
         NameLost = "name_lost",
         /// A newer stream carries the session.
         Superseded = "superseded",
+        /// The stream is gone, the session waits to be resumed.
+        Lingering = "lingering",
+    }
+}
+
+label! {
+    /// Why a message was refused that its client may send again.
+    Nack as "reason" {
+        /// No content.
+        Empty = "empty",
+        /// Content over the limit.
+        TooLarge = "too_large",
+        /// Too many messages.
+        TooFast = "too_fast",
+        /// One before it is missing.
+        OutOfOrder = "out_of_order",
+        /// The backplane does not answer.
+        Unavailable = "unavailable",
     }
 }
 

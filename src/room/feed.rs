@@ -1,5 +1,6 @@
 //! Turns a lossy live channel and a log into one gapless sequence.
 
+use super::Place;
 use crate::{
     backplane::{Head, Page},
     domain::{Epoch, Position},
@@ -12,7 +13,7 @@ use crate::{
 /// [`Feed::read_failed`] ends it.
 #[derive(Debug)]
 pub struct Feed<E> {
-    at: At,
+    at: Place,
     state: State,
     parked: Vec<Parked<E>>,
     /// How much is parked, and how much may be. What does not fit is read from the log instead.
@@ -23,14 +24,6 @@ pub struct Feed<E> {
     overflowed: bool,
     /// How many parked batches came before the read under way was asked for.
     before_read: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum At {
-    /// The room had no log when the feed began: everything in it is new.
-    Unborn,
-    /// The last position that was passed on, or skipped because it came before the feed began.
-    Position(Position),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +89,7 @@ impl<E: Clone> Feed<E> {
     /// `park_max`, as `weigh` has it.
     pub fn opening(park_max: usize, weigh: fn(&E) -> usize) -> Self {
         Self {
-            at: At::Unborn,
+            at: Place::unborn(),
             state: State::Opening,
             parked: Vec::new(),
             parked_weight: 0,
@@ -110,7 +103,7 @@ impl<E: Clone> Feed<E> {
     /// The room's head at a moment when live delivery was already on: what comes after it is
     /// passed on.
     pub fn start(&mut self, head: Option<Head>) -> Moves<E> {
-        self.at = head.map_or(At::Unborn, |head| At::Position(head.position));
+        self.at = head.map_or_else(Place::unborn, |head| Place::after(head.position));
         self.before_read = 0;
         let mut moves = Moves::default();
         self.settle(&mut moves);
@@ -131,10 +124,7 @@ impl<E: Clone> Feed<E> {
 
     /// A renewal told where the room's head is.
     pub fn head(&mut self, head: &Head) -> Moves<E> {
-        let behind = match self.at {
-            At::Unborn => head.position.seq > 0,
-            At::Position(at) => at.epoch != head.position.epoch || at.seq < head.position.seq,
-        };
+        let behind = self.at.is_behind(head.position);
         if self.state == State::Live && behind { self.begin_heal() } else { Moves::default() }
     }
 
@@ -152,7 +142,7 @@ impl<E: Clone> Feed<E> {
 
     /// The read could not be done: ask for it again.
     pub fn read_failed(&self) -> Option<u64> {
-        (self.state == State::Healing).then(|| self.after())
+        (self.state == State::Healing).then(|| self.at.seq())
     }
 
     /// The page that was asked for.
@@ -161,67 +151,25 @@ impl<E: Clone> Feed<E> {
         if self.state != State::Healing {
             return moves;
         }
-        let Some(head) = page.head else {
-            // No log: whatever comes will start a new one.
-            self.settle(&mut moves);
-            return moves;
-        };
-        if self.move_to(&head, &mut moves) {
-            // The page was read from the wrong place.
-            moves.read = Some(self.ask());
-            return moves;
-        }
-        let end = head.position;
-        let asked = self.after();
-        let got = page.events.len();
-        for (seq, event) in page.events {
-            self.pass(Position::new(end.epoch, seq), event, &mut moves);
-        }
-        if got == 0 && asked < end.seq {
-            // All of it fell out of the log already.
-            self.lose(Position::new(end.epoch, asked + 1), end, &mut moves);
-        }
-        if self.after() < end.seq {
-            moves.read = Some(self.ask());
-        } else {
-            self.settle(&mut moves);
+        match self.at.page(page, &mut moves.items) {
+            Some(_) => moves.read = Some(self.ask()),
+            // Without a log, whatever comes will start a new one.
+            None => self.settle(&mut moves),
         }
         moves
     }
 
-    /// Goes over to the log that `head` belongs to. True when the reading place moved.
-    fn move_to(&mut self, head: &Head, moves: &mut Moves<E>) -> bool {
-        let epoch = head.position.epoch;
-        let At::Position(at) = self.at else {
-            self.at = At::Position(Position::new(epoch, 0));
-            return false;
-        };
-        if at.epoch == epoch {
-            return false;
-        }
-        let good = head.past.iter().find(|end| end.epoch == at.epoch);
-        let seq = match good {
-            Some(end) if at.seq <= end.seq => at.seq,
-            Some(end) => {
-                let from = Position::new(at.epoch, end.seq + 1);
-                moves.items.push(Item::Lost(Lost::Range { from, to: at }));
-                end.seq
-            }
-            None => {
-                moves.items.push(Item::Lost(Lost::Log { after: at }));
-                0
-            }
-        };
-        self.at = At::Position(Position::new(epoch, seq));
-        seq != at.seq
+    /// How far it has come.
+    pub fn place(&self) -> Place {
+        self.at
     }
 
     /// Judges a batch while live.
     fn accept(&mut self, batch: Parked<E>, moves: &mut Moves<E>) {
-        let at = match self.at {
-            At::Unborn if batch.first == 1 => Position::new(batch.epoch, 0),
-            At::Position(at) if at.epoch == batch.epoch => at,
-            At::Unborn | At::Position(_) => {
+        let at = match self.at.position() {
+            None if batch.first == 1 => Position::new(batch.epoch, 0),
+            Some(at) if at.epoch == batch.epoch => at,
+            None | Some(_) => {
                 self.park(batch);
                 moves.read = self.begin_heal().read;
                 return;
@@ -232,29 +180,10 @@ impl<E: Clone> Feed<E> {
             moves.read = self.begin_heal().read;
             return;
         }
-        self.at = At::Position(at);
+        self.at = Place::after(at);
         for (seq, event) in (batch.first..).zip(batch.events) {
-            self.pass(Position::new(batch.epoch, seq), event, moves);
+            self.at.pass(Position::new(batch.epoch, seq), event, &mut moves.items);
         }
-    }
-
-    /// Passes one event on unless it was passed before; what lies between is lost.
-    fn pass(&mut self, position: Position, event: E, moves: &mut Moves<E>) {
-        let next = self.after() + 1;
-        if position.seq < next {
-            return;
-        }
-        if position.seq > next {
-            let to = Position::new(position.epoch, position.seq - 1);
-            self.lose(Position::new(position.epoch, next), to, moves);
-        }
-        self.at = At::Position(position);
-        moves.items.push(Item::Event(position, event));
-    }
-
-    fn lose(&mut self, from: Position, to: Position, moves: &mut Moves<E>) {
-        moves.items.push(Item::Lost(Lost::Range { from, to }));
-        self.at = At::Position(to);
     }
 
     fn park(&mut self, batch: Parked<E>) {
@@ -276,7 +205,7 @@ impl<E: Clone> Feed<E> {
         for (index, batch) in parked.into_iter().enumerate() {
             // What was published before the log was read is in the log, or in one that is gone.
             let stale =
-                index < older && matches!(self.at, At::Position(at) if at.epoch != batch.epoch);
+                index < older && self.at.position().is_some_and(|at| at.epoch != batch.epoch);
             if stale {
                 continue;
             }
@@ -301,14 +230,7 @@ impl<E: Clone> Feed<E> {
     fn ask(&mut self) -> u64 {
         self.before_read = self.parked.len();
         self.overflowed = false;
-        self.after()
-    }
-
-    fn after(&self) -> u64 {
-        match self.at {
-            At::Unborn => 0,
-            At::Position(at) => at.seq,
-        }
+        self.at.seq()
     }
 }
 

@@ -76,7 +76,7 @@ impl<T> Window<T> {
     }
 
     /// The items from `cursor` to the head.
-    pub fn since(&self, cursor: u64) -> Result<impl Iterator<Item = &T>, Fallen> {
+    pub fn since(&self, cursor: u64) -> Result<impl DoubleEndedIterator<Item = &T>, Fallen> {
         let skip = cursor.checked_sub(self.first).ok_or(Fallen)?;
         let skip =
             usize::try_from(skip).map_or(self.slots.len(), |skip| skip.min(self.slots.len()));

@@ -12,7 +12,7 @@ use crate::{
         memory::{Memory, MemoryConfig},
     },
     domain::{ReplicaId, Username, UsernameLimits},
-    hub::HubConfig,
+    hub::{Claim, HubConfig, SessionClaim, Since},
     metrics::Metrics,
     trace::Sampler,
 };
@@ -30,6 +30,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
     let memory = Memory::new(MemoryConfig {
         lease: LEASE,
         log: LogBounds { length: 100, age: Duration::from_secs(60) },
+        members_per_room: 100,
         signal_queue: 64,
     });
     let (here, there) = (attach(&memory), attach(&memory));
@@ -45,14 +46,16 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
     let hub = Hub::start(backplane, signals, here.id, config, metrics, Sampler::off());
     let room = props::some_room();
     let name = Username::parse("bob", UsernameLimits { max_chars: 64 }).unwrap();
-    let stay = hub.enter(&room, name, Arc::new(AtomicWaker::new())).await.unwrap();
+    let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
+    let claim = Claim { room: room.clone(), name, session, since, linger };
+    let stay = hub.enter(claim, Arc::new(AtomicWaker::new())).await.unwrap().stay;
     let hold = stay.member().hold();
     let (next, joined) = there.take_over(&hold).await;
     assert!(!joined.told);
 
     let began = tokio::time::Instant::now();
     let limits = SessionLimits { content_bytes: 1024, inflight: 4 };
-    let ending = run(&hub, stay, stream::pending(), limits).await;
+    let ending = run(&hub, stay, stream::pending(), limits, None).await;
     if signals_arrive {
         assert!(began.elapsed() < Duration::from_secs(1), "it hears of it at once");
     } else {

@@ -10,8 +10,11 @@ use crate::domain::TraceParent;
 /// How many traces a second are recorded whatever the ratio is.
 const FLOOR: u64 = 10;
 
+/// How many traces a second are recorded at the most because a client asked for it.
+const ASKED: u64 = 200;
+
 /// Decides whether a trace is recorded, before anything of it is made. The parent's decision holds
-/// where there is one. Else it is a part of all traces, chosen at random, and the first ten of each
+/// where there is one, up to a number of traces a second. Else it is a part of all traces, chosen at random, and the first ten of each
 /// second, so that a quiet service is seen as a whole and a busy one does not drown its collector.
 #[derive(Debug)]
 pub struct Sampler(Option<Sampling>);
@@ -23,6 +26,8 @@ struct Sampling {
     /// The second of the last one that was recorded for the floor's sake, and how many there
     /// were in that second, in the lowest byte.
     floor: AtomicU64,
+    /// The same of those that were recorded because their parents are.
+    asked: AtomicU64,
 }
 
 impl Sampler {
@@ -33,34 +38,51 @@ impl Sampler {
 
     /// A part of the traces that begin here is recorded, from 0 to 1; none at all where it is 0.
     pub fn new(ratio: f64) -> Self {
-        Self(Some(Sampling { ratio, began: Instant::now(), floor: AtomicU64::new(0) }))
+        Self(Some(Sampling {
+            ratio,
+            began: Instant::now(),
+            floor: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+        }))
+    }
+
+    /// Whether a trace is recorded that another replica, or this one, has begun to record.
+    pub(super) fn goes_on(&self, parent: &TraceParent) -> bool {
+        self.0.is_some() && parent.is_sampled()
     }
 
     /// Whether a trace is recorded.
     pub(super) fn samples(&self, parent: Option<&TraceParent>) -> bool {
         let Some(sampling) = &self.0 else { return false };
         match parent {
-            Some(parent) => parent.is_sampled(),
-            None => sampling.begins(rand::random(), sampling.began.elapsed().as_secs()),
+            Some(parent) => {
+                parent.is_sampled() && is_below(&sampling.asked, ASKED, sampling.second())
+            }
+            None => sampling.begins(rand::random(), sampling.second()),
         }
     }
 }
 
 impl Sampling {
-    /// `draw` is from 0 to 1, without the 1; `second` counts from any beginning.
-    fn begins(&self, draw: f64, second: u64) -> bool {
-        draw < self.ratio || (self.ratio > 0.0 && self.is_below_floor(second))
+    fn second(&self) -> u64 {
+        self.began.elapsed().as_secs()
     }
 
-    fn is_below_floor(&self, second: u64) -> bool {
-        // From 1, so that the first second is not the one that nothing was recorded in.
-        let second = second + 1;
-        let take = |last: u64| match (last >> 8, last & 0xff) {
-            (same, count) if same == second => (count < FLOOR).then(|| last + 1),
-            _ => Some(second << 8 | 1),
-        };
-        self.floor.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    /// `draw` is from 0 to 1, without the 1; `second` counts from any beginning.
+    fn begins(&self, draw: f64, second: u64) -> bool {
+        draw < self.ratio || (self.ratio > 0.0 && is_below(&self.floor, FLOOR, second))
     }
+}
+
+/// Takes one of the `most` of a second, below 256; `counted` has the second and the count.
+fn is_below(counted: &AtomicU64, most: u64, second: u64) -> bool {
+    // From 1, so that the first second is not the one that nothing was recorded in.
+    let second = second + 1;
+    let take = |last: u64| match (last >> 8, last & 0xff) {
+        (same, count) if same == second => (count < most).then(|| last + 1),
+        _ => Some(second << 8 | 1),
+    };
+    counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
 }
 
 #[cfg(test)]

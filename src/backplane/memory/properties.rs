@@ -43,6 +43,8 @@ struct Sitter {
 struct History {
     now: Instant,
     room: Room,
+    /// How many members it may have.
+    members: usize,
     sitters: HashMap<String, Sitter>,
     told: Vec<Arc<Event>>,
     holds: Vec<Hold>,
@@ -52,12 +54,13 @@ struct History {
 }
 
 impl History {
-    fn new() -> Self {
+    fn new(members: usize) -> Self {
         let now = Instant::now();
         let log = LogBounds { length: 8, age: Duration::from_secs(60) };
         Self {
             now,
-            room: Room::new(EPOCH, Rules { lease: LEASE, log }, now),
+            members,
+            room: Room::new(EPOCH, Rules { lease: LEASE, log, members }, now),
             sitters: HashMap::new(),
             told: Vec::new(),
             holds: Vec::new(),
@@ -190,6 +193,8 @@ impl History {
         let evicted = |it: &String| evict.iter().any(|overdue| overdue.skeleton == *it);
         let in_the_way =
             self.ended().into_iter().any(|it| !evicted(it) && (reap_first || *it == name));
+        let stay = self.sitters.keys().filter(|it| !evicted(it)).count();
+        let full = hold.confirmed.is_none() && stay >= self.members;
 
         let event = event(hold, What::Joined);
         let evictions = evictions(evict);
@@ -226,9 +231,15 @@ impl History {
                 assert!(in_the_way, "nobody is in the way");
                 return overdue;
             }
+            Err(JoinError::Full { max }) => {
+                assert!(!in_the_way, "somebody is in the way");
+                assert_eq!(max, self.members);
+                assert!(full, "there is a place");
+            }
             Err(other) => panic!("the name is free, yet: {other}"),
             Ok(joined) => {
                 assert!(!in_the_way, "somebody is in the way");
+                assert!(!full, "there is no place");
                 self.sitters.retain(|name, _| !evicted(name));
                 let told = hold.confirmed.is_none_or(|it| it.epoch == EPOCH);
                 assert_eq!(joined.told, told);
@@ -306,9 +317,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_room_keeps_its_rules(ops in prop::collection::vec(op(), 1..100)) {
+    fn a_room_keeps_its_rules(
+        members in 1..=NAMES.len(),
+        ops in prop::collection::vec(op(), 1..100),
+    ) {
         let log_was_lost = ops.iter().any(|op| matches!(op, Op::Again { log_lost: true, .. }));
-        let mut history = History::new();
+        let mut history = History::new(members);
         for op in ops {
             history.step(op);
         }

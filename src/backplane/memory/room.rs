@@ -27,6 +27,8 @@ pub(super) struct Rules {
     pub(super) lease: Duration,
     /// How much of the log is kept.
     pub(super) log: LogBounds,
+    /// How many members it may have.
+    pub(super) members: usize,
 }
 
 /// A room: its log and its members.
@@ -99,6 +101,10 @@ impl Room {
         let in_the_way = self.in_the_way(now, join);
         if !in_the_way.is_empty() {
             return Err(JoinError::Overdue(in_the_way));
+        }
+        let max = self.rules.members;
+        if hold.confirmed.is_none() && self.stay(now, evict) >= max {
+            return Err(JoinError::Full { max });
         }
 
         let told = hold.confirmed.is_none_or(|position| self.head().includes(position));
@@ -304,17 +310,29 @@ impl Room {
     fn evict(&mut self, now: Instant, evict: &[Eviction]) -> usize {
         let mut count = 0;
         for Eviction { overdue, event } in evict {
-            if self
-                .seats
-                .overdue_at(&overdue.skeleton, now)
-                .is_some_and(|it| it.member.session == overdue.member.session)
-            {
+            if self.is_overdue(now, overdue) {
                 self.seats.remove(&overdue.skeleton);
                 self.log.push(now, Arc::clone(event));
                 count += 1;
             }
         }
         count
+    }
+
+    /// How many members there will be once those are evicted.
+    fn stay(&self, now: Instant, evict: &[Eviction]) -> usize {
+        let going: HashSet<&str> = evict
+            .iter()
+            .filter(|it| self.is_overdue(now, &it.overdue))
+            .map(|it| it.overdue.skeleton.as_str())
+            .collect();
+        self.seats.len() - going.len()
+    }
+
+    /// Whether it is still that member that is overdue.
+    fn is_overdue(&self, now: Instant, overdue: &Overdue) -> bool {
+        let there = self.seats.overdue_at(&overdue.skeleton, now);
+        there.is_some_and(|it| it.member.session == overdue.member.session)
     }
 }
 

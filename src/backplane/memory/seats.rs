@@ -118,6 +118,11 @@ impl Seats {
         self.by_skeleton.get_mut(skeleton)
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_skeleton.len()
+    }
+
     /// Puts a seat where none was.
     pub(super) fn insert(&mut self, skeleton: &str, mut seat: Seat) {
         let skeleton: Arc<str> = Arc::from(skeleton);
@@ -170,7 +175,7 @@ impl Seats {
         let more = numbers.next().is_some();
         let next = members.last().filter(|_| more).map(|(number, _)| MembersCursor(*number));
         let members = members.into_iter().map(|(_, present)| present).collect();
-        Members { members, next, total: self.by_skeleton.len() }
+        Members { members, next, total: self.len() }
     }
 
     /// The members whose leases have ended, the longest overdue first.

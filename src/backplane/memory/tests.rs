@@ -17,8 +17,8 @@ struct InMemory;
 
 impl Fixture for InMemory {
     async fn attach(&self, replicas: usize, setup: Setup) -> Vec<Replica> {
-        let Setup { lease, log, signal_queue } = setup;
-        let memory = Memory::new(MemoryConfig { lease, log, signal_queue });
+        let Setup { lease, log, members_per_room, signal_queue } = setup;
+        let memory = Memory::new(MemoryConfig { lease, log, members_per_room, signal_queue });
         (0..replicas).map(|_| attach(&memory)).collect()
     }
 }
@@ -35,6 +35,7 @@ fn memory(signal_queue: usize) -> Memory {
     Memory::new(MemoryConfig {
         lease: Duration::from_secs(15),
         log: LogBounds { length: 100, age: Duration::from_secs(60) },
+        members_per_room: 100,
         signal_queue,
     })
 }
@@ -173,6 +174,7 @@ async fn durations_beyond_the_clock_mean_never() {
     let memory = Memory::new(MemoryConfig {
         lease: Duration::MAX,
         log: LogBounds { length: 10, age: Duration::MAX },
+        members_per_room: usize::MAX,
         signal_queue: 8,
     });
     let a = attach(&memory);

@@ -13,13 +13,17 @@
 -- ARGV[16]    at most so many overdue members are named in a refusal
 -- ARGV[17]    the last client seq that the session knows to be appended
 -- ARGV[18]    empty, or what is taken over: the stream that has the session, or a dash for none
--- ARGV[19..]  skeleton, session, payload of `left` of each member to evict
+-- ARGV[19]    how many members the room may have; a session that comes back or takes its name again is
+--             let in beyond that
+-- ARGV[20..]  skeleton, session, payload of `left` of each member to evict
 --
 -- Reply: ..., verdict, then
 --   'joined', position seq, 1 if the room was told, milliseconds to the earliest deadline, the last
 --             client seq that the session has appended
---   'taken', 'ended', 'moved'
+--   'taken', 'ended', 'moved', 'full'
 --   'overdue', skeleton and roster entry of each
+
+local EVICTIONS = 20
 
 local skeleton, token, session = ARGV[8], ARGV[9], ARGV[10]
 
@@ -58,7 +62,7 @@ end
 
 -- Whoever stands in the way and is not to be evicted is named, and nothing is changed.
 local evicted = {}
-for a = 19, #ARGV, 3 do evicted[ARGV[a]] = ARGV[a + 1] end
+for a = EVICTIONS, #ARGV, 3 do evicted[ARGV[a]] = ARGV[a + 1] end
 local overdue, limit = {}, 2 * tonumber(ARGV[16])
 local function look_at(other)
   local entry = redis.call('HGET', ROSTER, other)
@@ -80,9 +84,28 @@ if #overdue > 0 then
   return { replid, epoch, seq, past, 'overdue', overdue }
 end
 
+-- Whether the room has as many members as it may have even without those that are evicted now.
+local function is_full()
+  local members, most = redis.call('HLEN', ROSTER), tonumber(ARGV[19])
+  if members < most then return false end
+  local going = {}
+  for i = 1, #KEYS - 6 do
+    local a = EVICTIONS + (i - 1) * 3
+    if not going[ARGV[a]] and is_overdue(KEYS[6 + i], ARGV[a], ARGV[a + 1]) then
+      going[ARGV[a]] = true
+      members = members - 1
+    end
+  end
+  return members >= most
+end
+if not mine and not again and is_full() then
+  finish()
+  return { replid, epoch, seq, past, 'full' }
+end
+
 if not mine then
   for i = 1, #KEYS - 6 do
-    local a = 19 + (i - 1) * 3
+    local a = EVICTIONS + (i - 1) * 3
     evict(KEYS[6 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2])
   end
 end

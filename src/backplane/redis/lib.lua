@@ -140,9 +140,14 @@ local function next_deadline()
   return math.max(0, tonumber(earliest[2]) - now)
 end
 
+-- Whether a session has a name, and its lease ended unrenewed.
+local function is_overdue(lease_key, skeleton, session)
+  return redis.call('EXISTS', lease_key) == 0 and session_of(skeleton) == session
+end
+
 -- Removes a member whose lease ended unrenewed, and tells the room.
 local function evict(lease_key, skeleton, session, payload)
-  if redis.call('EXISTS', lease_key) == 1 or session_of(skeleton) ~= session then return false end
+  if not is_overdue(lease_key, skeleton, session) then return false end
   redis.call('HDEL', ROSTER, skeleton)
   redis.call('ZREM', LEASES, skeleton)
   emit(payload)

@@ -47,10 +47,13 @@ impl Redis {
         args.extend([codec::encode_member(hold), codec::encode(&join.event)]);
         args.extend(confirmed(hold));
         args.extend([text(u8::from(join.reap_first)), text(REAP_BATCH), text(join.appended)]);
-        args.push(takeover(join.takeover));
+        args.extend([takeover(join.takeover), text(self.members_per_room)]);
         add_evictions(&hold.room, join.evict, &mut keys, &mut args);
         let lane = self.lane(&hold.room);
-        self.script(lane, ScriptName::Join, &hold.room, keys, args, read_joined).await?
+        self.script(lane, ScriptName::Join, &hold.room, keys, args, |reply| {
+            read_joined(reply, self.members_per_room)
+        })
+        .await?
     }
 
     pub(super) async fn run_append(
@@ -211,7 +214,7 @@ fn add_evictions(
     }
 }
 
-fn read_joined(reply: &Reply) -> Result<Result<Joined, JoinError>, ReplyError> {
+fn read_joined(reply: &Reply, max: usize) -> Result<Result<Joined, JoinError>, ReplyError> {
     Ok(match reply.bytes(0)? {
         b"joined" => {
             let epoch = reply.head()?.position.epoch;
@@ -225,8 +228,9 @@ fn read_joined(reply: &Reply) -> Result<Result<Joined, JoinError>, ReplyError> {
         b"taken" => Err(JoinError::Taken),
         b"ended" => Err(JoinError::Ended),
         b"moved" => Err(JoinError::Moved),
+        b"full" => Err(JoinError::Full { max }),
         b"overdue" => Err(JoinError::Overdue(read_overdue(reply.array(1)?)?)),
-        _ => return Err(ReplyError::Unexpected("joined, taken, ended, moved or overdue")),
+        _ => return Err(ReplyError::Unexpected("what a join comes to")),
     })
 }
 

@@ -90,6 +90,7 @@ impl Server {
             connections: 2,
             lease: setup.lease,
             log: setup.log,
+            members_per_room: setup.members_per_room,
             signal_queue: setup.signal_queue,
         };
         let id = ReplicaId::from_bytes(rand::random());
@@ -124,6 +125,7 @@ conformance::suite!(tokio::test(flavor = "multi_thread", worker_threads = 2), Se
 const SETUP: Setup = Setup {
     lease: Duration::from_secs(60),
     log: LogBounds { length: 1000, age: Duration::from_secs(60) },
+    members_per_room: 1000,
     signal_queue: 1024,
 };
 
@@ -221,6 +223,7 @@ async fn wrong_credentials_are_told_from_a_redis_that_is_away() {
         connections: 1,
         lease: SETUP.lease,
         log: SETUP.log,
+        members_per_room: SETUP.members_per_room,
         signal_queue: 16,
     };
     let id = ReplicaId::from_bytes(rand::random());

@@ -1,0 +1,265 @@
+//! The rich door: `/roomcast.v1.RoomService`.
+
+mod join;
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderMap, Request, Response};
+use prost::Message as _;
+use tonic::{body::Body, server::NamedService};
+use tower::Service;
+
+use self::join::Asked;
+use super::{
+    frames::{self, FrameError, Frames},
+    outlet::Outlet,
+    status::Outcome,
+    stream::{Door, DoorStream, Hall},
+    translate,
+};
+use crate::{
+    domain::{Event, Position, TraceParent, UsernameLimits},
+    hub::{Arrived, Encoder},
+    proto::room::{
+        self as proto, ConnectRequest, ConnectResponse, connect_request::Frame as Request_,
+        connect_response::Frame as Response_,
+    },
+    room::Lost,
+    session::{self, Answer, Answers, Dialogue, Ending, Input, Say, SessionLimits},
+};
+
+/// How long a client may take to send its first frame.
+const FIRST_FRAME: Duration = Duration::from_secs(30);
+
+/// What the rich door needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct RichConfig {
+    /// What a name may be.
+    pub names: UsernameLimits,
+    /// What a session may do.
+    pub session: SessionLimits,
+    /// The most events, or members, that are asked for at once.
+    pub page_size: usize,
+    /// How long a session outlives its stream, at the most and unless its client asks for less.
+    pub linger: Duration,
+    /// When a side that has nothing to say says so.
+    pub ping_interval: Duration,
+    /// How long a client may be silent, or take nothing.
+    pub idle_timeout: Duration,
+    /// Over which time clients are sent elsewhere at the end.
+    pub drain_spread: Duration,
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(super) struct Rich {
+    hall: Hall,
+    config: RichConfig,
+}
+
+impl Rich {
+    pub(super) fn new(hall: Hall, config: RichConfig) -> Self {
+        Self { hall, config }
+    }
+}
+
+impl NamedService for Rich {
+    const NAME: &'static str = "roomcast.v1.RoomService";
+}
+
+impl Service<Request<Body>> for Rich {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        ready(Ok(match request.uri().path() {
+            "/roomcast.v1.RoomService/Connect" => self.hall.open(self, request),
+            _ => tonic::Status::unimplemented("").into_http(),
+        }))
+    }
+}
+
+impl Door for Rich {
+    const METHOD: &'static str = "roomcast.v1.RoomService/Connect";
+
+    async fn serve(
+        &self,
+        stream: &mut DoorStream,
+        headers: &HeaderMap,
+        frames: &mut Frames<Body>,
+    ) -> Outcome {
+        let hub = self.hall.hub.clone();
+        let mut frames = frames.peekable();
+        let first = tokio::select! {
+            biased;
+            () = hub.draining().cancelled() => return Outcome::Ended(Ending::ShuttingDown),
+            first = tokio::time::timeout(FIRST_FRAME, frames.next()) => first,
+        };
+        let Ok(first) = first else { return Outcome::NoJoin("none came".to_owned()) };
+        let asked =
+            match first_frame(first).and_then(|join| Asked::read(join, headers, &self.config)) {
+                Ok(asked) => asked,
+                Err(outcome) => return outcome,
+            };
+        let Asked { claim, token, name, trace } = asked;
+        stream.caller.asks(&claim.room, &name);
+        let (room, linger) = (claim.room.clone(), claim.linger);
+        let entered = tokio::select! {
+            entered = stream.enter::<Self>(claim, trace.as_ref()) => entered,
+            // A client that has given up must not take its session from a stream that it has since.
+            () = gone(&mut frames) => return Outcome::Ended(Ending::Disconnected),
+        };
+        let Arrived { stay, head, resumed, client_seq } = match entered {
+            Ok(arrived) => arrived,
+            Err(error) => return Outcome::NotEntered(error, name),
+        };
+        let welcome = proto::Welcome {
+            session_token: token.to_bytes(),
+            head: Some(translate::position(head)),
+            resumed,
+            last_client_seq: client_seq,
+            ping_interval: Some(translate::duration(self.config.ping_interval)),
+            idle_timeout: Some(translate::duration(self.config.idle_timeout)),
+            linger: Some(translate::duration(linger)),
+            limits: Some(self.limits()),
+            username: stay.member().hold().name.to_string(),
+            room: room.to_string(),
+        };
+        let outlet = stream.outlet.clone();
+        outlet.push(&encode(Response_::Welcome(welcome)));
+        outlet.open(stay.reader().clone(), &RichEncoder);
+        let dialogue = Dialogue {
+            answers: &*outlet,
+            appended: (client_seq, head),
+            ping_interval: self.config.ping_interval,
+            idle_timeout: self.config.idle_timeout,
+            drain_spread: self.config.drain_spread,
+        };
+        let input = frames.map(|frame| input(frame, trace.as_ref()));
+        let input = std::pin::pin!(input);
+        Outcome::Ended(session::run(&hub, stay, input, self.config.session, Some(dialogue)).await)
+    }
+
+    /// Its session gets it, or has ended.
+    fn gets_the_rest(_: &Outcome) -> bool {
+        false
+    }
+}
+
+impl Rich {
+    fn limits(&self) -> proto::Limits {
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let SessionLimits { content_bytes, inflight, .. } = self.config.session;
+        proto::Limits {
+            content_bytes: count(content_bytes),
+            inflight: count(inflight),
+            page_size: count(self.config.page_size),
+            latest: count(self.config.page_size),
+        }
+    }
+}
+
+/// Resolves when the client is gone, and never when it sends something.
+async fn gone<S>(frames: &mut futures_util::stream::Peekable<S>)
+where
+    S: futures_util::Stream<Item = Result<Bytes, FrameError>> + Unpin,
+{
+    if !matches!(std::pin::Pin::new(frames).peek().await, Some(Err(FrameError::Reset))) {
+        std::future::pending().await
+    }
+}
+
+/// The join that a stream has to begin with.
+fn first_frame(first: Option<Result<Bytes, FrameError>>) -> Result<proto::Join, Outcome> {
+    let refuse = |why: &dyn ToString| Outcome::NoJoin(why.to_string());
+    let payload = match first {
+        Some(Ok(payload)) => payload,
+        Some(Err(FrameError::Reset)) => return Err(Outcome::Ended(Ending::Disconnected)),
+        Some(Err(error)) => return Err(refuse(&error)),
+        None => return Err(refuse(&"the stream ended before a first frame")),
+    };
+    match ConnectRequest::decode(payload).map_err(|error| refuse(&error))?.frame {
+        Some(Request_::Join(join)) => Ok(join),
+        _ => Err(refuse(&"it is something else")),
+    }
+}
+
+/// What a later frame says.
+fn input(
+    frame: Result<Bytes, FrameError>,
+    stream_trace: Option<&TraceParent>,
+) -> Result<Input, Ending> {
+    let payload = frame.map_err(|error| match error {
+        FrameError::Reset => Ending::Disconnected,
+        error => Ending::Unreadable(error.to_string()),
+    })?;
+    let request = ConnectRequest::decode(payload);
+    let frame = request.map_err(|error| Ending::Unreadable(error.to_string()))?.frame;
+    Ok(match frame {
+        Some(Request_::Say(say)) => Input::Say(Say {
+            client_seq: Some(say.client_seq),
+            trace: TraceParent::parse(&say.traceparent),
+            content: say.content,
+            stream_trace: stream_trace.cloned(),
+        }),
+        Some(Request_::Ping(ping)) => Input::Ping(ping.nonce),
+        Some(Request_::Leave(proto::Leave {})) => Input::Leave,
+        Some(Request_::Join(_)) => {
+            return Err(Ending::Unreadable("a join comes first, and only then".to_owned()));
+        }
+        None => Input::Unknown,
+    })
+}
+
+fn encode(frame: Response_) -> Bytes {
+    frames::encode(&ConnectResponse { frame: Some(frame) })
+}
+
+impl Answers for Outlet {
+    fn answer(&self, answer: &Answer) {
+        self.push(&encode(translate::answer(answer)));
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_pushable(cx)
+    }
+
+    fn taken(&self) -> u64 {
+        self.looks()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.has_more()
+    }
+}
+
+/// How the rich door writes events.
+#[derive(Clone, Copy, Debug)]
+struct RichEncoder;
+
+impl Encoder for RichEncoder {
+    fn index(&self) -> usize {
+        // After the dialects of the plain door.
+        2
+    }
+
+    fn encode(&self, position: Position, event: &Event) -> Bytes {
+        encode(Response_::Event(translate::event(position, event)))
+    }
+
+    fn encode_lost(&self, lost: &Lost) -> Bytes {
+        encode(Response_::Gap(translate::gap(lost)))
+    }
+}

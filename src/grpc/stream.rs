@@ -1,0 +1,213 @@
+//! What the streams of all doors have in common: how they are let in, run in their connection's task,
+//! and end.
+//!
+//! A request is answered at once: some proxies hold a request until its first message, and clients
+//! wait for the response's headers. Everything that can go wrong is told in the trailers.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Empty;
+use tokio::time::timeout;
+use tonic::body::Body;
+use tracing::{Instrument, Span, field, info, info_span};
+
+use super::{
+    admission::{Admission, Admitted},
+    audit::Caller,
+    connection::Peer,
+    frames::{Frames, Places},
+    outlet::{Outlet, OutletBody},
+    status::{Outcome, refusal, status},
+    tasks::Spawner,
+};
+use crate::{
+    domain::{TraceParent, Username},
+    hub::{Arrived, Claim, EnterError, Hub},
+    session::Ending,
+    trace,
+};
+
+/// How long a client may take to take the end of its stream. Until then it costs one chunk of
+/// events, whatever happens in the room.
+const LAST_CHANCE: Duration = Duration::from_secs(60);
+
+/// What all doors let their streams in to.
+#[derive(Clone, Debug)]
+pub(super) struct Hall {
+    pub(super) hub: Arc<Hub>,
+    admission: Arc<Admission>,
+    places: Places,
+}
+
+/// A way in: what is spoken on a stream, from its first message to its last.
+pub(super) trait Door: Clone + Send + Sync + 'static {
+    /// The method, as traces name it.
+    const METHOD: &'static str;
+
+    /// Serves one stream to its end.
+    fn serve(
+        &self,
+        stream: &mut DoorStream,
+        headers: &HeaderMap,
+        frames: &mut Frames<Body>,
+    ) -> impl Future<Output = Outcome> + Send;
+
+    /// Whether a stream that ends so gets what there was for it until then.
+    fn gets_the_rest(outcome: &Outcome) -> bool;
+}
+
+/// One stream of a door.
+pub(super) struct DoorStream {
+    pub(super) hall: Hall,
+    pub(super) outlet: Arc<Outlet>,
+    pub(super) caller: Caller,
+    spawner: Spawner,
+    peer: SocketAddr,
+}
+
+impl Hall {
+    pub(super) fn new(hub: Arc<Hub>, admission: Arc<Admission>) -> Self {
+        Self { hub, admission, places: Places::new() }
+    }
+
+    /// Opens a stream of a door.
+    pub(super) fn open<D: Door>(&self, door: &D, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        if !is_grpc(&parts.headers) {
+            return not_grpc();
+        }
+        // Only requests of our own listener come here, and it names the peer.
+        let Some(peer) = parts.extensions.get::<Peer>() else {
+            return tonic::Status::unimplemented("").into_http();
+        };
+        let mut caller = Caller::new(peer.addr, peer.certificate.clone(), &parts.headers);
+        if self.hub.draining().is_cancelled() {
+            // Without response headers, so that a load balancer may try another replica.
+            let outcome = Outcome::Ended(Ending::ShuttingDown);
+            self.count(&outcome);
+            let status = status(&outcome);
+            caller.ended(&status);
+            return status.into_http();
+        }
+        let outlet = Outlet::new();
+        let (hall, spawner) = (self.clone(), peer.spawner.clone());
+        let mut stream =
+            DoorStream { hall, spawner, outlet: outlet.clone(), peer: peer.addr, caller };
+        let [room, user, session, trace_id] = [const { field::Empty }; 4];
+        let span = info_span!("stream", peer = %peer.addr, room, user, session, trace_id);
+        match self.admission.admit(peer.addr.ip()) {
+            Ok(admitted) => {
+                let frames = Frames::new(body, self.places.clone());
+                let run = stream.run(door.clone(), parts.headers, frames, admitted);
+                peer.spawner.spawn(run.instrument(span));
+            }
+            Err(full) => stream.end::<D>(&Outcome::Full(full)),
+        }
+        let body = Body::new(OutletBody::new(outlet, self.hub.metrics().clone()));
+        let mut response = Response::new(body);
+        let grpc = http::HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(CONTENT_TYPE, grpc);
+        response
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        if let Some(refusal) = refusal(outcome) {
+            self.hub.metrics().refusals.of(refusal).inc();
+        }
+    }
+}
+
+/// The answer to what is not gRPC at all.
+pub(super) fn not_grpc() -> Response<Body> {
+    let mut response = Response::new(Body::new(Empty::new()));
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
+}
+
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let codec = content_type.and_then(|value| value.strip_prefix("application/grpc"));
+    // `application/grpc-web` is another protocol.
+    codec.is_some_and(|codec| codec.is_empty() || codec.starts_with(['+', ';']))
+}
+
+impl DoorStream {
+    async fn run<D: Door>(
+        mut self,
+        door: D,
+        headers: HeaderMap,
+        mut frames: Frames<Body>,
+        admitted: Admitted,
+    ) {
+        let outcome = door.serve(&mut self, &headers, &mut frames).await;
+        frames.stop();
+        self.end::<D>(&outcome);
+        // A client that took nothing while it was served has had its chance.
+        let chance = match outcome {
+            Outcome::Ended(Ending::Stalled(_)) => Duration::ZERO,
+            _ => LAST_CHANCE,
+        };
+        // Until then the stream is not reset, whatever the client still sends.
+        if timeout(chance, self.outlet.finished()).await.is_err()
+            && let Some(job) = self.outlet.job()
+        {
+            info!("the client takes nothing; its stream is reset");
+            self.spawner.abort(job);
+        }
+        // Only now does it cost nothing any more.
+        drop(admitted);
+    }
+
+    fn end<D: Door>(&mut self, outcome: &Outcome) {
+        self.hall.count(outcome);
+        let status = status(outcome);
+        self.caller.ended(&status);
+        self.outlet.end(status, D::gets_the_rest(outcome));
+    }
+
+    /// Comes in, which is a span of its own, and tells the log who it is from now on.
+    pub(super) async fn enter<D: Door>(
+        &mut self,
+        claim: Claim,
+        trace: Option<&TraceParent>,
+    ) -> Result<Arrived, EnterError> {
+        let hub = &self.hall.hub;
+        let (stream, name) = (Span::current(), claim.name.clone());
+        stream.record("room", field::display(&claim.room)).record("user", field::display(&name));
+        let join = hub.sampler().join(trace, &claim.room, D::METHOD, self.peer);
+        let entered = hub.enter(claim, self.outlet.reader()).instrument(join.clone()).await;
+        tell_answer(&join, &entered);
+        let arrived = entered?;
+        let (session, trace) = (arrived.stay.member().session(), trace::traceparent(&join));
+        let trace_id = trace.as_ref().map(TraceParent::trace_id);
+        stream.record("session", field::display(session)).record("trace_id", trace_id);
+        self.tell_joined(&name, &arrived, trace_id);
+        Ok(arrived)
+    }
+
+    fn tell_joined(&mut self, name: &Username, arrived: &Arrived, trace_id: Option<&str>) {
+        self.caller.joined(name, arrived.stay.member().session(), arrived.resumed, trace_id);
+    }
+}
+
+/// Notes how the call is answered. That a name is taken or a limit reached is no error of the server.
+fn tell_answer(join: &Span, entered: &Result<Arrived, EnterError>) {
+    let code = match entered {
+        Ok(_) => "OK",
+        Err(EnterError::Taken) => "ALREADY_EXISTS",
+        Err(EnterError::Full { .. }) => "RESOURCE_EXHAUSTED",
+        Err(EnterError::NoSession) => "NOT_FOUND",
+        Err(EnterError::WrongSecret) => "PERMISSION_DENIED",
+        Err(EnterError::Unavailable(_) | EnterError::Draining) => "UNAVAILABLE",
+    };
+    trace::answered(join, code);
+    if code == "UNAVAILABLE" {
+        trace::failed(join, code);
+    }
+}
+
+/// The trace that a stream belongs to.
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<TraceParent> {
+    TraceParent::parse(headers.get("traceparent")?.to_str().ok()?)
+}

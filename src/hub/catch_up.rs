@@ -1,0 +1,44 @@
+//! Reads the log for a reader that its room's window does not reach.
+
+use std::convert::Infallible;
+
+use tokio::time::sleep;
+
+use super::{Stay, room::REREAD};
+use crate::backplane::PageLimit;
+
+/// How much is read at a time. A reader takes all of it before the next page is read, at its own pace,
+/// so this bounds what one that is slow costs.
+const PAGE: PageLimit = PageLimit { events: 256, bytes: 64 * 1024 };
+
+/// How many readers' pages are read at a time; the others wait.
+pub(super) const READERS: usize = 32;
+
+impl Stay {
+    /// Reads pages of the log for as long as the reader needs them; to be run beside the session.
+    pub async fn catch_up(&self) -> Infallible {
+        let (member, hub) = (self.member(), self.hub());
+        let mut pause = false;
+        loop {
+            member.log_wanted().await;
+            if pause {
+                // The room on this replica has yet to notice what this reader knows.
+                sleep(REREAD).await;
+            }
+            // Closed only with the hub.
+            let slot = hub.catch_ups.acquire().await;
+            let Some(after) = member.begin_reading() else {
+                pause = false;
+                continue;
+            };
+            let page = hub.backplane.read(self.room().name(), after, PAGE).await.ok();
+            drop(slot);
+            let head = page.as_ref().and_then(|page| page.head.clone());
+            hub.metrics.log_pages.inc();
+            pause = !member.end_reading(page);
+            if let (true, Some(head)) = (pause, head) {
+                hub.report_head(self.room(), head);
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! A member's way in: under a name that is free, or back to a session.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::task::AtomicWaker;
+
+use super::{Hub, Member, Stay, event_now, room::Room};
+use crate::{
+    backplane::{Eviction, Hold, Join, JoinError, Joined, Seated, Takeover, Unavailable},
+    domain::{HoldToken, Position, RoomName, SecretHash, SessionId, Username, What},
+    room::Place,
+};
+
+/// How often a join is tried anew because members were found overdue. The second try evicts them;
+/// the others are for the name's next holder being overdue by then too.
+const EVICTION_ROUNDS: usize = 4;
+
+/// How often a session that has just moved to yet another stream is looked up again.
+const RESUME_ROUNDS: usize = 3;
+
+/// Who comes in, and what for.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The room.
+    pub room: RoomName,
+    /// The name.
+    pub name: Username,
+    /// Its session.
+    pub session: SessionClaim,
+    /// What the member is to get of the past.
+    pub since: Since,
+    /// How long its session outlives its stream; zero to end with it.
+    pub linger: Duration,
+}
+
+/// Which session: its id, and the hash of what a client has to know to resume it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SessionClaim {
+    /// A new one, which nobody can resume.
+    Plain,
+    /// A new one.
+    New(SessionId, SecretHash),
+    /// One that has begun.
+    Resumed(SessionId, SecretHash),
+}
+
+/// What a member is to get of the past.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Since {
+    /// Nothing.
+    Now,
+    /// Everything after this position.
+    After(Position),
+    /// So many of the latest events, and what tells of its own coming.
+    Latest(u32),
+}
+
+/// Somebody is in.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The stay.
+    pub stay: Stay,
+    /// The room's head when it came in.
+    pub head: Position,
+    /// A session goes on: nobody was told.
+    pub resumed: bool,
+    /// The last client sequence of the session that is in the log.
+    pub client_seq: u64,
+}
+
+/// Why nobody got in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EnterError {
+    /// Somebody holds that name, or a lease of it has not ended yet.
+    #[error("the name is taken")]
+    Taken,
+    /// The room has as many members as it may have.
+    #[error("the room has {max} members already")]
+    Full {
+        /// As many as it may have.
+        max: usize,
+    },
+    /// There is no such session, or no more.
+    #[error("the session has ended")]
+    NoSession,
+    /// The session is not the caller's.
+    #[error("the session's secret is another one")]
+    WrongSecret,
+    /// The backplane does not answer.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The hub drains.
+    #[error("this replica is shutting down")]
+    Draining,
+}
+
+impl Hub {
+    /// Comes in. What happens in the room from then on can be taken from the member, whose reader is
+    /// woken through `reader`.
+    pub async fn enter(
+        self: &Arc<Self>,
+        claim: Claim,
+        reader: Arc<AtomicWaker>,
+    ) -> Result<Arrived, EnterError> {
+        // Counted before the look, so that nobody slips in behind a hub that drains.
+        let counted = self.stays.token();
+        if self.draining.is_cancelled() {
+            return Err(EnterError::Draining);
+        }
+        let seat = self.take_seat(&claim.room);
+        if let Some(after) = seat.room.open(&*self.backplane).await? {
+            self.report_read(&seat.room, after);
+        }
+        let (hold, takeover) = match claim.session {
+            SessionClaim::Resumed(session, secret) => {
+                let (hold, takeover) = self.resumable(&claim, session, secret).await?;
+                (hold, Some(takeover))
+            }
+            SessionClaim::Plain | SessionClaim::New(..) => (self.new_hold(&claim), None),
+        };
+        let misses_nothing = claim.session != SessionClaim::Plain;
+        let member = Member::new(hold.clone(), seat.room.clone(), reader, misses_nothing);
+        // From here on the name may be taken, whether or not anybody waits for the answer.
+        let mut stay = Stay::new(Arc::new(member), seat, counted);
+        if takeover.is_some() {
+            // Whoever shows its token again finds it.
+            stay.set_linger(claim.linger);
+        }
+        let joined = match takeover {
+            Some(takeover) => self.take_over(&stay, &claim, hold, takeover).await,
+            None => self.join(stay.room(), &hold, 0, self.may_reap().is_ok()).await,
+        };
+        match joined {
+            Ok(joined) => {
+                stay.member().admit(joined.position, place(&claim, &joined));
+                stay.count_in(takeover.is_some());
+                stay.set_linger(claim.linger);
+                self.watch(&claim.room, joined.next_deadline).await;
+                let (head, client_seq) = (joined.position, joined.client_seq);
+                Ok(Arrived { stay, head, resumed: takeover.is_some(), client_seq })
+            }
+            Err(JoinError::Ended) => {
+                stay.abandon();
+                Err(EnterError::NoSession)
+            }
+            Err(JoinError::Full { max }) => {
+                stay.abandon();
+                Err(EnterError::Full { max })
+            }
+            // Nobody knows of a new session, so it can neither have ended nor moved.
+            Err(JoinError::Taken) => {
+                stay.abandon();
+                Err(EnterError::Taken)
+            }
+            Err(JoinError::Moved | JoinError::Overdue(_) | JoinError::Unavailable(_)) => {
+                Err(Unavailable.into())
+            }
+        }
+    }
+
+    /// A hold that nobody has taken yet.
+    fn new_hold(&self, claim: &Claim) -> Hold {
+        let (session, secret) = match claim.session {
+            SessionClaim::New(session, secret) | SessionClaim::Resumed(session, secret) => {
+                (session, Some(secret))
+            }
+            SessionClaim::Plain => (SessionId::from_bytes(rand::random()), None),
+        };
+        Hold {
+            room: claim.room.clone(),
+            name: claim.name.clone(),
+            session,
+            since: jiff::Timestamp::now(),
+            secret,
+            token: HoldToken::from_bytes(rand::random()),
+            replica: self.replica,
+            confirmed: None,
+        }
+    }
+
+    /// The hold with which a session goes on, if it is there and the caller's.
+    async fn resumable(
+        &self,
+        claim: &Claim,
+        session: SessionId,
+        secret: SecretHash,
+    ) -> Result<(Hold, Takeover), EnterError> {
+        let seated = self.backplane.lookup(&claim.room, &claim.name).await?;
+        let seated = seated.filter(|seated| seated.member.session == session);
+        let Some(Seated { member, secret: own, since, stream, .. }) = seated else {
+            return Err(EnterError::NoSession);
+        };
+        if own != Some(secret) {
+            return Err(EnterError::WrongSecret);
+        }
+        // As it was spelled when the session began.
+        let name = claim.name.clone().spelled(member.name);
+        let hold = Hold { name, since, ..self.new_hold(claim) };
+        Ok((hold, Takeover { from: stream }))
+    }
+
+    /// Takes a session over from the stream that has it.
+    async fn take_over(
+        &self,
+        stay: &Stay,
+        claim: &Claim,
+        hold: Hold,
+        mut takeover: Takeover,
+    ) -> Result<Joined, JoinError> {
+        let event = event_now(&hold, What::Joined);
+        for _ in 0..RESUME_ROUNDS {
+            let (event, takeover_now) = (event.clone(), Some(takeover));
+            let join = Join {
+                hold: &hold,
+                takeover: takeover_now,
+                event,
+                appended: 0,
+                reap_first: false,
+                evict: &[],
+            };
+            match self.backplane.join(join).await {
+                Err(JoinError::Moved) => {}
+                answer => return answer,
+            }
+            let seated = self.backplane.lookup(&claim.room, &claim.name).await?;
+            let Some(seated) = seated.filter(|it| it.member.session == stay.member().session())
+            else {
+                return Err(JoinError::Ended);
+            };
+            takeover.from = seated.stream;
+        }
+        Err(JoinError::Moved)
+    }
+
+    /// Joins; if anybody is found overdue, evicts them in the same step. Should there be more of
+    /// them than fit into one step, the keeper takes care of the rest.
+    pub(super) async fn join(
+        &self,
+        room: &Room,
+        hold: &Hold,
+        appended: u64,
+        reap_first: bool,
+    ) -> Result<Joined, JoinError> {
+        let event = event_now(hold, What::Joined);
+        let mut evict: Vec<Eviction> = Vec::new();
+        for round in 0..EVICTION_ROUNDS {
+            let reap_first = reap_first && round == 0;
+            let event = event.clone();
+            let join = Join { hold, takeover: None, event, appended, reap_first, evict: &evict };
+            match self.backplane.join(join).await {
+                Err(JoinError::Overdue(overdue)) => {
+                    let skeleton = hold.name.skeleton();
+                    let wanted = overdue.iter().any(|it| it.skeleton == skeleton);
+                    evict = Self::evictions(room, overdue);
+                    if wanted && !evict.iter().any(|it| it.overdue.skeleton == skeleton) {
+                        // Whoever has it is here, and only late.
+                        return Err(JoinError::Taken);
+                    }
+                }
+                Ok(joined) => {
+                    self.metrics.reaped.inc_by(evict.len() as u64);
+                    return Ok(joined);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Unavailable.into())
+    }
+}
+
+/// Where the reader of somebody who is in begins.
+fn place(claim: &Claim, joined: &Joined) -> Place {
+    match claim.since {
+        Since::Now => Place::after(joined.position),
+        Since::After(position) => Place::after(position),
+        Since::Latest(events) => {
+            // Of a new session the last one is its own coming.
+            let own = u64::from(!matches!(claim.session, SessionClaim::Resumed(..)));
+            Place::latest(joined.position, u64::from(events) + own)
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The way of a member's messages to the log.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures_util::{
+    FutureExt, Stream, StreamExt, future::BoxFuture, future::ready, stream::FuturesOrdered,
+};
+use tokio::time::timeout;
+use tracing::{Instrument as _, Span, debug, info, warn};
+
+use super::{Answer, Dialogue, Ending, Input, Refused, Say, SessionLimits, positions::Positions};
+use crate::{
+    backplane::{AppendError, Appended, Hold},
+    domain::{Event, Member as Who, What},
+    hub::{Hub, Notice, Retaken, Stay},
+    trace,
+};
+
+/// How long messages that are under way may hold up the end of a session.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// A message on its way to the log.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// Its client sequence.
+    seq: u64,
+    event: Arc<Event>,
+    /// Ends when the message is in the log, or never will be.
+    span: Span,
+    /// Why it is not in the log, unless it is.
+    missing: Option<&'static str>,
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if let Some(why) = self.missing {
+            trace::failed(&self.span, why);
+        }
+    }
+}
+
+/// What has become of something that a client said.
+#[derive(Debug)]
+pub(super) enum Answered {
+    /// It went to the log.
+    Appended(Message, Result<Appended, AppendError>),
+    /// It did not have to.
+    Settled(Answer),
+}
+
+/// Something said that waits until it is known how the hold stands.
+#[derive(Debug)]
+enum Waiting {
+    Message(Message),
+    /// Its turn comes after those before it.
+    Settled(Answer),
+}
+
+/// What a member says, in order: each thing is answered once, where there is a dialogue.
+pub(super) struct Speech<'a> {
+    hub: &'a Hub,
+    stay: &'a Stay,
+    limits: SessionLimits,
+    dialogue: Option<Dialogue<'a>>,
+    positions: Option<Arc<Positions>>,
+    /// The client sequence of the next message; dense. The server counts for plain clients.
+    next_seq: u64,
+    inflight: FuturesOrdered<BoxFuture<'a, Answered>>,
+    /// Messages that were refused because the lease had ended; what becomes of them depends on
+    /// how the hold stands. Nothing that comes after a refused message is appended before it.
+    stale: VecDeque<Waiting>,
+    /// The highest client sequence of which it is not known whether it is in the log.
+    uncertain: u64,
+}
+
+impl<'a> Speech<'a> {
+    pub(super) fn new(
+        hub: &'a Hub,
+        stay: &'a Stay,
+        limits: SessionLimits,
+        dialogue: Option<Dialogue<'a>>,
+    ) -> Self {
+        let appended = dialogue.map_or(0, |dialogue| dialogue.appended.0);
+        let positions =
+            dialogue.map(|it| Arc::new(Positions::new(it.appended, 2 * limits.inflight)));
+        Self {
+            hub,
+            stay,
+            limits,
+            dialogue,
+            positions,
+            next_seq: appended + 1,
+            inflight: FuturesOrdered::new(),
+            stale: VecDeque::new(),
+            uncertain: 0,
+        }
+    }
+
+    /// Whether more may be said. While the hold is in doubt it waits in the client's window.
+    pub(super) fn is_listening(&self) -> bool {
+        self.stale.is_empty() && self.inflight.len() < self.limits.inflight
+    }
+
+    /// What is known next of what was said. Loses none when dropped.
+    pub(super) async fn next_answered(&mut self) -> Option<Answered> {
+        self.inflight.next().await
+    }
+
+    /// The client says something.
+    pub(super) fn on_said(&mut self, say: Say) -> Result<(), Ending> {
+        if self.dialogue.is_some() {
+            return self.on_numbered(say);
+        }
+        if let Some(message) = self.take_in(say)? {
+            self.append(self.stay.member().hold(), message);
+        }
+        Ok(())
+    }
+
+    /// Something with a client's number, which is answered.
+    fn on_numbered(&mut self, say: Say) -> Result<(), Ending> {
+        let Some(seq @ 1..) = say.client_seq else {
+            return Err(Ending::Unreadable("a message's client_seq counts from 1".to_owned()));
+        };
+        let (got, max) = (say.content.len(), self.limits.content_bytes);
+        let refused = match seq.cmp(&self.next_seq) {
+            std::cmp::Ordering::Less => {
+                self.look_up(seq);
+                return Ok(());
+            }
+            std::cmp::Ordering::Greater => Some(Refused::OutOfOrder { expected: self.next_seq }),
+            std::cmp::Ordering::Equal if got == 0 => Some(Refused::Empty),
+            std::cmp::Ordering::Equal if got > max => Some(Refused::TooLarge { got, max }),
+            std::cmp::Ordering::Equal => None,
+        };
+        if let Some(refused) = refused {
+            let nack = Answer::Nack { client_seq: seq, refused };
+            self.inflight.push_back(ready(Answered::Settled(nack)).boxed());
+        } else {
+            let message = self.message(say);
+            self.append(self.stay.member().hold(), message);
+        }
+        Ok(())
+    }
+
+    /// A message that was sent again is answered with its position.
+    fn look_up(&mut self, seq: u64) {
+        let Some(positions) = self.positions.clone() else { return };
+        let (hub, hold) = (self.hub, self.stay.member().hold());
+        let find = async move {
+            let position = positions.find(hub.backplane(), &hold.room, hold.session, seq).await;
+            Answered::Settled(Answer::Ack { client_seq: seq, position, duplicate: true })
+        };
+        self.inflight.push_back(find.boxed());
+    }
+
+    /// Makes a message of what a client without numbers said, if it is one.
+    fn take_in(&mut self, say: Say) -> Result<Option<Message>, Ending> {
+        if say.content.is_empty() {
+            return Ok(None);
+        }
+        if say.content.len() > self.limits.content_bytes {
+            let (got, max) = (say.content.len(), self.limits.content_bytes);
+            return Err(Ending::ContentTooLong { got, max });
+        }
+        Ok(Some(self.message(say)))
+    }
+
+    fn message(&mut self, say: Say) -> Message {
+        let Say { content, trace, stream_trace, .. } = say;
+        let hold = self.stay.member().hold();
+        let sampler = self.hub.sampler();
+        let span = sampler.say(trace.as_ref(), stream_trace.as_ref(), &hold.room, content.len());
+        let trace = trace::traceparent(&span);
+        let member = Who { name: hold.name.display().clone(), session: hold.session };
+        let what = What::Said { content: Arc::from(content) };
+        let event = Event { at: jiff::Timestamp::now(), member, what, trace };
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Message { seq, event: Arc::new(event), span, missing: Some("abandoned") }
+    }
+
+    fn append(&mut self, hold: Hold, message: Message) {
+        let backplane = self.hub.backplane();
+        let span = trace::append(&message.span, backplane.name(), &hold.room);
+        let append = async move {
+            let appended = backplane.append(&hold, message.seq, message.event.clone()).await;
+            Answered::Appended(message, appended)
+        };
+        let append = if span.is_none() { append.boxed() } else { append.instrument(span).boxed() };
+        self.inflight.push_back(append);
+    }
+
+    fn answer(&self, answer: &Answer) {
+        if let Some(dialogue) = &self.dialogue {
+            dialogue.answers.answer(answer);
+            if let Answer::Nack { refused, .. } = answer {
+                self.hub.metrics().nacks.of(refused.counted()).inc();
+            }
+        }
+    }
+
+    /// A message is not in the log, as far as is known: it comes next again.
+    fn refuse(&mut self, seq: u64, refused: Refused) {
+        self.next_seq = self.next_seq.min(seq);
+        self.answer(&Answer::Nack { client_seq: seq, refused });
+    }
+
+    /// Acts on what became of something that was said.
+    pub(super) async fn on_answered(
+        &mut self,
+        answered: Answered,
+        input: &mut (impl Stream<Item = Result<Input, Ending>> + Unpin),
+    ) -> Result<(), Ending> {
+        self.note(answered)?;
+        // All that went out under the lost hold comes back first.
+        if self.inflight.is_empty() && !self.stale.is_empty() {
+            let ended = self.take_ready(input);
+            return self.retake(ended).await;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, answered: Answered) -> Result<(), Ending> {
+        let (mut message, appended) = match answered {
+            Answered::Appended(message, appended) => (message, appended),
+            Answered::Settled(answer) if self.stale.is_empty() => {
+                self.answer(&answer);
+                return Ok(());
+            }
+            Answered::Settled(answer) => {
+                self.stale.push_back(Waiting::Settled(answer));
+                return Ok(());
+            }
+        };
+        match appended {
+            Ok(appended) => self.note_appended(message, appended),
+            // A hole before it, made by one that was refused.
+            Err(AppendError::Stale) if message.seq > self.next_seq => {
+                message.missing = Some("out of order");
+                let expected = self.next_seq;
+                self.refuse(message.seq, Refused::OutOfOrder { expected });
+            }
+            Err(AppendError::Stale) => {
+                message.missing = Some("stale");
+                self.stale.push_back(Waiting::Message(message));
+            }
+            Err(AppendError::Unavailable(_)) => {
+                message.missing = Some("unavailable");
+                if self.dialogue.is_none() {
+                    return Err(Ending::Unavailable);
+                }
+                self.uncertain = self.uncertain.max(message.seq);
+                self.refuse(message.seq, Refused::Unavailable);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_appended(&mut self, mut message: Message, appended: Appended) {
+        let Appended { position, duplicate } = appended;
+        if !duplicate {
+            self.hub.metrics().events_in.inc();
+        }
+        trace::appended(&message.span, position);
+        message.missing = None;
+        let client_seq = message.seq;
+        // One before it was refused, but had arrived.
+        self.next_seq = self.next_seq.max(client_seq + 1);
+        // That of a duplicate is the session's last one, which may be one of a higher number.
+        let known = !duplicate || client_seq >= self.uncertain;
+        let position = known.then_some(position);
+        if let (Some(positions), Some(position)) = (&self.positions, position) {
+            positions.learn(client_seq, position);
+        }
+        self.answer(&Answer::Ack { client_seq, position, duplicate });
+    }
+
+    /// Acts on what happened to the hold.
+    pub(super) async fn on_notice(
+        &mut self,
+        notice: Notice,
+        input: &mut (impl Stream<Item = Result<Input, Ending>> + Unpin),
+    ) -> Result<(), Ending> {
+        if notice == Notice::TooSlow {
+            self.hub.metrics().slow_readers_dropped.inc();
+            return Err(Ending::TooSlow);
+        }
+        if notice == Notice::Moved {
+            return Err(Ending::Superseded);
+        }
+        while let Some(answered) = self.inflight.next().await {
+            self.note(answered)?;
+        }
+        let ended = self.take_ready(input);
+        self.retake(ended).await
+    }
+
+    /// Takes the name again and goes on, if that can be. Nothing that was said under a hold that
+    /// the room saw end is ever delivered. `ended` tells whether the client has.
+    async fn retake(&mut self, ended: Result<(), Ending>) -> Result<(), Ending> {
+        let messages = self.stale.iter().filter_map(|it| match it {
+            Waiting::Message(message) => Some(message.seq),
+            Waiting::Settled(_) => None,
+        });
+        let first_missing = messages.min().unwrap_or(self.next_seq);
+        match self.stay.retake(first_missing - 1).await {
+            Ok(Retaken::Kept) => {
+                let hold = self.stay.member().hold();
+                for waiting in std::mem::take(&mut self.stale) {
+                    match waiting {
+                        Waiting::Message(message) => self.append(hold.clone(), message),
+                        Waiting::Settled(answer) => {
+                            self.inflight.push_back(ready(Answered::Settled(answer)).boxed());
+                        }
+                    }
+                }
+                ended
+            }
+            Ok(Retaken::Anew) => {
+                info!("the lease had ended; the name was free and is held again");
+                self.drop_stale(Refused::HeldAnew);
+                self.next_seq = first_missing;
+                ended
+            }
+            Ok(Retaken::Moved) => {
+                self.forget_stale();
+                Err(Ending::Superseded)
+            }
+            Ok(Retaken::Taken) => {
+                info!("the lease had ended and somebody else holds the name");
+                self.forget_stale();
+                Err(Ending::NameLost)
+            }
+            // A message cannot wait longer; a mere reader can, until the next renewal.
+            Err(_) if !self.stale.is_empty() && self.dialogue.is_none() => Err(Ending::Unavailable),
+            Err(_) => {
+                debug!("the hold cannot be cleared up yet");
+                self.drop_stale(Refused::Unavailable);
+                ended
+            }
+        }
+    }
+
+    /// Takes in what has arrived, and sets it aside: it was said under the old hold, and what comes later
+    /// may be an answer to the room's hearing of the new one. An error tells how the client ended. Where
+    /// messages have numbers, they tell as much.
+    fn take_ready(
+        &mut self,
+        input: &mut (impl Stream<Item = Result<Input, Ending>> + Unpin),
+    ) -> Result<(), Ending> {
+        if self.dialogue.is_some() {
+            return Ok(());
+        }
+        while self.stale.len() < self.limits.inflight
+            && let Some(next) = input.next().now_or_never()
+        {
+            if let Input::Say(say) = next.unwrap_or(Err(Ending::HalfClosed))? {
+                let message = self.take_in(say)?;
+                self.stale.extend(message.map(Waiting::Message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the client that what waited is not in the log; where it cannot be told, the log is.
+    fn drop_stale(&mut self, refused: Refused) {
+        if self.dialogue.is_none() {
+            return self.forget_stale();
+        }
+        for waiting in std::mem::take(&mut self.stale) {
+            match waiting {
+                Waiting::Message(message) => self.refuse(message.seq, refused),
+                Waiting::Settled(answer) => self.answer(&answer),
+            }
+        }
+    }
+
+    fn forget_stale(&mut self) {
+        let messages = |it: &Waiting| matches!(it, Waiting::Message(_));
+        let dropped = std::mem::take(&mut self.stale).iter().filter(|it| messages(it)).count();
+        if dropped > 0 {
+            warn!(dropped, "messages of the hold that ended are not delivered");
+            self.hub.metrics().stale_messages_dropped.inc_by(dropped as u64);
+        }
+    }
+
+    /// Has everything appended that was said before the end, and says how it ended: a client that
+    /// is told `OK` has been heard to its last word.
+    pub(super) async fn finish(&mut self, ending: Ending) -> Ending {
+        let last_words = async {
+            loop {
+                while let Some(answered) = self.inflight.next().await {
+                    self.note(answered)?;
+                }
+                if self.stale.is_empty() {
+                    return Ok(());
+                }
+                self.retake(Ok(())).await?;
+            }
+        };
+        match ending {
+            Ending::HalfClosed | Ending::Left => last_words.await.err().unwrap_or(ending),
+            // Bounded by the backplane's own timeout, except here, where time is short.
+            Ending::ShuttingDown => {
+                let _ = timeout(LAST_WORDS, last_words).await;
+                ending
+            }
+            Ending::Unreadable(_) | Ending::ContentTooLong { .. } => {
+                let _ = last_words.await;
+                ending
+            }
+            Ending::Disconnected
+            | Ending::Unavailable
+            | Ending::TooSlow
+            | Ending::Stalled(_)
+            | Ending::Silent(_)
+            | Ending::NameLost
+            | Ending::Superseded => ending,
+        }
+    }
+}
