@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    bench, client,
+    bench,
+    client::terminal,
     config::{self, Sources},
     health,
 };
@@ -25,7 +26,7 @@ pub enum Command {
     /// Run the server
     Serve(ServeArgs),
     /// Chat: send lines from standard input, print what others say
-    Client(client::Args),
+    Client(terminal::Args),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -11,7 +11,8 @@ use roomcast::{
     app::{self, Ended},
     bench,
     cli::{Cli, Command, ConfigCommand},
-    client, config, health,
+    client::terminal,
+    config, health,
 };
 use tokio::runtime;
 
@@ -33,7 +34,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
                 return Ok(code.into());
             }
         }
-        Command::Client(args) => block_on(client::run(args))??,
+        Command::Client(args) => block_on(terminal::run(args))??,
         Command::Bench(args) => block_on(bench::run(args))??,
         Command::Config(ConfigCommand::Check(args)) => {
             app::check(&config::load(&args.sources())?.config)?;

@@ -1,233 +1,139 @@
-//! Standard input and output for people and pipes.
+//! `roomcast client`: a chat room on standard input and output.
 
-use std::{
-    fmt::Write as _,
-    io::{self, BufRead, BufReader, Read, Write},
-    thread,
-    time::Duration,
+use std::{io, path::PathBuf, time::Duration};
+
+use super::{Address, Credentials};
+use crate::{
+    domain::{RoomName, RoomNameError},
+    tls::TlsError,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+mod lines;
+mod plain;
 
-use crate::proto::chat::ChatMessage;
-
-/// How many typed lines, and how many lines to print, wait. Whoever fills them waits, too.
-const WAITING: usize = 64;
-/// The longest line that is read, in bytes: what gRPC can carry.
-const MAX_LINE: u64 = 4 * 1024 * 1024;
-/// How long the last lines may take to be printed.
-const FINISH_PATIENCE: Duration = Duration::from_secs(1);
-
-/// What came from standard input.
-#[derive(Debug)]
-pub(super) enum Typed {
-    /// A line to send, without its end.
-    Line(String),
-    /// There is nothing more to send.
-    End,
-    /// Reading failed; nothing more comes.
-    Failed(io::Error),
+/// Chat in a room: sends the lines of standard input and prints what arrives
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Name to speak under
+    #[arg(long, value_name = "NAME")]
+    pub username: String,
+    /// Server to talk to: host:port, or https://host:port for TLS; several are tried in turn
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = Address::parse)]
+    pub addr: Vec<Address>,
+    /// Room to enter: 1 to 64 characters of A-Z a-z 0-9 . _ -
+    #[arg(long, value_name = "ROOM", default_value = "lobby")]
+    pub room: String,
+    /// CAs to trust, in PEM form [default: those of this system]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Certificate to show to a server that asks for one, in PEM form
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// The certificate's key, in PEM form
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// How many past events to show on coming in
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub history: u32,
+    /// Use the plain door: no history, and the end of the connection is the end
+    #[arg(long)]
+    pub plain: bool,
 }
 
-/// Lines from a thread that reads them.
-pub(super) struct Lines(mpsc::Receiver<Typed>);
-
-impl Lines {
-    /// The next line; [`Typed::End`] for ever once there is none. Loses none when dropped.
-    pub(super) async fn next(&mut self) -> Typed {
-        self.0.recv().await.unwrap_or(Typed::End)
-    }
+/// Why a chat did not end well. Each prints as one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a room's name.
+    #[error("--room: {0}")]
+    Room(#[from] RoomNameError),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Certificates for an address that asks for no TLS.
+    #[error("--ca, --cert and --key are for TLS: the address has to be https://{0}")]
+    NoTls(Address),
+    /// No address was given.
+    #[error("--addr: there is no address to connect to")]
+    NoAddress,
+    /// No connection came about.
+    #[error("cannot reach {addr}: {cause}")]
+    Unreachable {
+        /// Where it was tried.
+        addr: String,
+        /// The root of the failure.
+        cause: String,
+    },
+    /// The server does not accept what it was sent, the name first of all.
+    #[error("the server refused: {0}")]
+    Refused(String),
+    /// The server ended the stream for reasons of its own.
+    #[error("the server ended the stream: {0}")]
+    Ended(String),
+    /// The connection broke.
+    #[error("the connection to {addr} was lost: {cause}")]
+    Lost {
+        /// Where it led.
+        addr: String,
+        /// The root of the failure.
+        cause: String,
+    },
+    /// The server did not answer the half-close in time.
+    #[error(
+        "{addr} did not confirm the end within {} s; the last lines may be lost",
+        waited.as_secs()
+    )]
+    Unconfirmed {
+        /// Who did not.
+        addr: String,
+        /// For how long.
+        waited: Duration,
+    },
+    /// Standard input cannot be read.
+    #[error("cannot read standard input: {0}")]
+    Input(#[source] io::Error),
+    /// Standard output cannot be written. That nobody reads it any more is no error.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
+    /// The system refused a thread or a signal handler.
+    #[error("cannot set up the terminal: {0}")]
+    Setup(#[source] io::Error),
 }
 
-/// Starts to read lines up to one that says `exit`. Blank ones are left out.
+/// Chats until `exit`, the end of input, an interrupt, or for as long as the server goes on.
 ///
-/// The thread sits in a blocking read and is never waited for; it ends with the process.
-pub(super) fn read(input: impl Read + Send + 'static) -> io::Result<Lines> {
-    let (typed, lines) = mpsc::channel(WAITING);
-    thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-        let mut input = BufReader::new(input);
-        loop {
-            let next = next_typed(&mut input).unwrap_or_else(Typed::Failed);
-            let more = matches!(next, Typed::Line(_));
-            if typed.blocking_send(next).is_err() || !more {
-                return;
-            }
+/// Standard input and output are served by threads of their own that nobody waits for, so
+/// that neither a silent keyboard nor a stuck pipe holds up the way out.
+pub async fn run(args: Args) -> Result<(), Error> {
+    let room = RoomName::parse(&args.room)?;
+    let tls = credentials(&args)?;
+    let outcome = plain::run(&args, &room, tls.as_ref()).await;
+    match (outcome, tls) {
+        (Err(Error::Lost { addr, cause }), Some(tls)) => {
+            let cause = objection(&tls, &addr, &args).await.unwrap_or(cause);
+            Err(Error::Lost { addr, cause })
         }
-    })?;
-    Ok(Lines(lines))
-}
-
-fn next_typed(input: &mut impl BufRead) -> io::Result<Typed> {
-    loop {
-        let mut line = Vec::new();
-        let length = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
-        if length == 0 {
-            return Ok(Typed::End);
+        (Err(Error::Unreachable { addr, cause }), Some(tls)) => {
+            let cause = objection(&tls, &addr, &args).await.unwrap_or(cause);
+            Err(Error::Unreachable { addr, cause })
         }
-        if length as u64 == MAX_LINE && !line.ends_with(b"\n") {
-            let error = format!("a line has more than {MAX_LINE} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-        }
-        let line = String::from_utf8_lossy(&line);
-        let line = line.strip_suffix('\n').unwrap_or(&line);
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        match line.trim() {
-            "" => {}
-            "exit" => return Ok(Typed::End),
-            _ => return Ok(Typed::Line(line.to_owned())),
-        }
+        (outcome, _) => outcome,
     }
 }
 
-/// Lines for a thread that prints them.
-pub(super) struct Printer {
-    lines: mpsc::Sender<String>,
-    done: oneshot::Receiver<io::Result<()>>,
+/// How to do TLS, if an address asks for it.
+fn credentials(args: &Args) -> Result<Option<Credentials>, Error> {
+    let pair = args.cert.as_deref().zip(args.key.as_deref());
+    let given = args.ca.is_some() || pair.is_some();
+    match args.addr.iter().find(|addr| !addr.is_tls()) {
+        Some(plain) if given => return Err(Error::NoTls(plain.clone())),
+        Some(_) if !args.addr.iter().any(Address::is_tls) => return Ok(None),
+        Some(_) | None => {}
+    }
+    Ok(Some(Credentials::read(args.ca.as_deref(), pair)?))
 }
 
-impl Printer {
-    /// Starts to print. The thread may sit in a blocking write; it ends with the process.
-    pub(super) fn start(mut output: impl Write + Send + 'static) -> io::Result<Self> {
-        let (lines, mut queue) = mpsc::channel::<String>(WAITING);
-        let (report, done) = oneshot::channel();
-        thread::Builder::new().name("stdout".to_owned()).spawn(move || {
-            let result = print(&mut queue, &mut output);
-            drop(queue);
-            let _ = report.send(result);
-        })?;
-        Ok(Self { lines, done })
-    }
-
-    /// Waits for room for one line. An error says that printing has ended.
-    pub(super) async fn reserve(
-        &self,
-    ) -> Result<mpsc::Permit<'_, String>, mpsc::error::SendError<()>> {
-        self.lines.reserve().await
-    }
-
-    /// Ends printing, and says how it went. A reader that went away or is stuck is no error.
-    pub(super) async fn finish(self) -> io::Result<()> {
-        drop(self.lines);
-        match timeout(FINISH_PATIENCE, self.done).await {
-            Ok(Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn print(queue: &mut mpsc::Receiver<String>, output: &mut impl Write) -> io::Result<()> {
-    while let Some(mut line) = queue.blocking_recv() {
-        line.push('\n');
-        output.write_all(line.as_bytes())?;
-        if queue.is_empty() {
-            output.flush()?;
-        }
-    }
-    output.flush()
-}
-
-/// A message as one line: `[timestamp] username: content`.
-pub(super) fn format(message: &ChatMessage) -> String {
-    sanitise(&format!("[{}] {}: {}", message.timestamp, message.username, message.content))
-}
-
-/// Escapes what could drive a terminal or feign another line: control characters other than the
-/// tab, line separators, and the characters that turn the direction of writing.
-pub(super) fn sanitise(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => safe.push(c),
-            '\u{61c}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}' => {
-                let _ = write!(safe, "{}", c.escape_unicode());
-            }
-            c if c.is_control() => {
-                let _ = write!(safe, "{}", c.escape_default());
-            }
-            c => safe.push(c),
-        }
-    }
-    safe
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_is_one_line() {
-        let message = ChatMessage {
-            username: "bob".to_owned(),
-            content: "hello\tthere".to_owned(),
-            timestamp: "2026-11-24T10:00:00.5Z".to_owned(),
-        };
-        assert_eq!(format(&message), "[2026-11-24T10:00:00.5Z] bob: hello\tthere");
-    }
-
-    #[test]
-    fn nothing_drives_the_terminal() {
-        for (text, safe) in [
-            ("\u{1b}[2J\u{7}", "\\u{1b}[2J\\u{7}"),
-            ("a\r\nb\u{0}", "a\\r\\nb\\u{0}"),
-            ("\u{9b}31m\u{7f}", "\\u{9b}31m\\u{7f}"),
-            ("\u{202e}gpj\u{2066}\u{2028}", "\\u{202e}gpj\\u{2066}\\u{2028}"),
-            ("\u{1f469}\u{200d}\u{1f680} gr\u{fc}n", "\u{1f469}\u{200d}\u{1f680} gr\u{fc}n"),
-        ] {
-            assert_eq!(sanitise(text), safe);
-        }
-        let all: String = ('\0'..='\u{ffff}').collect();
-        assert!(sanitise(&all).chars().all(|c| c == '\t' || !c.is_control()));
-    }
-
-    #[tokio::test]
-    async fn reads_lines_up_to_exit() {
-        let mut lines = read("one\r\n\n  \n two \nexit\nthree\n".as_bytes()).unwrap();
-        assert!(matches!(lines.next().await, Typed::Line(line) if line == "one"));
-        assert!(matches!(lines.next().await, Typed::Line(line) if line == " two "));
-        assert!(matches!(lines.next().await, Typed::End));
-        assert!(matches!(lines.next().await, Typed::End));
-    }
-
-    #[tokio::test]
-    async fn the_last_line_needs_no_end() {
-        let mut lines = read(&b"last \xff"[..]).unwrap();
-        assert!(matches!(lines.next().await, Typed::Line(line) if line == "last \u{fffd}"));
-        assert!(matches!(lines.next().await, Typed::End));
-    }
-
-    #[tokio::test]
-    async fn an_endless_line_is_an_error() {
-        let mut lines = read(io::repeat(b'x')).unwrap();
-        let Typed::Failed(error) = lines.next().await else { panic!("not refused") };
-        assert_eq!(error.to_string(), "a line has more than 4194304 bytes");
-        assert!(matches!(lines.next().await, Typed::End));
-    }
-
-    struct Closed;
-
-    impl Write for Closed {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn a_closed_output_ends_quietly() {
-        let printer = Printer::start(Closed).unwrap();
-        printer.reserve().await.unwrap().send("lost".to_owned());
-        printer.lines.closed().await;
-        assert!(printer.reserve().await.is_err());
-        printer.finish().await.unwrap();
-    }
+/// What the server at this address has against our certificate.
+async fn objection(tls: &Credentials, addr: &str, args: &Args) -> Option<String> {
+    let addr = args.addr.iter().find(|it| it.is_tls() && it.to_string() == addr)?;
+    tls.objection(addr).await
 }

@@ -1,6 +1,6 @@
 //! What the client trusts and shows.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -10,41 +10,37 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-use super::{Address, Args, CONNECT_TIMEOUT, Error};
+use super::{Address, connector::CONNECT_TIMEOUT};
 use crate::tls::{self, Contents, PemFile, TlsError, TlsFiles};
 
-/// What is trusted and shown, checked.
+/// What a client trusts and shows, read from files and checked.
 #[derive(Debug)]
-pub(super) struct Credentials {
+pub struct Credentials {
     contents: Contents,
     roots: RootCertStore,
 }
 
-/// How to do TLS with this server; nothing where its address asks for none.
-pub(super) fn credentials(args: &Args) -> Result<Option<Credentials>, Error> {
-    let file = |name, path: &PathBuf| PemFile { name, path: path.clone() };
-    let pair = args.cert.as_ref().zip(args.key.as_ref());
-    let files = TlsFiles {
-        pair: pair.map(|(cert, key)| (file("--cert", cert), file("--key", key))),
-        ca: args.ca.as_ref().map(|path| file("--ca", path)),
-    };
-    if !args.addr.is_tls() {
-        let needless = files != TlsFiles::default();
-        return if needless { Err(Error::NoTls(args.addr.clone())) } else { Ok(None) };
-    }
-    let contents = files.read()?;
-    files.check(&contents, SystemTime::now())?;
-    let roots = match files.trusted(&contents)? {
-        Some(roots) => roots,
-        None => tls::system_roots()?,
-    };
-    if roots.is_empty() {
-        return Err(TlsError::NoSystemRoots("--ca").into());
-    }
-    Ok(Some(Credentials { contents, roots }))
-}
-
 impl Credentials {
+    /// Reads and checks files in PEM form: the CAs to trust (those of this system when there is none),
+    /// and the certificate to show, with its key, to a server that asks for one.
+    pub fn read(ca: Option<&Path>, pair: Option<(&Path, &Path)>) -> Result<Self, TlsError> {
+        let file = |name, path: &Path| PemFile { name, path: path.to_owned() };
+        let files = TlsFiles {
+            pair: pair.map(|(cert, key)| (file("--cert", cert), file("--key", key))),
+            ca: ca.map(|path| file("--ca", path)),
+        };
+        let contents = files.read()?;
+        files.check(&contents, SystemTime::now())?;
+        let roots = match files.trusted(&contents)? {
+            Some(roots) => roots,
+            None => tls::system_roots()?,
+        };
+        if roots.is_empty() {
+            return Err(TlsError::NoSystemRoots("--ca"));
+        }
+        Ok(Self { contents, roots })
+    }
+
     /// For tonic.
     pub(super) fn config(&self) -> ClientTlsConfig {
         let mut config = ClientTlsConfig::new().timeout(CONNECT_TIMEOUT);

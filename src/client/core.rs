@@ -1,0 +1,13 @@
+//! What the client decides: what to send, what to tell, when to try again and when to give up.
+//!
+//! No I/O here: time and chance are arguments, so that each decision can be tested.
+
+pub(super) mod course;
+pub(super) mod echo;
+pub(super) mod notices;
+pub(super) mod outbox;
+pub(super) mod reader;
+
+/// The server did what the protocol does not allow: the stream is given up and opened anew.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Violation(pub(super) String);

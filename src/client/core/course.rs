@@ -1,0 +1,208 @@
+//! When to try again, and when not to.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::client::update::Reason;
+
+/// The bound of the first wait between attempts.
+const FIRST: Duration = Duration::from_millis(100);
+/// The longest wait between attempts.
+const LONGEST: Duration = Duration::from_secs(5);
+/// A stream that lasted for so long was a good one: the next loss is a new one.
+const GOOD: Duration = Duration::from_secs(5);
+/// How long our own name may be held by a session of ours that is lost: a lease's time, and more.
+const HELD: Duration = Duration::from_secs(30);
+/// A second stream that takes the session within this time is not one of ours that was late.
+const CONTESTED: Duration = Duration::from_secs(60);
+/// How a status begins whose stream ended because another one has its session.
+const SUPERSEDED: &str = "superseded";
+
+/// What the attempt or the stream was that ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::client) enum Stage {
+    /// We are not in the room and have never been.
+    Coming,
+    /// We want back into a session.
+    Resuming,
+    /// The session is lost; we want into the room again.
+    Returning,
+    /// We were in the room.
+    Within,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::client) enum Next {
+    /// Try the same again.
+    Again,
+    /// There is no session any more: come in anew.
+    Anew,
+    /// Give up: the server will not have us.
+    Refused,
+    /// Give up: somebody else has the session.
+    Superseded,
+}
+
+/// The history of failures that decides what the next one means.
+#[derive(Clone, Debug, Default)]
+pub(in crate::client) struct Course {
+    /// Attempts in a row that came to nothing much.
+    failures: u32,
+    /// When the stream in use began.
+    since: Option<Instant>,
+    /// When our session was last taken by another stream.
+    superseded: Option<Instant>,
+    /// Since when our name is held, by an earlier self as we think.
+    held: Option<Instant>,
+    /// The answer to a join did not come: it may have got the name.
+    astray: bool,
+}
+
+impl Course {
+    /// How long to wait before the next attempt. `chance` is from 0 to 1.
+    ///
+    /// Full jitter, with a bound that doubles: <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
+    pub(in crate::client) fn wait(&mut self, chance: f64) -> Duration {
+        let bound = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failures += 1;
+        bound.mul_f64(chance.clamp(0.0, 1.0))
+    }
+
+    /// A join was sent whose answer did not come.
+    pub(in crate::client) fn went_astray(&mut self) {
+        self.astray = true;
+    }
+
+    /// We are in the room.
+    pub(in crate::client) fn welcomed(&mut self, now: Instant) {
+        self.since = Some(now);
+        self.held = None;
+        self.astray = false;
+    }
+
+    /// A stream or an attempt ended.
+    pub(in crate::client) fn judge(&mut self, stage: Stage, reason: &Reason, now: Instant) -> Next {
+        if self.since.take().is_some_and(|since| now.duration_since(since) >= GOOD) {
+            self.failures = 0;
+        }
+        let Reason::Ended { code, message } = reason else { return Next::Again };
+        match code {
+            Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Unimplemented
+            | Code::FailedPrecondition => Next::Refused,
+            Code::ResourceExhausted if stage == Stage::Coming => Next::Refused,
+            Code::AlreadyExists => self.name_is_held(stage, now),
+            Code::NotFound if stage == Stage::Resuming => Next::Anew,
+            Code::Aborted if message.starts_with(SUPERSEDED) => {
+                let before = self.superseded.replace(now);
+                match before {
+                    Some(at) if now.duration_since(at) < CONTESTED => Next::Superseded,
+                    _ => Next::Again,
+                }
+            }
+            Code::Aborted => Next::Anew,
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::NotFound
+            | Code::ResourceExhausted
+            | Code::OutOfRange
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Next::Again,
+        }
+    }
+
+    fn name_is_held(&mut self, stage: Stage, now: Instant) -> Next {
+        if stage == Stage::Coming && !self.astray {
+            return Next::Refused;
+        }
+        let since = *self.held.get_or_insert(now);
+        if now.duration_since(since) < HELD { Next::Again } else { Next::Refused }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(code: Code, message: &str) -> Reason {
+        Reason::Ended { code, message: message.to_owned() }
+    }
+
+    #[test]
+    fn waits_grow_to_a_bound_and_start_over_after_a_good_stream() {
+        let mut course = Course::default();
+        let bounds: Vec<_> = (0..8).map(|_| course.wait(1.0).as_millis()).collect();
+        assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(course.wait(0.0), Duration::ZERO);
+        let now = Instant::now();
+        course.welcomed(now);
+        let broken = Reason::Broken { what: "x".to_owned() };
+        assert_eq!(course.judge(Stage::Within, &broken, now + GOOD / 2), Next::Again);
+        assert_eq!(course.wait(1.0), LONGEST, "it was no good");
+        course.welcomed(now);
+        course.judge(Stage::Within, &broken, now + GOOD);
+        assert_eq!(course.wait(0.5), FIRST / 2);
+    }
+
+    #[test]
+    fn every_status_has_its_meaning() {
+        use Next::{Again, Anew, Refused};
+        let table = [
+            (Code::Ok, [Again; 4]),
+            (Code::Cancelled, [Again; 4]),
+            (Code::Unknown, [Again; 4]),
+            (Code::InvalidArgument, [Refused; 4]),
+            (Code::DeadlineExceeded, [Again; 4]),
+            (Code::NotFound, [Again, Anew, Again, Again]),
+            (Code::AlreadyExists, [Refused, Again, Again, Again]),
+            (Code::PermissionDenied, [Refused; 4]),
+            (Code::ResourceExhausted, [Refused, Again, Again, Again]),
+            (Code::FailedPrecondition, [Refused; 4]),
+            (Code::Aborted, [Anew; 4]),
+            (Code::OutOfRange, [Again; 4]),
+            (Code::Unimplemented, [Refused; 4]),
+            (Code::Internal, [Again; 4]),
+            (Code::Unavailable, [Again; 4]),
+            (Code::DataLoss, [Again; 4]),
+            (Code::Unauthenticated, [Refused; 4]),
+        ];
+        for (code, expected) in table {
+            let stages = [Stage::Coming, Stage::Resuming, Stage::Returning, Stage::Within];
+            let judged = stages
+                .map(|stage| Course::default().judge(stage, &ended(code, ""), Instant::now()));
+            assert_eq!(judged, expected, "{code:?}");
+        }
+        let lost = Reason::Lost { to: "a:1".to_owned(), cause: "reset".to_owned() };
+        assert_eq!(Course::default().judge(Stage::Coming, &lost, Instant::now()), Again);
+    }
+
+    #[test]
+    fn a_session_that_is_taken_twice_is_given_up() {
+        let (mut course, now) = (Course::default(), Instant::now());
+        let taken = ended(Code::Aborted, "superseded by a newer stream of the same session");
+        assert_eq!(course.judge(Stage::Within, &taken, now), Next::Again);
+        let later = now + CONTESTED;
+        assert_eq!(course.judge(Stage::Within, &taken, later), Next::Again);
+        assert_eq!(course.judge(Stage::Within, &taken, later + FIRST), Next::Superseded);
+    }
+
+    #[test]
+    fn a_name_that_an_earlier_self_holds_is_waited_for() {
+        let (mut course, now) = (Course::default(), Instant::now());
+        let held = ended(Code::AlreadyExists, "taken");
+        assert_eq!(course.judge(Stage::Returning, &held, now), Next::Again);
+        assert_eq!(course.judge(Stage::Returning, &held, now + HELD / 2), Next::Again);
+        assert_eq!(course.judge(Stage::Returning, &held, now + HELD), Next::Refused);
+        let mut course = Course::default();
+        course.went_astray();
+        assert_eq!(course.judge(Stage::Coming, &held, now), Next::Again, "it may be our own join");
+    }
+}
