@@ -301,6 +301,7 @@ fn hub_config(config: &Config) -> HubConfig {
         window_events: limits.window_events,
         // Some messages of the largest kind have to fit.
         window_bytes: limits.window_bytes.max(32 * limits.content_bytes),
+        rooms: limits.rooms,
         release_timeout: RELEASE,
     }
 }

@@ -53,6 +53,8 @@ pub struct HubConfig {
     pub window_events: usize,
     /// How many bytes of events a reader may be behind its room.
     pub window_bytes: usize,
+    /// The most rooms that are open here.
+    pub rooms: usize,
     /// How long giving a name back may hold up the end of a stream.
     pub release_timeout: Duration,
 }
@@ -203,15 +205,19 @@ impl Hub {
     }
 
     /// Takes a seat in a room, which keeps the room here until it is given up.
-    fn take_seat(self: &Arc<Self>, name: &RoomName) -> Seat {
+    fn take_seat(self: &Arc<Self>, name: &RoomName) -> Result<Seat, EnterError> {
         let mut rooms = self.rooms();
+        let max = self.config.rooms;
+        if rooms.len() >= max && !rooms.contains_key(name) {
+            return Err(EnterError::TooManyRooms { max });
+        }
         let room = rooms.entry(name.clone()).or_insert_with(|| {
             self.metrics.rooms.inc();
             let (metrics, sampler) = (self.metrics.clone(), self.sampler.clone());
             Arc::new(Room::new(name.clone(), &self.config, metrics, sampler))
         });
         room.add_seat();
-        Seat { hub: self.clone(), room: room.clone() }
+        Ok(Seat { hub: self.clone(), room: room.clone() })
     }
 
     fn steady(&self) -> MutexGuard<'_, Steady> {

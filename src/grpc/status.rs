@@ -105,6 +105,10 @@ pub(super) fn status(outcome: &Outcome) -> Status {
             Code::ResourceExhausted,
             format!("the room has {max} members, its limit (limits.members_per_room)"),
         ),
+        Outcome::NotEntered(EnterError::TooManyRooms { max }, _) => (
+            Code::ResourceExhausted,
+            format!("this replica has {max} rooms, its limit (limits.rooms); try another one"),
+        ),
         Outcome::NotEntered(EnterError::Unavailable(_), _) => {
             (Code::Unavailable, "the room cannot be reached; try again".into())
         }
@@ -136,6 +140,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::Room(_) | Outcome::RoomNotText | Outcome::JoinRoom(_) => Refusal::RoomInvalid,
         Outcome::NotEntered(EnterError::Taken, _) => Refusal::NameTaken,
         Outcome::NotEntered(EnterError::Full { .. }, _) => Refusal::RoomFull,
+        Outcome::NotEntered(EnterError::TooManyRooms { .. }, _) => Refusal::Rooms,
         Outcome::Full(Full::Streams { .. }) => Refusal::Streams,
         Outcome::Full(Full::StreamsPerPeer { .. }) => Refusal::StreamsPerPeer,
     })
@@ -256,6 +261,12 @@ mod tests {
                 Code::ResourceExhausted,
                 "3 members, its limit (limits.members_per_room)",
                 Some(Refusal::RoomFull),
+            ),
+            (
+                Outcome::NotEntered(EnterError::TooManyRooms { max: 3 }, bob()),
+                Code::ResourceExhausted,
+                "limits.rooms",
+                Some(Refusal::Rooms),
             ),
             (
                 Outcome::NotEntered(EnterError::Unavailable(Unavailable), bob()),

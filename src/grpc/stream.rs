@@ -196,7 +196,7 @@ fn tell_answer(join: &Span, entered: &Result<Arrived, EnterError>) {
     let code = match entered {
         Ok(_) => "OK",
         Err(EnterError::Taken) => "ALREADY_EXISTS",
-        Err(EnterError::Full { .. }) => "RESOURCE_EXHAUSTED",
+        Err(EnterError::Full { .. } | EnterError::TooManyRooms { .. }) => "RESOURCE_EXHAUSTED",
         Err(EnterError::NoSession) => "NOT_FOUND",
         Err(EnterError::WrongSecret) => "PERMISSION_DENIED",
         Err(EnterError::Unavailable(_) | EnterError::Draining) => "UNAVAILABLE",

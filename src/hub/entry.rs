@@ -80,6 +80,12 @@ pub enum EnterError {
         /// As many as it may have.
         max: usize,
     },
+    /// The room is not open here, and as many rooms are as may be.
+    #[error("this replica has {max} rooms already")]
+    TooManyRooms {
+        /// As many as there may be.
+        max: usize,
+    },
     /// There is no such session, or no more.
     #[error("the session has ended")]
     NoSession,
@@ -107,7 +113,7 @@ impl Hub {
         if self.draining.is_cancelled() {
             return Err(EnterError::Draining);
         }
-        let seat = self.take_seat(&claim.room);
+        let seat = self.take_seat(&claim.room)?;
         if let Some(after) = seat.room.open(&*self.backplane).await? {
             self.report_read(&seat.room, after);
         }

@@ -63,6 +63,8 @@ label! {
         RoomInvalid = "room_invalid",
         /// A room with as many members as it may have.
         RoomFull = "room_full",
+        /// A room that is not open on this replica, which has too many.
+        Rooms = "rooms",
         /// Content over the limit.
         ContentTooLarge = "content_too_large",
         /// Too many streams on this replica.

@@ -46,6 +46,8 @@ pub(super) enum Answered {
     Appended(Message, Result<Appended, AppendError>),
     /// It did not have to.
     Settled(Answer),
+    /// It was sent before, with this number; what has become of that is known now.
+    Repeated(u64),
 }
 
 /// Something said that waits until it is known how the hold stands.
@@ -53,7 +55,7 @@ pub(super) enum Answered {
 enum Waiting {
     Message(Message),
     /// Its turn comes after those before it.
-    Settled(Answer),
+    Later(Answered),
 }
 
 /// What a member says, in order: each thing is answered once, where there is a dialogue.
@@ -125,7 +127,7 @@ impl<'a> Speech<'a> {
         let (got, max) = (say.content.len(), self.limits.content_bytes);
         let refused = match seq.cmp(&self.next_seq) {
             std::cmp::Ordering::Less => {
-                self.look_up(seq);
+                self.inflight.push_back(ready(Answered::Repeated(seq)).boxed());
                 return Ok(());
             }
             std::cmp::Ordering::Greater => Some(Refused::OutOfOrder { expected: self.next_seq }),
@@ -143,15 +145,19 @@ impl<'a> Speech<'a> {
         Ok(())
     }
 
-    /// A message that was sent again is answered with its position.
-    fn look_up(&mut self, seq: u64) {
+    /// A message that was sent again is answered with its position, unless it was refused.
+    fn on_repeated(&mut self, seq: u64) {
         let Some(positions) = self.positions.clone() else { return };
+        if seq >= self.next_seq {
+            return self.refuse(seq, Refused::OutOfOrder { expected: self.next_seq });
+        }
         let (hub, hold) = (self.hub, self.stay.member().hold());
         let find = async move {
             let position = positions.find(hub.backplane(), &hold.room, hold.session, seq).await;
             Answered::Settled(Answer::Ack { client_seq: seq, position, duplicate: true })
         };
-        self.inflight.push_back(find.boxed());
+        // Its turn is now.
+        self.inflight.push_front(find.boxed());
     }
 
     /// Makes a message of what a client without numbers said, if it is one.
@@ -228,8 +234,12 @@ impl<'a> Speech<'a> {
                 self.answer(&answer);
                 return Ok(());
             }
-            Answered::Settled(answer) => {
-                self.stale.push_back(Waiting::Settled(answer));
+            Answered::Repeated(seq) if self.stale.is_empty() => {
+                self.on_repeated(seq);
+                return Ok(());
+            }
+            later @ (Answered::Settled(_) | Answered::Repeated(_)) => {
+                self.stale.push_back(Waiting::Later(later));
                 return Ok(());
             }
         };
@@ -301,7 +311,7 @@ impl<'a> Speech<'a> {
     async fn retake(&mut self, ended: Result<(), Ending>) -> Result<(), Ending> {
         let messages = self.stale.iter().filter_map(|it| match it {
             Waiting::Message(message) => Some(message.seq),
-            Waiting::Settled(_) => None,
+            Waiting::Later(_) => None,
         });
         let first_missing = messages.min().unwrap_or(self.next_seq);
         match self.stay.retake(first_missing - 1).await {
@@ -310,9 +320,7 @@ impl<'a> Speech<'a> {
                 for waiting in std::mem::take(&mut self.stale) {
                     match waiting {
                         Waiting::Message(message) => self.append(hold.clone(), message),
-                        Waiting::Settled(answer) => {
-                            self.inflight.push_back(ready(Answered::Settled(answer)).boxed());
-                        }
+                        Waiting::Later(later) => self.inflight.push_back(ready(later).boxed()),
                     }
                 }
                 ended
@@ -371,7 +379,8 @@ impl<'a> Speech<'a> {
         for waiting in std::mem::take(&mut self.stale) {
             match waiting {
                 Waiting::Message(message) => self.refuse(message.seq, refused),
-                Waiting::Settled(answer) => self.answer(&answer),
+                // After all that was refused by now.
+                Waiting::Later(later) => self.inflight.push_back(ready(later).boxed()),
             }
         }
     }

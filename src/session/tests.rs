@@ -38,6 +38,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
         lease: LEASE,
         window_events: 64,
         window_bytes: 1 << 20,
+        rooms: 8,
         release_timeout: Duration::from_secs(1),
     };
     let (lost, nothing) = tokio::sync::mpsc::channel(1);

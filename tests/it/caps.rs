@@ -1,4 +1,4 @@
-//! Caps on streams, per peer and per replica.
+//! Caps on streams, per peer and per replica, on a room's members, and on a replica's rooms.
 
 use tonic::Code;
 
@@ -8,6 +8,8 @@ on_both_backplanes!(
     a_peer_has_only_so_many_streams,
     a_replica_has_only_so_many_streams,
     refused_claims_do_not_use_up_the_cap,
+    a_room_has_only_so_many_members,
+    a_replica_has_only_so_many_rooms,
 );
 
 /// Two addresses of this machine, hence two peers.
@@ -85,4 +87,44 @@ async fn refused_claims_do_not_use_up_the_cap(layout: Layout) {
     }
     let bob = peer.enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
+}
+
+async fn a_room_has_only_so_many_members(layout: Layout) {
+    let cluster = layout.plan().with("ROOMCAST_LIMITS__MEMBERS_PER_ROOM", "2").start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    for door in [cluster.door(0), cluster.door(1)] {
+        refused_for_the_cap(&door, "2 members, its limit (limits.members_per_room)").await;
+        let message = door.join("alice").await.expect_end(Code::AlreadyExists).await;
+        assert_eq!(message, "username \"alice\" is already taken");
+    }
+    quiet(&bob, &mut [&mut alice]).await;
+    cluster.door(0).into_room("elsewhere").enter("carol").await;
+
+    bob.half_close();
+    alice.expect_system("bob left").await;
+    let carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    quiet(&carol, &mut [&mut alice]).await;
+}
+
+async fn a_replica_has_only_so_many_rooms(layout: Layout) {
+    let cluster = layout.plan().with("ROOMCAST_LIMITS__ROOMS", "2").start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let mut bob = cluster.door(0).into_room("second").enter("bob").await;
+    let third = cluster.door(0).into_room("third");
+    refused_for_the_cap(&third, "2 rooms, its limit (limits.rooms)").await;
+    // Rooms that are open take more members, and other replicas more rooms.
+    let carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    quiet(&carol, &mut [&mut alice]).await;
+    if layout == Layout::Redis {
+        cluster.door(1).into_room("third").enter("far").await;
+    }
+
+    bob.half_close();
+    eventually(SOON, "there is a place for a room again", async || {
+        let mut dave = third.join("dave").await;
+        let _erin = third.join("erin").await;
+        dave.hears("erin joined", std::time::Duration::from_millis(500)).await.then_some(())
+    })
+    .await;
 }

@@ -23,6 +23,7 @@ mod outage_truth;
 mod protocol;
 mod registering;
 mod replica_loss;
+mod rich;
 mod rolling;
 mod saying;
 mod services;
