@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Untold,
     /// Somebody was told that something is gone, and it is not.
     FalseGap,
+    /// The protocol was broken in a way that a client noticed by itself.
+    Broken,
 }
 
 /// One thing that is wrong.

@@ -45,8 +45,14 @@ impl Event {
 /// What a client did or was told.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Entry {
-    /// It is in. Sessions of one record are told apart by their number.
-    In { session: u64, head: Position, resumed: bool },
+    /// It is in, and the room is told so at this position. Sessions of one record are told apart by
+    /// their number.
+    In { session: u64, head: Position },
+    /// It has a stream again, of the session that it had.
+    Resumed { session: u64 },
+    /// It is in again, under another session: the last one had ended. It is told what it missed all
+    /// the same, but for its own coming.
+    Again { session: u64 },
     /// It was told of an event.
     Event(Event),
     /// It was told that what lies between these, both included, is gone; or everything.
@@ -59,6 +65,8 @@ pub(super) enum Entry {
     Away,
     /// It asks to leave.
     Leaves,
+    /// The server did what the protocol does not allow.
+    Broken(String),
 }
 
 /// All that became of one client, in order.
@@ -75,7 +83,9 @@ impl Record {
         let mut lives: Vec<(At, Option<At>)> = vec![];
         for (at, entry) in &self.entries {
             match entry {
-                Entry::In { .. } => lives.push((*at, None)),
+                Entry::In { .. } | Entry::Resumed { .. } | Entry::Again { .. } => {
+                    lives.push((*at, None))
+                }
                 Entry::Away | Entry::Leaves => {
                     if let Some((_, end @ None)) = lives.last_mut() {
                         *end = Some(*at);

@@ -47,7 +47,7 @@ fn check_told(room: &mut Room<'_>) {
 /// Why this `joined` should not have been told.
 fn false_joined(room: &Room<'_>, event: &Event, was_there: bool) -> Option<&'static str> {
     let records = room.named(&event.username);
-    let fresh = |entry: &Entry| matches!(entry, Entry::In { head, resumed: false, .. } if *head == event.position);
+    let fresh = |entry: &Entry| matches!(entry, Entry::In { head, .. } if *head == event.position);
     let mut welcomes = records.iter().flat_map(|record| &record.entries);
     if welcomes.any(|(_, entry)| fresh(entry)) {
         // That somebody else had the name is for those to find who look for a second holder.
@@ -56,8 +56,14 @@ fn false_joined(room: &Room<'_>, event: &Event, was_there: bool) -> Option<&'sta
     if was_there {
         return Some("was there");
     }
-    // Its welcome may have been lost with the stream.
     let tolerance = room.terms.tolerance;
+    let again = |(at, entry): &(At, Entry)| {
+        matches!(entry, Entry::Again { .. }) && at.abs_diff(event.at) < tolerance
+    };
+    if records.iter().flat_map(|record| &record.entries).any(again) {
+        return None;
+    }
+    // Its welcome may have been lost with the stream.
     let (from, to) = (event.at.saturating_sub(tolerance), event.at);
     let trying = records.iter().any(|record| !record.lives().is_empty());
     let busy = records.iter().any(|record| record.was_in(from, to));
@@ -139,7 +145,7 @@ fn check_untold(room: &mut Room<'_>) {
     for record in room.records.clone() {
         for (at, entry) in &record.entries {
             match entry {
-                Entry::In { head, resumed: false, .. } => {
+                Entry::In { head, .. } => {
                     let told = joined.contains(&(&record.name, *head));
                     let mut gaps = super::gaps_of(record);
                     let gone = room.trimmed(*head)

@@ -52,6 +52,12 @@ struct Hold {
     till: Option<usize>,
 }
 
+impl Hold {
+    fn new(session: (usize, u64), begun: At, from: Option<usize>) -> Self {
+        Self { session, begun, last: begun, from, till: from }
+    }
+}
+
 /// No two sessions had one name at the same time, by the clock or by the log.
 fn check_sessions(room: &mut Room<'_>) {
     let mut names: BTreeMap<&str, Vec<Hold>> = BTreeMap::new();
@@ -61,19 +67,21 @@ fn check_sessions(room: &mut Room<'_>) {
         for (at, entry) in &record.entries {
             let mut place = None;
             match entry {
-                Entry::In { session, head, .. } => {
+                Entry::In { session, head } => {
                     place = places.get(head).copied();
-                    let session = (number, *session);
-                    if holds.last().is_none_or(|hold| hold.session != session) {
-                        let (begun, last, from) = (*at, *at, place);
-                        holds.push(Hold { session, begun, last, from, till: from });
-                    }
+                    holds.push(Hold::new((number, *session), *at, place));
+                }
+                Entry::Again { session } => {
+                    let from = holds.last().and_then(|it| it.till).map(|it| it + 1);
+                    holds.push(Hold::new((number, *session), *at, from));
                 }
                 Entry::Acked { position, .. } => {
                     place = position.and_then(|it| places.get(&it)).copied();
                 }
-                Entry::Event(_) => {}
-                Entry::Gap(_) | Entry::Asks(_) | Entry::Away | Entry::Leaves => continue,
+                Entry::Event(_) | Entry::Resumed { .. } => {}
+                Entry::Gap(_) | Entry::Asks(_) | Entry::Away | Entry::Leaves | Entry::Broken(_) => {
+                    continue;
+                }
             }
             if let Some(hold) = holds.last_mut().filter(|hold| hold.session.0 == number) {
                 hold.last = *at;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Entry, Event, Kind, Position, Record, Room, gaps_of, within};
+use crate::chaos::record::What;
 
 pub(super) fn check(room: &mut Room<'_>) {
     check_log(room);
@@ -124,6 +125,8 @@ struct Stay<'a> {
     /// What it was told and later that it is gone.
     retracted: Vec<&'a Event>,
     missing: BTreeSet<Position>,
+    /// It came in again meanwhile, and need not be told of that.
+    again: bool,
     epochs: BTreeSet<u64>,
 }
 
@@ -134,6 +137,7 @@ impl<'a> Stay<'a> {
             told: BTreeMap::new(),
             retracted: vec![],
             missing: BTreeSet::new(),
+            again: false,
             epochs: BTreeSet::from([head.epoch]),
         }
     }
@@ -197,9 +201,7 @@ fn read<'a>(room: &mut Room<'_>, record: &'a Record) -> Vec<(bool, &'a Event)> {
     let mut stay: Option<Stay<'a>> = None;
     let mut told = vec![];
     for (at, entry) in &record.entries {
-        if let Entry::In { head, resumed, .. } = entry
-            && (!*resumed || stay.is_none())
-        {
+        if let Entry::In { head, .. } = entry {
             close(room, record, stay.take(), &mut told);
             stay = Some(Stay::from(*head));
         }
@@ -209,11 +211,16 @@ fn read<'a>(room: &mut Room<'_>, record: &'a Record) -> Vec<(bool, &'a Event)> {
                     room.report(kind, &record.name, format!("at {at:?}: {event:?}"));
                 }
             }
+            (Entry::Again { .. }, Some(stay)) => stay.again = true,
             (Entry::Gap(range), Some(stay)) => {
+                let next = stay.cursor.next;
                 if !stay.lose(*range) {
-                    let detail = format!("at {at:?}: {range:?}, {} is next", stay.cursor.next);
+                    let detail = format!("at {at:?}: {range:?}, {next} is next");
                     room.report(Kind::FalseGap, &record.name, detail);
                 }
+            }
+            (Entry::Broken(what), _) => {
+                room.report(Kind::Broken, &record.name, format!("at {at:?}: {what}"));
             }
             (Entry::Event(_) | Entry::Gap(_), None) => {
                 room.report(Kind::Disordered, &record.name, format!("at {at:?} before it was in"));
@@ -225,12 +232,19 @@ fn read<'a>(room: &mut Room<'_>, record: &'a Record) -> Vec<(bool, &'a Event)> {
     let head = room.log.last().map(|event| event.position.seq);
     if let (true, Some(stay), Some(head)) = (record.stayed(), &stay, head)
         && stay.cursor.next <= head
+        && !(stay.again && own_joined(room, record).contains(&head))
     {
         let detail = format!("the end: {}..={head}", stay.cursor.next);
         room.report(Kind::Missing, &record.name, detail);
     }
     close(room, record, stay, &mut told);
     told
+}
+
+/// Where the log says that this client came.
+fn own_joined(room: &Room<'_>, record: &Record) -> BTreeSet<u64> {
+    let own = |it: &&Event| it.username == record.name && it.what == What::Joined;
+    room.log.iter().filter(own).map(|event| event.position.seq).collect()
 }
 
 /// Ends a stay: what is missing now will not come any more.
@@ -240,7 +254,11 @@ fn close<'a>(
     stay: Option<Stay<'a>>,
     told: &mut Vec<(bool, &'a Event)>,
 ) {
-    let Some(stay) = stay else { return };
+    let Some(mut stay) = stay else { return };
+    if stay.again {
+        let own = own_joined(room, record);
+        stay.missing.retain(|it| !own.contains(&it.seq));
+    }
     if let (Some(first), Some(last)) = (stay.missing.first(), stay.missing.last()) {
         let detail = format!("{} events between {first:?} and {last:?}", stay.missing.len());
         room.report(Kind::Missing, &record.name, detail);

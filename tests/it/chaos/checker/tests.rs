@@ -82,4 +82,5 @@ finds!(
     a_gap_where_nothing_is_missing => FalseGap,
     a_gap_instead_of_what_is_there => FalseGap,
     a_gap_that_claims_everything => FalseGap,
+    a_broken_protocol => Broken,
 );

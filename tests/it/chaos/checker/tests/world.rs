@@ -34,6 +34,8 @@ struct Client {
     /// What of the log it was told.
     told: Position,
     said: usize,
+    /// The log was cut while it had no session, and nobody told it.
+    cut_off: bool,
 }
 
 /// One room and its clients.
@@ -59,7 +61,8 @@ pub(super) fn clean(seed: u64) -> Evidence {
         let record =
             Record { room: ROOM.to_owned(), name: format!("client {number}"), entries: vec![] };
         let told = Position { epoch: 0, seq: 0 };
-        let client = Client { record, place: Place::Out, session: 0, told, said: 0 };
+        let client =
+            Client { record, place: Place::Out, session: 0, told, said: 0, cut_off: false };
         world.clients.push(client);
         // The last ones come later.
         if number < 4 {
@@ -109,9 +112,15 @@ impl World<'_> {
         let head = self.append(number, What::Joined);
         let client = &mut self.clients[number];
         client.session += 1;
-        (client.place, client.told) = (Place::In, head);
+        client.place = Place::In;
         let session = client.session;
-        self.note(number, Entry::In { session, head, resumed: false });
+        if session > 1 && !self.clients[number].cut_off && self.random.random() {
+            self.note(number, Entry::Again { session });
+            self.tell(number);
+        } else {
+            (self.clients[number].told, self.clients[number].cut_off) = (head, false);
+            self.note(number, Entry::In { session, head });
+        }
     }
 
     /// Tells a client all that it was not told yet.
@@ -121,6 +130,10 @@ impl World<'_> {
             self.log.iter().filter(|it| it.position.seq > told.seq).cloned().collect();
         for event in news {
             self.clients[number].told = event.position;
+            let own = event.username == self.clients[number].record.name;
+            if own && event.what == What::Joined {
+                continue;
+            }
             self.note(number, Entry::Event(event));
         }
     }
@@ -146,9 +159,9 @@ impl World<'_> {
     }
 
     fn resume(&mut self, number: usize) {
-        let (head, session) = (self.head(), self.clients[number].session);
+        let session = self.clients[number].session;
         self.clients[number].place = Place::In;
-        self.note(number, Entry::In { session, head, resumed: true });
+        self.note(number, Entry::Resumed { session });
         self.tell(number);
     }
 
@@ -189,14 +202,17 @@ impl World<'_> {
         for number in 0..self.clients.len() {
             let told = self.clients[number].told;
             let from = gone[0].position;
+            if self.clients[number].place == Place::Out {
+                self.clients[number].cut_off = true;
+            }
             if self.clients[number].place == Place::Out || told.seq < from.seq {
                 continue;
             }
             // One that is away is told when it is back, which it is at once here.
             if let Place::Away(_) = self.clients[number].place {
-                let (head, session) = (self.head(), self.clients[number].session);
+                let session = self.clients[number].session;
                 self.clients[number].place = Place::In;
-                self.note(number, Entry::In { session, head, resumed: true });
+                self.note(number, Entry::Resumed { session });
             }
             assert_eq!(told.epoch, to.epoch, "only the last epoch is cut");
             self.note(number, Entry::Gap(Some((from, told))));

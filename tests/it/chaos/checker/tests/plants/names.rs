@@ -42,7 +42,7 @@ fn intrude(evidence: &mut Evidence, random: &mut StdRng, told: bool) -> bool {
         replace(evidence, &event, &name, What::Joined);
     }
     let head = event.position;
-    let mut entries = vec![(event.at, Entry::In { session: 9, head, resumed: false })];
+    let mut entries = vec![(event.at, Entry::In { session: 9, head })];
     let rest = log(evidence).iter().filter(|it| it.position.seq > head.seq);
     entries.extend(rest.map(|event| (event.at, Entry::Event(event.clone()))));
     evidence.records.push(Record { room: super::ROOM.to_owned(), name, entries });
@@ -78,7 +78,7 @@ pub(crate) fn a_message_of_the_absent(evidence: &mut Evidence, random: &mut StdR
 fn away_for(record: &Record, now: At) -> Option<Duration> {
     let lives = record.lives();
     let last = lives.iter().rev().find(|(begun, _)| *begun <= now)?;
-    last.1.filter(|end| *end < now).map(|end| now - end)
+    last.1.and_then(|end| now.checked_sub(end))
 }
 
 fn leave_falsely(
@@ -104,7 +104,7 @@ pub(crate) fn a_false_left_of_one_who_is_away_for_a_moment(
     evidence: &mut Evidence,
     random: &mut StdRng,
 ) -> bool {
-    let patience = TERMS.linger - TERMS.tolerance;
+    let patience = TERMS.linger.saturating_sub(TERMS.tolerance);
     let away = |record: &Record, at: At| away_for(record, at).is_some_and(|it| it < patience);
     leave_falsely(evidence, random, away, LeftCause::TimedOut)
 }
@@ -148,7 +148,7 @@ pub(crate) fn a_false_joined_of_one_who_is_back(
 ) -> bool {
     let back = |evidence: &Evidence, number: usize, event: &Event| {
         let resumed = evidence.records[number].entries.iter().any(|(at, entry)| {
-            matches!(entry, Entry::In { resumed: true, .. })
+            matches!(entry, Entry::Resumed { .. })
                 && (*at..*at + Duration::from_secs(3)).contains(&event.at)
         });
         resumed && has_name(evidence, number, event)
@@ -166,7 +166,7 @@ pub(crate) fn a_false_joined_of_a_stranger(evidence: &mut Evidence, random: &mut
 }
 
 pub(crate) fn a_join_that_is_not_told(evidence: &mut Evidence, random: &mut StdRng) -> bool {
-    let fresh = |entry: &Entry| matches!(entry, Entry::In { resumed: false, .. });
+    let fresh = |entry: &Entry| matches!(entry, Entry::In { .. });
     let Some((record, entry)) = place(evidence, random, fresh) else { return false };
     let Entry::In { head, .. } = evidence.records[record].entries[entry].1 else { return false };
     let told = log(evidence).iter().find(|it| it.position == head).cloned();

@@ -2,7 +2,7 @@
 
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
-use super::{Entry, Event, Evidence, Position, What, log, message, place, places, replace};
+use super::{Entry, Evidence, Position, What, log, message, place, places, replace};
 
 fn an_event(entry: &Entry) -> bool {
     matches!(entry, Entry::Event(_))
@@ -200,5 +200,12 @@ pub(crate) fn a_gap_that_claims_everything(evidence: &mut Evidence, random: &mut
     let Some((record, entry)) = kept(evidence, random) else { return false };
     let at = evidence.records[record].entries[entry].0;
     evidence.records[record].entries.insert(entry + 1, (at, Entry::Gap(None)));
+    true
+}
+
+pub(crate) fn a_broken_protocol(evidence: &mut Evidence, random: &mut StdRng) -> bool {
+    let Some((record, entry)) = place(evidence, random, an_event) else { return false };
+    let at = evidence.records[record].entries[entry].0;
+    evidence.records[record].entries[entry] = (at, Entry::Broken("two welcomes".to_owned()));
     true
 }
