@@ -21,6 +21,7 @@ use crate::{
     hub::{Hub, HubConfig, Silent},
     lifecycle::Signals,
     metrics::Metrics,
+    room::Rate,
     session::SessionLimits,
     telemetry,
     tls::{Certificates, PemFile, TlsError, TlsFiles},
@@ -302,6 +303,7 @@ fn hub_config(config: &Config) -> HubConfig {
         // Some messages of the largest kind have to fit.
         window_bytes: limits.window_bytes.max(32 * limits.content_bytes),
         rooms: limits.rooms,
+        room_rate: rate(limits.room_interval, limits.room_burst),
         release_timeout: RELEASE,
     }
 }
@@ -355,8 +357,16 @@ fn plain(config: &Config) -> PlainConfig {
     let limits = &config.limits;
     PlainConfig {
         names: UsernameLimits { max_chars: limits.username_chars },
-        session: SessionLimits { content_bytes: limits.content_bytes, inflight: limits.inflight },
+        session: SessionLimits {
+            content_bytes: limits.content_bytes,
+            inflight: limits.inflight,
+            rate: rate(limits.session_interval, limits.session_burst),
+        },
     }
+}
+
+fn rate(interval: Duration, burst: usize) -> Rate {
+    Rate { interval, burst: u32::try_from(burst).unwrap_or(u32::MAX) }
 }
 
 fn rich(config: &Config) -> RichConfig {

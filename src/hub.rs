@@ -40,7 +40,7 @@ use crate::{
     backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},
     domain::{Event, Member as Who, ReplicaId, RoomName, What},
     metrics::Metrics,
-    room::Steady,
+    room::{Rate, Steady},
     trace::{self, Sampler},
 };
 
@@ -53,6 +53,8 @@ pub struct HubConfig {
     pub window_events: usize,
     /// How many bytes of events a reader may be behind its room.
     pub window_bytes: usize,
+    /// How much may be said in a room by members of this replica.
+    pub room_rate: Rate,
     /// The most rooms that are open here.
     pub rooms: usize,
     /// How long giving a name back may hold up the end of a stream.

@@ -23,6 +23,7 @@ use crate::{
     domain::{LeftCause, Position, TraceParent},
     hub::{Hub, Stay},
     metrics::Nack,
+    room::Rate,
 };
 
 /// How long a stream that was told to go elsewhere is still served after it was to be gone.
@@ -35,6 +36,8 @@ pub struct SessionLimits {
     pub content_bytes: usize,
     /// The most messages on their way to the log; then nothing more is read from the client.
     pub inflight: usize,
+    /// How much it may say.
+    pub rate: Rate,
 }
 
 /// What a client sends.
@@ -152,6 +155,8 @@ pub struct Dialogue<'a> {
     pub answers: &'a dyn Answers,
     /// The last client sequence that is in the log, and the room's head when that was found.
     pub appended: (u64, Position),
+    /// The session has had a stream before this one.
+    pub resumed: bool,
     /// When to say something if there is nothing to say.
     pub ping_interval: Duration,
     /// How long the client may say nothing, or take nothing.
@@ -319,6 +324,8 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         let mut catch_up = pin!(self.stay.catch_up());
         let mut drained = false;
         loop {
+            let paused = self.speech.paused();
+            let over = self.dialogue.as_ref().and_then(|pace| pace.over);
             let step = tokio::select! {
                 biased;
                 () = &mut draining, if !drained => {
@@ -333,7 +340,8 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 }
                 never = &mut catch_up => match never {},
                 () = ticked(self.tick.as_mut()) => self.on_tick(),
-                () = overdue(self.dialogue.as_ref()) => Err(Ending::ShuttingDown),
+                () = until(paused) => self.speech.go_on(),
+                () = until(over) => Err(Ending::ShuttingDown),
                 input = next(&mut self.input, self.dialogue.as_ref()),
                     if self.speech.is_listening() => self.on_input(input),
             };
@@ -395,9 +403,9 @@ async fn ticked(tick: Option<&mut Interval>) {
     }
 }
 
-async fn overdue(dialogue: Option<&Pace<'_>>) {
-    match dialogue.and_then(|pace| pace.over) {
-        Some(over) => sleep_until(over).await,
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
         None => pending().await,
     }
 }

@@ -143,6 +143,7 @@ impl Door for Rich {
         let dialogue = Dialogue {
             answers: &*outlet,
             appended: (client_seq, head),
+            resumed,
             ping_interval: self.config.ping_interval,
             idle_timeout: self.config.idle_timeout,
             drain_spread: self.config.drain_spread,
@@ -177,7 +178,7 @@ where
     S: futures_util::Stream<Item = Result<Bytes, FrameError>> + Unpin,
 {
     if !matches!(std::pin::Pin::new(frames).peek().await, Some(Err(FrameError::Reset))) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use futures_util::task::AtomicWaker;
@@ -217,6 +218,12 @@ impl Member {
         if let Some(following) = &self.following {
             following.log_reader.wake();
         }
+    }
+
+    /// Counts a message against what may be said in the room on this replica. An error tells when there
+    /// is room for it.
+    pub fn may_say(&self, now: Instant) -> Result<(), Duration> {
+        self.room.may_say(now)
     }
 
     /// Whether there is something that the reader has not taken.

@@ -24,7 +24,7 @@ use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
     domain::{Event, Position, RoomName, SessionId, StreamId, What},
     metrics::{Metrics, items},
-    room::{Fallen, Feed, Item, Lost, Moves, Window},
+    room::{Bucket, Fallen, Feed, Item, Lost, Moves, Window},
     trace::Sampler,
 };
 
@@ -52,6 +52,8 @@ pub(super) struct Room {
     sampler: Arc<Sampler>,
     state: Mutex<State>,
     opened: OnceCell<()>,
+    /// Whether it is bounded how much may be said.
+    limited: bool,
     /// Members, and those who are about to be. Changed under the lock of the hub's rooms.
     seats: AtomicUsize,
 }
@@ -61,6 +63,8 @@ struct State {
     feed: Feed<Arc<Event>>,
     window: Window<Slot>,
     members: Slab<Arc<Member>>,
+    /// How much is said here.
+    bucket: Bucket,
     /// Something was pushed that readers were not woken for.
     unannounced: bool,
     /// When its readers were last waited for in vain.
@@ -108,12 +112,14 @@ impl Room {
             feed: Feed::opening(config.window_bytes / 4, |event| weight(event)),
             window: Window::new(config.window_events, config.window_bytes),
             members: Slab::new(),
+            bucket: Bucket::full(config.room_rate, Instant::now()),
             unannounced: false,
             stuck: None,
             renewed: None,
         };
         let (opened, seats) = (OnceCell::new(), AtomicUsize::new(0));
-        Self { name, metrics, sampler, state: Mutex::new(state), opened, seats }
+        let limited = !config.room_rate.interval.is_zero();
+        Self { name, metrics, sampler, state: Mutex::new(state), opened, limited, seats }
     }
 
     pub(super) fn name(&self) -> &RoomName {
@@ -131,6 +137,11 @@ impl Room {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a message. An error tells when there is room for it.
+    pub(super) fn may_say(&self, now: Instant) -> Result<(), Duration> {
+        if self.limited { self.lock().bucket.take(now) } else { Ok(()) }
     }
 
     /// True while somebody is here or about to be.

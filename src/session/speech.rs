@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use futures_util::{
     FutureExt, Stream, StreamExt, future::BoxFuture, future::ready, stream::FuturesOrdered,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument as _, Span, debug, info, warn};
 
 use super::{Answer, Dialogue, Ending, Input, Refused, Say, SessionLimits, positions::Positions};
@@ -13,6 +13,7 @@ use crate::{
     backplane::{AppendError, Appended, Hold},
     domain::{Event, Member as Who, What},
     hub::{Hub, Notice, Retaken, Stay},
+    room::Bucket,
     trace,
 };
 
@@ -71,6 +72,10 @@ pub(super) struct Speech<'a> {
     /// Messages that were refused because the lease had ended; what becomes of them depends on
     /// how the hold stands. Nothing that comes after a refused message is appended before it.
     stale: VecDeque<Waiting>,
+    /// How much this session may say.
+    bucket: Bucket,
+    /// What a client said too fast who cannot be told to wait, and when its time comes.
+    held: Option<(Say, Instant)>,
     /// The highest client sequence of which it is not known whether it is in the log.
     uncertain: u64,
 }
@@ -82,6 +87,7 @@ impl<'a> Speech<'a> {
         limits: SessionLimits,
         dialogue: Option<Dialogue<'a>>,
     ) -> Self {
+        let now = std::time::Instant::now();
         let appended = dialogue.map_or(0, |dialogue| dialogue.appended.0);
         let positions =
             dialogue.map(|it| Arc::new(Positions::new(it.appended, 2 * limits.inflight)));
@@ -94,13 +100,37 @@ impl<'a> Speech<'a> {
             next_seq: appended + 1,
             inflight: FuturesOrdered::new(),
             stale: VecDeque::new(),
+            // Whoever comes back has not become slower by that.
+            bucket: match dialogue {
+                Some(dialogue) if dialogue.resumed => Bucket::empty(limits.rate, now),
+                Some(_) | None => Bucket::full(limits.rate, now),
+            },
+            held: None,
             uncertain: 0,
         }
     }
 
     /// Whether more may be said. While the hold is in doubt it waits in the client's window.
     pub(super) fn is_listening(&self) -> bool {
-        self.stale.is_empty() && self.inflight.len() < self.limits.inflight
+        self.stale.is_empty() && self.held.is_none() && self.inflight.len() < self.limits.inflight
+    }
+
+    /// Until when something waits that was said too fast.
+    pub(super) fn paused(&self) -> Option<Instant> {
+        self.held.as_ref().map(|(_, until)| *until)
+    }
+
+    /// Goes on with what waited.
+    pub(super) fn go_on(&mut self) -> Result<(), Ending> {
+        self.held.take().map_or(Ok(()), |(say, _)| self.on_said(say))
+    }
+
+    /// Counts a message against what its session and its room may say.
+    fn count(&mut self) -> Result<(), Duration> {
+        let now = std::time::Instant::now();
+        self.bucket.ready(now)?;
+        self.stay.member().may_say(now)?;
+        self.bucket.take(now)
     }
 
     /// What is known next of what was said. Loses none when dropped.
@@ -112,6 +142,12 @@ impl<'a> Speech<'a> {
     pub(super) fn on_said(&mut self, say: Say) -> Result<(), Ending> {
         if self.dialogue.is_some() {
             return self.on_numbered(say);
+        }
+        if !say.content.is_empty()
+            && let Err(wait) = self.count()
+        {
+            self.held = Some((say, Instant::now() + wait));
+            return Ok(());
         }
         if let Some(message) = self.take_in(say)? {
             self.append(self.stay.member().hold(), message);
@@ -133,7 +169,7 @@ impl<'a> Speech<'a> {
             std::cmp::Ordering::Greater => Some(Refused::OutOfOrder { expected: self.next_seq }),
             std::cmp::Ordering::Equal if got == 0 => Some(Refused::Empty),
             std::cmp::Ordering::Equal if got > max => Some(Refused::TooLarge { got, max }),
-            std::cmp::Ordering::Equal => None,
+            std::cmp::Ordering::Equal => self.count().err().map(Refused::TooFast),
         };
         if let Some(refused) = refused {
             let nack = Answer::Nack { client_seq: seq, refused };
@@ -398,6 +434,10 @@ impl<'a> Speech<'a> {
     /// is told `OK` has been heard to its last word.
     pub(super) async fn finish(&mut self, ending: Ending) -> Ending {
         let last_words = async {
+            while let Some(until) = self.paused() {
+                sleep_until(until).await;
+                self.go_on()?;
+            }
             loop {
                 while let Some(answered) = self.inflight.next().await {
                     self.note(answered)?;

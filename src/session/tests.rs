@@ -17,6 +17,8 @@ use crate::{
     trace::Sampler,
 };
 
+const UNLIMITED: Rate = Rate { interval: Duration::ZERO, burst: 1 };
+
 const LEASE: Duration = Duration::from_secs(15);
 
 fn attach(memory: &Memory) -> Replica {
@@ -39,6 +41,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
         window_events: 64,
         window_bytes: 1 << 20,
         rooms: 8,
+        room_rate: UNLIMITED,
         release_timeout: Duration::from_secs(1),
     };
     let (lost, nothing) = tokio::sync::mpsc::channel(1);
@@ -55,7 +58,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
     assert!(!joined.told);
 
     let began = tokio::time::Instant::now();
-    let limits = SessionLimits { content_bytes: 1024, inflight: 4 };
+    let limits = SessionLimits { content_bytes: 1024, inflight: 4, rate: UNLIMITED };
     let ending = run(&hub, stay, stream::pending(), limits, None).await;
     if signals_arrive {
         assert!(began.elapsed() < Duration::from_secs(1), "it hears of it at once");
