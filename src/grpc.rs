@@ -9,6 +9,7 @@ mod frames;
 mod listener;
 mod outlet;
 mod plain;
+mod queries;
 mod rich;
 mod services;
 mod socket;

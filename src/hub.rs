@@ -16,6 +16,7 @@ mod listener;
 mod member;
 mod pulse;
 mod room;
+mod slot;
 mod stay;
 
 use std::{
@@ -32,7 +33,7 @@ pub use self::{
     entry::{Arrived, Claim, EnterError, SessionClaim, Since},
     member::{Member, Notice},
     pulse::{Pulse, Silent},
-    room::{ENCODINGS, Encoder},
+    slot::{ENCODINGS, Encoder},
     stay::{Reader, Retaken, Stay},
 };
 use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};

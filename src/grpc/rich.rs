@@ -4,22 +4,28 @@ mod join;
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::ready,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use prost::Message as _;
-use tonic::{body::Body, server::NamedService};
-use tower::Service;
+use tonic::{
+    Status,
+    body::Body,
+    server::{Grpc, NamedService},
+};
+use tonic_prost::ProstCodec;
+use tower::{Service, service_fn};
 
 use self::join::Asked;
 use super::{
     frames::{self, FrameError, Frames},
     outlet::Outlet,
+    queries::{self, QueryLimits},
     status::Outcome,
     stream::{Door, DoorStream, Hall},
     translate,
@@ -77,17 +83,19 @@ impl NamedService for Rich {
 impl Service<Request<Body>> for Rich {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        ready(Ok(match request.uri().path() {
-            "/roomcast.v1.RoomService/Connect" => self.hall.open(self, request),
-            _ => tonic::Status::unimplemented("").into_http(),
-        }))
+        match request.uri().path() {
+            "/roomcast.v1.RoomService/Connect" => ready(Ok(self.hall.open(self, request))).boxed(),
+            "/roomcast.v1.RoomService/ListMembers" => self.clone().list_members(request).boxed(),
+            "/roomcast.v1.RoomService/ListEvents" => self.clone().list_events(request).boxed(),
+            _ => ready(Ok(Status::unimplemented("").into_http())).boxed(),
+        }
     }
 }
 
@@ -160,6 +168,32 @@ impl Door for Rich {
 }
 
 impl Rich {
+    fn query_limits(&self) -> QueryLimits {
+        QueryLimits { page_size: self.config.page_size }
+    }
+
+    async fn list_members(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let answer = service_fn(|asked: tonic::Request<proto::ListMembersRequest>| {
+            let (hub, limits) = (self.hall.hub.clone(), self.query_limits());
+            async move {
+                let asked = asked.into_inner();
+                queries::list_members(hub.backplane(), &limits, asked).await.map(Into::into)
+            }
+        });
+        Ok(Grpc::new(ProstCodec::default()).unary(answer, request).await)
+    }
+
+    async fn list_events(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let answer = service_fn(|asked: tonic::Request<proto::ListEventsRequest>| {
+            let (hub, limits) = (self.hall.hub.clone(), self.query_limits());
+            async move {
+                let asked = asked.into_inner();
+                queries::list_events(hub.backplane(), &limits, asked).await.map(Into::into)
+            }
+        });
+        Ok(Grpc::new(ProstCodec::default()).unary(answer, request).await)
+    }
+
     fn limits(&self) -> proto::Limits {
         let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let SessionLimits { content_bytes, inflight, .. } = self.config.session;

@@ -4,11 +4,14 @@ use jiff::Timestamp;
 use prost_types::Duration as ProtoDuration;
 
 use crate::{
-    domain::{Event, LeftCause, Position, TraceParent, What},
+    domain::{Epoch, Event, LeftCause, Position, TraceParent, What},
     proto::room::{self as proto, connect_response::Frame, event::What as ProtoWhat},
     room::Lost,
     session::{Answer, Refused},
 };
+
+/// The largest sequence number that is looked for: Redis's scripts count in doubles.
+const MAX_SEQ: u64 = (1 << 53) - 1;
 
 /// When to try again what could not be stored.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(500);
@@ -16,6 +19,12 @@ const RETRY: std::time::Duration = std::time::Duration::from_millis(500);
 /// A position.
 pub(super) fn position(position: Position) -> proto::Position {
     proto::Position { epoch: position.epoch.0, seq: position.seq }
+}
+
+/// A position that came from a client. Events have sequence numbers far below the largest that is
+/// read; it stands for all beyond.
+pub(super) fn read_position(position: proto::Position) -> Position {
+    Position::new(Epoch(position.epoch), position.seq.min(MAX_SEQ))
 }
 
 /// An instant.
@@ -109,5 +118,69 @@ fn nack(client_seq: u64, refused: Refused) -> proto::Nack {
         reason: reason.into(),
         retry_after: retry_after.map(duration),
         detail: refused.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{DisplayName, Epoch, Member, SessionId};
+
+    const AT: Position = Position::new(Epoch(7), 9);
+
+    fn told(what: What) -> proto::Event {
+        let name = DisplayName::from_log("Zoë");
+        let member = Member { name, session: SessionId::from_bytes([1; 16]) };
+        let trace = TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let at = "2026-11-24T11:22:33.123456789Z".parse().unwrap();
+        event(AT, &Event { at, member, what, trace })
+    }
+
+    #[test]
+    fn an_event_is_told_whole() {
+        let said = told(What::Said { content: "hi".into() });
+        assert_eq!(
+            said,
+            proto::Event {
+                position: Some(proto::Position { epoch: 7, seq: 9 }),
+                time: Some(prost_types::Timestamp { seconds: 1_795_519_353, nanos: 123_456_789 }),
+                username: "Zoë".to_owned(),
+                what: Some(ProtoWhat::Said(proto::Said { content: "hi".to_owned() })),
+                traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+            }
+        );
+        assert_eq!(told(What::Joined).what, Some(ProtoWhat::Joined(proto::Joined {})));
+        let unknown = told(What::Unknown);
+        assert_eq!(unknown, proto::Event { what: None, ..said }, "it has its place");
+    }
+
+    #[test]
+    fn every_cause_has_its_name() {
+        for (why, name) in [
+            (LeftCause::Asked, "LEFT_CAUSE_ASKED"),
+            (LeftCause::Disconnected, "LEFT_CAUSE_DISCONNECTED"),
+            (LeftCause::Ended, "LEFT_CAUSE_ENDED"),
+            (LeftCause::Shutdown, "LEFT_CAUSE_SHUTDOWN"),
+            (LeftCause::ReplicaLost, "LEFT_CAUSE_REPLICA_LOST"),
+            (LeftCause::TimedOut, "LEFT_CAUSE_TIMED_OUT"),
+        ] {
+            let Some(ProtoWhat::Left(left)) = told(What::Left { cause: why }).what else {
+                panic!("it is told as a leave");
+            };
+            assert_eq!(left.cause().as_str_name(), name);
+        }
+    }
+
+    #[test]
+    fn times_before_1970_are_times() {
+        let stamp = timestamp("1969-12-31T23:59:58.25Z".parse().unwrap());
+        assert_eq!((stamp.seconds, stamp.nanos), (-2, 250_000_000));
+    }
+
+    #[test]
+    fn a_position_of_a_client_is_one_that_can_be_looked_for() {
+        let read = |seq| read_position(proto::Position { epoch: u64::MAX, seq });
+        assert_eq!(read(9), Position::new(Epoch(u64::MAX), 9));
+        assert_eq!(read(u64::MAX), Position::new(Epoch(u64::MAX), MAX_SEQ));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::room::Slot;
+use super::slot::Slot;
 use crate::{
     backplane::Page,
     domain::{Event, Position},
@@ -124,6 +124,15 @@ impl Follower {
     pub(super) fn read_items(&mut self) -> Option<&mut VecDeque<Item<Arc<Event>>>> {
         match &mut self.mode {
             Mode::Log { items, .. } => Some(items),
+            Mode::Window(_) => None,
+        }
+    }
+
+    /// Whether there is something to take that was read for it, or it has yet to look where it is. `None`
+    /// at the window.
+    pub(super) fn log_has_more(&self) -> Option<bool> {
+        match &self.mode {
+            Mode::Log { items, reading } => Some(!items.is_empty() || *reading == Reading::No),
             Mode::Window(_) => None,
         }
     }

@@ -15,7 +15,8 @@ use futures_util::task::AtomicWaker;
 use super::{
     chunk::Chunk,
     follower::{AWAY, Follower},
-    room::{Encoder, Room},
+    room::Room,
+    slot::Encoder,
 };
 use crate::{
     backplane::{Hold, Page},
@@ -229,7 +230,9 @@ impl Member {
     /// Whether there is something that the reader has not taken.
     pub fn has_more(&self) -> bool {
         let cursor = self.cursor();
-        self.is_admitted() && (cursor == AWAY || cursor < self.room.head())
+        let at_window = || cursor == AWAY || cursor < self.room.head();
+        let log = self.following.as_ref().and_then(|it| it.lock().as_ref()?.log_has_more());
+        self.is_admitted() && log.unwrap_or_else(at_window)
     }
 
     pub(super) fn wake_reader(&self) {

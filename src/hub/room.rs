@@ -1,16 +1,14 @@
 //! One room on this replica.
 
 use std::{
-    cell::RefCell,
     collections::HashSet,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use slab::Slab;
 use tokio::sync::OnceCell;
 
@@ -19,30 +17,18 @@ use super::{
     chunk::{Chunk, Taken},
     delivery::Delivery,
     follower::{AWAY, Follower, Judged},
+    slot::{Encoder, Slot, add, encode},
 };
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, Position, RoomName, SessionId, StreamId, What},
+    domain::{Event, RoomName, SessionId, StreamId, What},
     metrics::{Metrics, items},
-    room::{Bucket, Fallen, Feed, Item, Lost, Moves, Window},
+    room::{Bucket, Fallen, Feed, Item, Moves, Window},
     trace::Sampler,
 };
 
 /// What an event costs in memory beside its content, about: itself, its frames, its slot.
 const EVENT_OVERHEAD: usize = 256;
-
-/// How many encodings of events there are: those of the doors.
-pub const ENCODINGS: usize = 3;
-
-/// How a door writes events. Each event is encoded once for each encoding that has readers here.
-pub trait Encoder: Send + Sync + std::fmt::Debug {
-    /// Which of the [`ENCODINGS`] this is.
-    fn index(&self) -> usize;
-    /// An event as its readers get it, framing included. Empty to leave it out.
-    fn encode(&self, position: Position, event: &Event) -> Bytes;
-    /// What is gone, in the same way.
-    fn encode_lost(&self, lost: &Lost) -> Bytes;
-}
 
 /// A room that has members on this replica.
 #[derive(Debug)]
@@ -71,34 +57,6 @@ struct State {
     stuck: Option<Instant>,
     /// When its leases were last renewed, all of them.
     renewed: Option<Instant>,
-}
-
-/// An item of the room's sequence with its encodings, made when first asked for.
-#[derive(Debug)]
-pub(super) struct Slot {
-    item: Item<Arc<Event>>,
-    encoded: [OnceLock<Bytes>; ENCODINGS],
-    /// While it is traced.
-    delivery: RefCell<Option<Delivery>>,
-}
-
-impl Slot {
-    pub(super) fn item(&self) -> &Item<Arc<Event>> {
-        &self.item
-    }
-
-    /// The item as readers get it.
-    fn encoded(&self, encoder: &dyn Encoder) -> &Bytes {
-        self.encoded[encoder.index()].get_or_init(|| encode(&self.item, encoder))
-    }
-
-    /// A reader has come past it.
-    fn pass(&self, taken: bool) {
-        let mut delivery = self.delivery.borrow_mut();
-        if delivery.as_mut().is_some_and(|it| it.pass(taken)) {
-            *delivery = None;
-        }
-    }
 }
 
 impl Room {
@@ -191,8 +149,7 @@ impl Room {
                 }
             };
             state.unannounced = true;
-            let encoded = Default::default();
-            state.window.push(Slot { item, encoded, delivery: delivery.into() }, bytes);
+            state.window.push(Slot::new(item, delivery), bytes);
         }
         self.count_bytes(before, state.window.bytes());
         fed
@@ -287,8 +244,7 @@ impl Room {
     pub(super) fn end_overdue_deliveries(&self) {
         let state = self.lock();
         for slot in state.window.since(state.window.first()).into_iter().flatten() {
-            let mut delivery = slot.delivery.borrow_mut();
-            delivery.take_if(|delivery| delivery.is_overdue());
+            slot.end_overdue_delivery();
         }
     }
 
@@ -320,7 +276,7 @@ impl Room {
             if cursor >= until {
                 break;
             }
-            let wanted = match &slot.item {
+            let wanted = match slot.item() {
                 Item::Event(position, event) if member.wants(*position, event) => Some(event),
                 Item::Event(..) | Item::Lost(_) => None,
             };
@@ -396,14 +352,14 @@ impl State {
         }
         let Ok(slots) = self.window.since(cursor) else { return false };
         for slot in slots {
-            match follower.judge(&slot.item) {
+            match follower.judge(slot.item()) {
                 Judged::Skip => slot.pass(false),
                 Judged::Ask => return false,
                 Judged::Take => {
-                    if !add(taken, &slot.item, slot.encoded(encoder), max_bytes) {
+                    if !add(taken, slot.item(), slot.encoded(encoder), max_bytes) {
                         break;
                     }
-                    follower.took(&slot.item);
+                    follower.took(slot.item());
                     slot.pass(true);
                 }
             }
@@ -456,20 +412,6 @@ pub(super) struct Fed {
     pub(super) items: usize,
     /// Some of them tell of a loss.
     pub(super) lost: bool,
-}
-
-fn encode(item: &Item<Arc<Event>>, encoder: &dyn Encoder) -> Bytes {
-    match item {
-        Item::Event(position, event) => encoder.encode(*position, event),
-        Item::Lost(lost) => encoder.encode_lost(lost),
-    }
-}
-
-fn add(taken: &mut Taken, item: &Item<Arc<Event>>, encoded: &Bytes, max_bytes: usize) -> bool {
-    match item {
-        Item::Event(_, event) => taken.add(event, encoded, max_bytes),
-        Item::Lost(_) => taken.add_frame(encoded, max_bytes),
-    }
 }
 
 fn weight(event: &Event) -> usize {

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tonic::Code;
 
-use crate::harness::{Cluster, SOON, eventually};
+use crate::harness::{Cluster, Dialect, Door, FaultProxy, SOON, eventually};
 
 /// The audit lines of a replica, as they tell: what happened, and the other fields.
 fn lines(cluster: &Cluster, replica: usize) -> Vec<(String, Value)> {
@@ -38,7 +38,9 @@ async fn everybody_who_came_and_went_is_told_once_however_he_went() {
     let mut cluster = Cluster::memory().start().await;
     let mut asks = cluster.door(0).enter("asks").await;
     let mut cancels = cluster.door(0).enter_seen_by("cancels", &mut [&mut asks]).await;
-    let breaks = cluster.door(0).enter_seen_by("breaks", &mut [&mut asks, &mut cancels]).await;
+    let wire = FaultProxy::to(cluster.replicas[0].grpc()).await;
+    let door = Door::at(wire.addr(), Dialect::Typed);
+    let _breaks = door.enter_seen_by("breaks", &mut [&mut asks, &mut cancels]).await;
     let stays = cluster.door(0).enter("stays").await;
     let joined = until_told(&cluster, "joined", "asks").await;
     assert_eq!(joined["room"], "lobby");
@@ -53,7 +55,7 @@ async fn everybody_who_came_and_went_is_told_once_however_he_went() {
     asks.half_close();
     cancels.cancel();
     // The whole connection goes, without a word of its streams.
-    drop(breaks);
+    wire.cut();
     for (user, code) in [("asks", "Ok"), ("cancels", "Cancelled"), ("breaks", "Cancelled")] {
         let left = until_told(&cluster, "left", user).await;
         assert_eq!(left["code"], code, "{left}");

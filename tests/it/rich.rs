@@ -1,5 +1,8 @@
 //! The rich door, as its protocol says: sessions, acknowledgements, events without holes.
 
+mod asking;
+mod losing;
 mod resuming;
 mod saying;
+mod slow;
 mod tokens;

@@ -6,8 +6,8 @@ use http::HeaderMap;
 
 use super::RichConfig;
 use crate::{
-    domain::{Epoch, Position, RoomName, SecretHash, SessionId, TraceParent, Username},
-    grpc::{status::Outcome, stream::traceparent},
+    domain::{RoomName, SecretHash, SessionId, TraceParent, Username},
+    grpc::{status::Outcome, stream::traceparent, translate},
     hub::{Claim, SessionClaim, Since},
     proto::room::{Join, join::Since as AskedSince},
 };
@@ -77,9 +77,7 @@ impl Asked {
         };
         let since = match join.since {
             None => Since::Now,
-            Some(AskedSince::After(position)) => {
-                Since::After(Position::new(Epoch(position.epoch), position.seq))
-            }
+            Some(AskedSince::After(position)) => Since::After(translate::read_position(position)),
             Some(AskedSince::Latest(events)) => {
                 Since::Latest(events.min(u32::try_from(config.page_size).unwrap_or(u32::MAX)))
             }

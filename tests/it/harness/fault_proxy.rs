@@ -16,6 +16,7 @@ use tokio::{
 #[derive(Debug)]
 pub(crate) struct FaultProxy {
     addr: SocketAddr,
+    target: watch::Sender<SocketAddr>,
     way: watch::Sender<Way>,
     _tasks: JoinSet<()>,
 }
@@ -37,9 +38,10 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind the proxy");
         let addr = listener.local_addr().expect("the proxy's address");
         let (way, seen) = watch::channel(Way::Open);
+        let (target, to) = watch::channel(target);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, target, seen));
-        Self { addr, way, _tasks: tasks }
+        tasks.spawn(accept(listener, to, seen));
+        Self { addr, target, way, _tasks: tasks }
     }
 
     /// Where to connect instead of the target.
@@ -57,18 +59,30 @@ impl FaultProxy {
         self.way.send_replace(Way::Frozen);
     }
 
+    /// Closes every connection; new ones lead to another target.
+    pub(crate) fn point_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+        self.cut();
+        self.restore();
+    }
+
     /// Lets all pass again.
     pub(crate) fn restore(&self) {
         self.way.send_replace(Way::Open);
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, way: watch::Receiver<Way>) {
+async fn accept(
+    listener: TcpListener,
+    target: watch::Receiver<SocketAddr>,
+    way: watch::Receiver<Way>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
         if *way.borrow() != Way::Cut {
-            connections.spawn(carry(client, target, way.clone()));
+            let to = *target.borrow();
+            connections.spawn(carry(client, to, way.clone()));
         }
         while connections.try_join_next().is_some() {}
     }

@@ -1,7 +1,7 @@
 //! A redis-server of a test's own.
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     time::Instant,
@@ -34,6 +34,39 @@ impl Redis {
     /// Starts one that has every write on disk before it answers.
     pub(crate) async fn start_durable() -> Self {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// Starts one that follows another one, and waits until it has all of its data.
+    pub(crate) async fn start_following(primary: SocketAddr) -> Self {
+        let (host, port) = (primary.ip().to_string(), primary.port().to_string());
+        // It looks for its primary again and again; the first try has to be soon.
+        let redis = Self::start_with(&["--replicaof", &host, &port]).await;
+        eventually(SOON, "redis-server follows its primary", async || {
+            let replication: String = redis.command(&["INFO", "replication"]).await.ok()?;
+            replication.contains("master_link_status:up").then_some(())
+        })
+        .await;
+        redis
+    }
+
+    /// Ends its following: it takes writes from now on.
+    pub(crate) async fn promote(&self) {
+        self.command::<String>(&["REPLICAOF", "NO", "ONE"]).await.expect("REPLICAOF NO ONE");
+    }
+
+    /// How much of its data's history it has.
+    pub(crate) async fn replication_offset(&self) -> u64 {
+        let replication: String =
+            self.command(&["INFO", "replication"]).await.expect("INFO replication");
+        let mut lines = replication.lines();
+        // A primary's own, or that of one that follows.
+        let offset = lines.find_map(|line| line.strip_prefix("master_repl_offset:"));
+        offset.expect("an offset").trim().parse().expect("a number")
+    }
+
+    /// The address to reach it at.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// Starts one that asks for a password.

@@ -97,6 +97,7 @@ async fn history_and_plain_clients_share_the_room() {
         plain.expect_said("alice", &format!("message {number}")).await;
     }
     plain.say("from the plain door").await;
+    alice.inbox().wait(SOON, |state| (state.told.len() >= 43).then_some(())).await;
     let mut join = RichClient::asking("lobby", "carol");
     join.since = Some(roomcast::proto::room::join::Since::Latest(3));
     let carol = &mut RichClient::open(&cluster.door(1), join).await;

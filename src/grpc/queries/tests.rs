@@ -1,0 +1,274 @@
+use std::{collections::BTreeSet, future::ready, sync::Mutex, time::Duration};
+
+use futures_util::FutureExt as _;
+use prost::Message as _;
+use tonic::Code;
+
+use super::*;
+use crate::{
+    backplane::{
+        Hold, LogBounds,
+        conformance::Replica,
+        memory::{Memory, MemoryConfig},
+    },
+    domain::{DisplayName, Position, ReplicaId, SessionId},
+    proto::{
+        self,
+        room::{Gap, event::What},
+    },
+};
+
+const LIMITS: QueryLimits = QueryLimits { page_size: 5 };
+
+fn replica(length: usize) -> Replica {
+    let memory = Memory::new(MemoryConfig {
+        lease: Duration::from_secs(15),
+        log: LogBounds { length, age: Duration::from_secs(60) },
+        members_per_room: 100,
+        signal_queue: 64,
+    });
+    let id = ReplicaId::from_bytes(rand::random());
+    let (backplane, signals) = memory.attach(id);
+    Replica { id, backplane, signals }
+}
+
+/// A room in which bob came and said so many things: his join is at 1, "2" at 2.
+async fn talk(replica: &Replica, events: u64) -> Hold {
+    let bob = replica.join(&RoomName::lobby(), "Bob").await;
+    for seq in 2..=events {
+        replica.say(&bob, seq - 1, &seq.to_string()).await;
+    }
+    bob
+}
+
+fn position(of: Position, seq: u64) -> proto::room::Position {
+    proto::room::Position { epoch: of.epoch.0, seq }
+}
+
+async fn events(replica: &Replica, range: Option<Range>, page_size: u32) -> ListEventsResponse {
+    let request = ListEventsRequest { room: String::new(), range, page_size };
+    list_events(&*replica.backplane, &LIMITS, request).await.expect("the backplane answers")
+}
+
+/// The numbers of a page's events, which say their number.
+fn seqs(page: &ListEventsResponse) -> Vec<u64> {
+    let seq = |event: &proto::room::Event| {
+        let seq = event.position.expect("an event has its position").seq;
+        match event.what.as_ref().expect("it is known") {
+            What::Said(said) => assert_eq!(said.content, seq.to_string()),
+            What::Joined(_) => assert_eq!(seq, 1),
+            What::Left(_) => panic!("nobody went"),
+        }
+        assert_eq!(event.username, "Bob");
+        seq
+    };
+    page.events.iter().map(seq).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_come_in_pages() {
+    let replica = replica(1000);
+    talk(&replica, 12).await;
+    let head = replica.head(&RoomName::lobby()).await.position;
+    let (after, before) = (
+        |seq| Some(Range::After(position(head, seq))),
+        |seq| Some(Range::Before(position(head, seq))),
+    );
+    for (range, page_size, first, end) in [
+        (None, 0, 8, 13),
+        (None, 2, 11, 13),
+        (None, u32::MAX, 8, 13),
+        (after(0), 0, 1, 6),
+        (after(5), 3, 6, 9),
+        (after(10), 99, 11, 13),
+        (after(12), 0, 13, 13),
+        (after(u64::MAX), 0, 13, 13),
+        (before(13), 0, 8, 13),
+        (before(8), 0, 3, 8),
+        (before(3), 0, 1, 3),
+        (before(1), 0, 1, 1),
+        (before(0), 0, 1, 1),
+        (before(u64::MAX), 0, 8, 13),
+    ] {
+        let page = events(&replica, range, page_size).await;
+        assert_eq!(seqs(&page), (first..end).collect::<Vec<_>>(), "{range:?} {page_size}");
+        assert_eq!((page.head, page.gap), (Some(position(head, 12)), None), "{range:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_gone_are_told() {
+    let replica = replica(4);
+    talk(&replica, 12).await;
+    let head = replica.head(&RoomName::lobby()).await.position;
+    let at = |seq| Some(position(head, seq));
+    let page = events(&replica, at(3).map(Range::After), 0).await;
+    assert_eq!(seqs(&page), [9, 10, 11, 12]);
+    assert_eq!(page.gap, Some(Gap { from: at(4), to: at(8) }));
+    let page = events(&replica, at(9).map(Range::Before), 0).await;
+    assert_eq!((seqs(&page), page.gap), (vec![], Some(Gap { from: at(1), to: at(8) })));
+    let page = events(&replica, None, 0).await;
+    assert_eq!((seqs(&page), page.gap), (vec![9, 10, 11, 12], None));
+
+    let elsewhere = proto::room::Position { epoch: head.epoch.0 ^ 1, seq: 7 };
+    let page = events(&replica, Some(Range::After(elsewhere)), 2).await;
+    assert_eq!((seqs(&page), page.gap), (vec![9, 10], Some(Gap::default())));
+    let page = events(&replica, Some(Range::Before(elsewhere)), 2).await;
+    assert_eq!((seqs(&page), page.gap), (vec![], Some(Gap::default())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_page_fits_into_a_message() {
+    let replica = replica(1000);
+    let bob = replica.join(&RoomName::lobby(), "Bob").await;
+    for (client_seq, size) in [(1, (4 << 20) - 1024), (2, 300_000), (3, (4 << 20) - 1024)] {
+        replica.say(&bob, client_seq, &"x".repeat(size)).await;
+    }
+    for client_seq in 4..400 {
+        replica.say(&bob, client_seq, &"x".repeat(16_384)).await;
+    }
+    let head = replica.head(&RoomName::lobby()).await.position;
+    let limits = QueryLimits { page_size: 500 };
+    for seq in 0..=head.seq + 1 {
+        for range in [Range::After(position(head, seq)), Range::Before(position(head, seq))] {
+            let range = Some(range);
+            let request = ListEventsRequest { room: "lobby".to_owned(), range, page_size: 0 };
+            let page = list_events(&*replica.backplane, &limits, request).await.unwrap();
+            let size = page.encoded_len();
+            assert!(page.events.len() == 1 || size <= (PAGE_BYTES * 11) / 10, "{seq}: {size}");
+            assert!(size < 4 << 20, "{seq}: {size}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rooms_are_parsed_and_a_backplane_that_is_away_is_told() {
+    let replica = replica(10);
+    let ask = async |room: &str| {
+        let room = room.to_owned();
+        let members = ListMembersRequest { room: room.clone(), ..Default::default() };
+        let events = ListEventsRequest { room, ..Default::default() };
+        let members = list_members(&*replica.backplane, &LIMITS, members).await;
+        (members, list_events(&*replica.backplane, &LIMITS, events).await)
+    };
+    let (members, events) = ask("nowhere").await;
+    assert_eq!(members.expect("nobody is there"), ListMembersResponse::default());
+    assert_eq!(events.expect("nothing was"), ListEventsResponse::default());
+    let of = |(members, events): (Result<_, Status>, Result<_, Status>)| {
+        [members.map(|_: ListMembersResponse| ()), events.map(|_: ListEventsResponse| ())]
+            .map(|it| it.expect_err("it is refused"))
+    };
+    for status in of(ask("a room").await) {
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with("room: room name contains ' '"), "{status}");
+    }
+    replica.backplane.close().await;
+    for status in of(ask("nowhere").await) {
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("try again"), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_come_in_pages() {
+    let replica = replica(100);
+    let names: BTreeSet<String> = (0..12).map(|i| format!("Member {i}")).collect();
+    for name in &names {
+        replica.join(&RoomName::lobby(), name).await;
+    }
+    let mut hold = replica.hold(&RoomName::lobby(), "Zoë");
+    hold.since = "2026-11-24T11:22:33.5Z".parse().unwrap();
+    replica.take(&hold).await;
+    assert!(replica.linger(&hold, Duration::from_secs(60)).await);
+
+    let (mut token, mut seen) = (String::new(), Vec::new());
+    loop {
+        let request = ListMembersRequest { page_token: token, page_size: 9, ..Default::default() };
+        let page = list_members(&*replica.backplane, &LIMITS, request).await.unwrap();
+        assert_eq!(page.total_size, 13);
+        assert!((1..=5).contains(&page.members.len()), "{page:?}");
+        seen.extend(page.members);
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    let (late, others) = seen.split_last().unwrap();
+    assert_eq!(others.iter().map(|it| it.username.clone()).collect::<BTreeSet<_>>(), names);
+    assert!(others.len() == 12 && others.iter().all(|it| !it.lingering));
+    let since = prost_types::Timestamp { seconds: 1_795_519_353, nanos: 500_000_000 };
+    let zoe = Member { username: "Zoë".to_owned(), since: Some(since), lingering: true };
+    assert_eq!(late, &zoe);
+}
+
+#[tokio::test(start_paused = true)]
+async fn page_tokens_are_those_that_were_given() {
+    let replica = replica(100);
+    let ask = async |token: &str| {
+        let request = ListMembersRequest { page_token: token.to_owned(), ..Default::default() };
+        list_members(&*replica.backplane, &LIMITS, request).await
+    };
+    for token in ["x", "5", "+000000000000005", "00000000000000005", "zzzzzzzzzzzzzzzz", " "] {
+        let status = ask(token).await.expect_err("no such token");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("of the page before, or none to begin"), "{status}");
+    }
+    for cursor in [0, 5, u64::MAX] {
+        let token = write_token(MembersCursor(cursor));
+        assert_eq!(read_token(&token).unwrap(), Some(MembersCursor(cursor)));
+        ask(&token).await.expect("whatever a client makes up");
+    }
+}
+
+/// A roster as Redis scans it: in buckets, of which as many are told as have what was asked for, all
+/// members of each.
+async fn scanned(buckets: &[usize], most: usize) -> (Vec<usize>, usize) {
+    let reads = Mutex::new(0);
+    let read = |MembersPage { cursor, limit }| {
+        *reads.lock().unwrap() += 1;
+        let mut at = cursor.map_or(0, |MembersCursor(at)| usize::try_from(at).unwrap());
+        let (begin, mut count) = (at, 0);
+        while at < buckets.len() && count < limit && at - begin < 10 * limit {
+            count += buckets[at];
+            at += 1;
+        }
+        let member = crate::domain::Member {
+            name: DisplayName::from_log("x"),
+            session: SessionId::from_bytes([0; 16]),
+        };
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        let members = vec![Present { member, since, lingers: false }; count];
+        let next = (at < buckets.len()).then_some(MembersCursor(at as u64));
+        let total = buckets.iter().sum();
+        ready(Ok(Members { members, next, total })).boxed()
+    };
+    let (mut pages, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = members(&read, cursor, most).await.unwrap();
+        pages.push(page.members.len());
+        cursor = page.next;
+        if cursor.is_none() {
+            return (pages, reads.into_inner().unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_members_are_neither_too_large_nor_empty_without_need() {
+    assert_eq!(scanned(&[1; 7], 3).await, (vec![3, 3, 1], 3));
+    assert_eq!(scanned(&[2, 2, 2, 2], 3).await, (vec![2; 4], 7), "asked for less, it tells less");
+    assert_eq!(scanned(&[3, 1], 2).await.0, [3, 1], "a bucket is told as a whole");
+    let mut sparse = vec![0; 1000];
+    sparse[999] = 2;
+    assert_eq!(scanned(&sparse, 10).await, (vec![2], 10));
+    sparse.resize(100_000, 0);
+    assert_eq!(scanned(&sparse[1000..2701], 10).await, (vec![0, 0], 18), "one call ends");
+}
+
+#[test]
+fn any_thread_may_answer() {
+    let replica = replica(1);
+    let is_send = |answer: &dyn Send| std::mem::size_of_val(answer) > 0;
+    assert!(is_send(&list_members(&*replica.backplane, &LIMITS, ListMembersRequest::default())));
+    assert!(is_send(&list_events(&*replica.backplane, &LIMITS, ListEventsRequest::default())));
+}

@@ -1,0 +1,87 @@
+//! An item of a room's window, and how doors write it.
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+
+use super::{chunk::Taken, delivery::Delivery};
+use crate::{
+    domain::{Event, Position},
+    room::{Item, Lost},
+};
+
+/// How many encodings of events there are: those of the doors.
+pub const ENCODINGS: usize = 3;
+
+/// How a door writes events. Each event is encoded once for each encoding that has readers here.
+pub trait Encoder: Send + Sync + std::fmt::Debug {
+    /// Which of the [`ENCODINGS`] this is.
+    fn index(&self) -> usize;
+    /// An event as its readers get it, framing included. Empty to leave it out.
+    fn encode(&self, position: Position, event: &Event) -> Bytes;
+    /// What is gone, in the same way.
+    fn encode_lost(&self, lost: &Lost) -> Bytes;
+}
+
+/// An item of the room's sequence with its encodings, made when first asked for.
+#[derive(Debug)]
+pub(super) struct Slot {
+    item: Item<Arc<Event>>,
+    encoded: [OnceLock<Bytes>; ENCODINGS],
+    /// While it is traced.
+    delivery: RefCell<Option<Delivery>>,
+}
+
+impl Slot {
+    /// The item, followed on its way if it is traced.
+    pub(super) fn new(item: Item<Arc<Event>>, delivery: Option<Delivery>) -> Self {
+        Self { item, encoded: Default::default(), delivery: delivery.into() }
+    }
+
+    /// Gives up on readers that do not come to it.
+    pub(super) fn end_overdue_delivery(&self) {
+        self.delivery.borrow_mut().take_if(|delivery| delivery.is_overdue());
+    }
+
+    /// The item.
+    pub(super) fn item(&self) -> &Item<Arc<Event>> {
+        &self.item
+    }
+
+    /// The item as readers get it.
+    pub(super) fn encoded(&self, encoder: &dyn Encoder) -> &Bytes {
+        self.encoded[encoder.index()].get_or_init(|| encode(&self.item, encoder))
+    }
+
+    /// A reader has come past it.
+    pub(super) fn pass(&self, taken: bool) {
+        let mut delivery = self.delivery.borrow_mut();
+        if delivery.as_mut().is_some_and(|it| it.pass(taken)) {
+            *delivery = None;
+        }
+    }
+}
+
+/// An item as readers get it.
+pub(super) fn encode(item: &Item<Arc<Event>>, encoder: &dyn Encoder) -> Bytes {
+    match item {
+        Item::Event(position, event) => encoder.encode(*position, event),
+        Item::Lost(lost) => encoder.encode_lost(lost),
+    }
+}
+
+/// Adds it to what a reader takes. False when it does not fit any more.
+pub(super) fn add(
+    taken: &mut Taken,
+    item: &Item<Arc<Event>>,
+    encoded: &Bytes,
+    max_bytes: usize,
+) -> bool {
+    match item {
+        Item::Event(_, event) => taken.add(event, encoded, max_bytes),
+        Item::Lost(_) => taken.add_frame(encoded, max_bytes),
+    }
+}

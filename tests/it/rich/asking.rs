@@ -1,0 +1,46 @@
+//! Who is in a room, and what happened there: asked of any replica.
+
+use roomcast::proto::room::{ListEventsRequest, ListMembersRequest, list_events_request::Range};
+use tonic::Code;
+
+use crate::harness::{Cluster, RichClient};
+
+#[tokio::test]
+async fn any_replica_tells_who_is_there_and_what_happened() {
+    for plan in [Cluster::memory(), Cluster::redis(3)] {
+        let cluster = plan.start().await;
+        let mut alice =
+            RichClient::open(&cluster.door(0), RichClient::asking("den", "Alice")).await;
+        alice.welcome().await;
+        for number in 1..=30 {
+            alice.say_and_wait(number, &format!("message {number}")).await;
+        }
+        let mut bob = RichClient::open(&cluster.door(1), RichClient::asking("den", "bob")).await;
+        bob.welcome().await;
+        bob.half_close();
+        bob.expect_end(Code::Ok).await;
+        let mut calls = RichClient::calls(&cluster.door(2)).await;
+        let request = ListMembersRequest { room: "den".to_owned(), ..Default::default() };
+        let members = calls.list_members(request).await.unwrap().into_inner();
+        let mut names: Vec<_> =
+            members.members.iter().map(|it| (&*it.username, it.lingering)).collect();
+        names.sort_unstable();
+        assert_eq!(names, [("Alice", false), ("bob", true)]);
+        assert_eq!((members.total_size, &*members.next_page_token), (2, ""));
+
+        let (mut seqs, mut before) = (vec![], None);
+        loop {
+            let range = before.map(Range::Before);
+            let request = ListEventsRequest { room: "den".to_owned(), range, page_size: 7 };
+            let page = calls.list_events(request).await.unwrap().into_inner();
+            let Some(first) = page.events.first() else { break };
+            assert_eq!(page.head.unwrap().seq, 32);
+            before = first.position;
+            seqs.extend(page.events.iter().rev().map(|it| it.position.unwrap().seq));
+        }
+        assert_eq!(seqs, (1..=32).rev().collect::<Vec<_>>());
+        let request = ListEventsRequest { room: "no room".to_owned(), ..Default::default() };
+        assert_eq!(calls.list_events(request).await.unwrap_err().code(), Code::InvalidArgument);
+        cluster.assert_no_errors();
+    }
+}

@@ -1,0 +1,131 @@
+//! A reader that falls behind is served from the log, and hurts nobody.
+
+use std::time::{Duration, Instant};
+
+use roomcast::proto::room::{Event, connect_request::Frame, event::What};
+
+use crate::harness::{Cluster, News, RichClient, SOON};
+
+/// How many messages, and how large: several times what a window of two megabytes keeps.
+const MESSAGES: u64 = 5_000;
+const SIZE: usize = 1024;
+
+/// What a replica's memory may grow by meanwhile.
+const GROWTH: u64 = 40 * 1024 * 1024;
+
+fn number(event: &Event) -> u64 {
+    let Some(What::Said(said)) = &event.what else { panic!("not said: {event:?}") };
+    said.content.parse().expect("a number")
+}
+
+/// The next `MESSAGES` are all there, in order.
+async fn expect_all(client: &mut RichClient) {
+    let mut next = 0;
+    while next < MESSAGES {
+        match client.next_news(SOON).await {
+            Some(News::Event(event)) => assert_eq!(number(&event), next, "{client:?}"),
+            other => panic!("{other:?} instead of message {next}: {client:?}"),
+        }
+        next += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_sleeps_gets_everything_when_it_wakes() {
+    for plan in [Cluster::memory(), Cluster::redis(2)] {
+        let cluster = plan.with("ROOMCAST_LIMITS__WINDOW_BYTES", "2MiB").start().await;
+        let join = |name| RichClient::asking("den", name);
+        let mut alice = RichClient::open(&cluster.door(0), join("alice")).await;
+        alice.welcome().await;
+        let mut awake = RichClient::open(&cluster.door(1), join("awake")).await;
+        awake.welcome().await;
+        alice.expect_joined("awake").await;
+        let mut asleep =
+            RichClient::open_stalled(&cluster.door(1), Frame::Join(join("asleep"))).await;
+        awake.expect_joined("asleep").await;
+        alice.expect_joined("asleep").await;
+        let replica = &cluster.replicas[1 % cluster.replicas.len()];
+        let before = replica.resident_bytes();
+        let mut longest = Duration::ZERO;
+        for number in 0..MESSAGES {
+            let said = Instant::now();
+            alice.say_and_wait(number + 1, &format!("{number:0SIZE$}")).await;
+            if number % 100 == 0 {
+                let position = alice.last_position();
+                awake
+                    .inbox()
+                    .wait(SOON, |_| (awake.last_position() >= position).then_some(()))
+                    .await;
+                longest = longest.max(said.elapsed());
+            }
+        }
+        expect_all(&mut awake).await;
+        let grown = replica.resident_bytes().saturating_sub(before);
+        assert!(grown < GROWTH, "grew by {grown} bytes");
+        assert!(longest < Duration::from_secs(5), "the others waited for {longest:?}");
+        asleep.drain();
+        asleep.welcome().await;
+        expect_all(&mut asleep).await;
+        // It is back among the others.
+        let last = alice.say_and_wait(MESSAGES + 1, "last").await;
+        assert_eq!(asleep.expect_said("alice", "last").await, last);
+        cluster.assert_no_errors();
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_for_long_is_dropped_and_its_session_lingers() {
+    let cluster = Cluster::redis(1)
+        .with("ROOMCAST_SERVER__PING_INTERVAL", "200ms")
+        .with("ROOMCAST_SERVER__IDLE_TIMEOUT", "2s")
+        .start()
+        .await;
+    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    alice.welcome().await;
+    let stuck = Frame::Join(RichClient::asking("den", "stuck"));
+    let stuck = RichClient::open_stalled(&cluster.door(0), stuck).await;
+    alice.expect_joined("stuck").await;
+    let began = Instant::now();
+    let mut number = 0;
+    // It pings all the time, and takes nothing.
+    let left = loop {
+        number += 1;
+        alice.say_and_wait(number, &"x".repeat(8192)).await;
+        let _ = stuck.offer(Frame::Ping(roomcast::proto::room::Ping { nonce: number })).await;
+        match alice.next_event().await {
+            Event { what: Some(What::Left(left)), username, .. } if username == "stuck" => {
+                break left;
+            }
+            _ => assert!(began.elapsed() < 3 * SOON, "nobody was dropped"),
+        }
+    };
+    assert_eq!(left.cause(), roomcast::proto::room::LeftCause::TimedOut);
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_dropped_and_one_that_pings_is_not() {
+    let cluster = Cluster::memory()
+        .with("ROOMCAST_SERVER__PING_INTERVAL", "200ms")
+        .with("ROOMCAST_SERVER__IDLE_TIMEOUT", "1s")
+        .with("ROOMCAST_NAMES__LINGER", "1s")
+        .start()
+        .await;
+    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    alice.welcome().await;
+    let mut mute = RichClient::open(&cluster.door(0), RichClient::asking("den", "mute")).await;
+    mute.welcome().await;
+    alice.expect_joined("mute").await;
+    let mut pace = tokio::time::interval(Duration::from_millis(200));
+    let mut nonce = 0;
+    while alice.next_news(Duration::ZERO).await.is_none() {
+        pace.tick().await;
+        nonce += 1;
+        alice.ping(nonce).await;
+        alice.expect_pong(nonce).await;
+        assert!(nonce < 100, "nobody was dropped");
+    }
+    mute.expect_end(tonic::Code::DeadlineExceeded).await;
+    // The server was not silent either.
+    let pongs = mute.inbox().state().told.len();
+    assert!(pongs >= 4, "{pongs} frames");
+}
