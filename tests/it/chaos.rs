@@ -12,10 +12,12 @@
 mod checker;
 mod crowd;
 mod diary;
+mod guests;
 mod library;
 mod part;
 mod raw;
 mod record;
+mod rolling;
 mod stage;
 
 use std::{collections::BTreeMap, fmt::Write, fs, time::Duration};
@@ -66,8 +68,8 @@ fn assert_nothing_found(evidence: &Evidence, label: &str) {
         }
     }
     fs::write(&path, text).expect("write the evidence");
-    let first: String = found.iter().take(20).map(|it| format!("\n  {it}")).collect();
-    panic!("{} things are wrong, see {path}:{first}", found.len());
+    let first: Vec<_> = found.iter().take(20).map(ToString::to_string).collect();
+    panic!("{} things are wrong, see {path}:\n{}", found.len(), first.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,6 +80,7 @@ async fn everything_breaks_and_nobody_loses_or_doubles_anything() {
     let clock = Clock::start();
     let mut stage = Stage::set(StdRng::seed_from_u64(seed), clock).await;
     let mut crowd = Crowd::gather(&stage.proxy, clock).await;
+    crowd.invite(&stage.proxy, clock);
     let begun = Instant::now();
     while begun.elapsed() < long {
         stage.next_fault(&crowd).await;
@@ -99,6 +102,7 @@ async fn everything_breaks_and_nobody_loses_or_doubles_anything() {
     }
     println!("{} faults in {:?}: {kinds:?}", stage.done.len(), begun.elapsed());
     println!("settled {settled:?} after the last; {}", crowd::figures(&evidence.records));
+    println!("who asked for a name that was held was told: {:?}", crowd.knocks());
     stage.cluster.assert_no_errors();
     assert_nothing_found(&evidence, &format!("chaos-{seed}"));
     let expected = usize::try_from(long.as_secs() / 6).expect("a short test");

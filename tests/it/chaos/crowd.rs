@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::{
     diary::{Clock, Diary},
+    guests::Guests,
     library,
     part::{Cues, Part, Speech},
     raw,
@@ -23,6 +24,7 @@ const PACE: Duration = Duration::from_millis(150);
 /// The clients, each with a way to the proxy that can be cut.
 pub(super) struct Crowd {
     talks: JoinSet<()>,
+    guests: Guests,
     cues: Cues,
     pub(super) ways: Vec<FaultProxy>,
     diaries: Vec<Diary>,
@@ -32,7 +34,13 @@ impl Crowd {
     /// Comes in by way of the proxy, and talks.
     pub(super) async fn gather(proxy: &Proxy, clock: Clock) -> Self {
         let cues = Cues::new();
-        let mut crowd = Self { talks: JoinSet::new(), cues, ways: vec![], diaries: vec![] };
+        let mut crowd = Self {
+            talks: JoinSet::new(),
+            cues,
+            ways: vec![],
+            diaries: vec![],
+            guests: Guests::default(),
+        };
         let addr = proxy.door(Dialect::Typed).addr();
         for number in 0..PER_ROOM {
             for room in ROOMS {
@@ -98,17 +106,31 @@ impl Crowd {
         self.diaries.iter().all(Diary::is_there)
     }
 
+    /// From now on guests come and go in each room.
+    pub(super) fn invite(&mut self, proxy: &Proxy, clock: Clock) {
+        for room in ROOMS {
+            self.guests.invite(proxy.door(Dialect::Typed), room, clock);
+        }
+    }
+
     /// Waits until everybody has heard the last word of everybody, and has them stop.
     pub(super) async fn part(&mut self, within: Duration) {
+        self.guests.go(within).await;
         self.cues.farewell.cancel();
         self.until_nobody_misses(within, true).await;
         self.cues.stop.cancel();
         while self.talks.join_next().await.is_some() {}
     }
 
+    /// How those were answered who asked for a name that was held.
+    pub(super) fn knocks(&self) -> BTreeMap<String, usize> {
+        self.guests.knocks()
+    }
+
     /// What they have written.
     pub(super) fn records(&self) -> Vec<Record> {
-        self.diaries.iter().map(Diary::record).collect()
+        let guests = self.guests.diaries();
+        self.diaries.iter().chain(&guests).map(Diary::record).collect()
     }
 }
 

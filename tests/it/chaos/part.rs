@@ -18,11 +18,14 @@ pub(super) struct Cues {
     pub(super) farewell: CancellationToken,
     /// To stop, without leaving.
     pub(super) stop: CancellationToken,
+    /// To leave.
+    pub(super) leave: CancellationToken,
 }
 
 impl Cues {
     pub(super) fn new() -> Self {
-        Self { farewell: CancellationToken::new(), stop: CancellationToken::new() }
+        let [farewell, stop, leave] = [(); 3].map(|()| CancellationToken::new());
+        Self { farewell, stop, leave }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::stream;
 use rand::RngExt;
 use roomcast::proto::room::{
-    ConnectRequest, Join, Ping, Position, Say, Welcome, connect_request::Frame as Ask,
+    ConnectRequest, Join, Leave, Ping, Position, Say, Welcome, connect_request::Frame as Ask,
     connect_response::Frame as Tell, join::Since, room_service_client::RoomServiceClient,
 };
 use tokio::{
@@ -40,8 +40,8 @@ struct Session {
 
 /// How a stream came to its end.
 enum End {
-    /// The test is over.
-    Stop,
+    /// It left.
+    Left,
     /// It broke, or was refused for now.
     Broken,
     /// The session is no more.
@@ -55,7 +55,8 @@ pub(super) async fn talk(mut part: Part) {
     loop {
         let end = stop.run_until_cancelled(stream_once(&mut part, &mut session)).await;
         match end {
-            None | Some(End::Stop) => return,
+            None => return,
+            Some(End::Left) => return part.diary.note(Entry::Away),
             Some(End::Broken) => {}
             Some(End::Forgotten) => {
                 session = Session { number: session.number, ..Session::default() };
@@ -66,6 +67,21 @@ pub(super) async fn talk(mut part: Part) {
         let pause = Duration::from_millis(rand::rng().random_range(20..300));
         if stop.run_until_cancelled(sleep(pause)).await.is_none() {
             return;
+        }
+    }
+}
+
+/// Asks once for a name that somebody else has; answers how it was refused, or nothing if nobody
+/// answered. What it is told when it is let in it writes down.
+pub(super) async fn knock(part: &Part) -> Option<Code> {
+    let opened = timeout(WELCOME, open(part, &Session::default())).await;
+    match opened.ok()? {
+        Err(status) => Some(status.code()),
+        Ok((_line, welcome)) => {
+            let head = position(welcome.head.unwrap_or_default());
+            part.diary.note(Entry::In { session: 1, head });
+            part.diary.note(Entry::Away);
+            Some(Code::Ok)
         }
     }
 }
@@ -135,7 +151,8 @@ async fn stream_once(part: &mut Part, session: &mut Session) -> End {
     let interval = welcome.ping_interval.and_then(|it| Duration::try_from(it).ok());
     let interval = interval.unwrap_or(Duration::from_secs(5));
     let (mut heard, mut sent) = (Instant::now(), Instant::now());
-    let mut leave_at: Option<Instant> = None;
+    let mut part_at: Option<Instant> = None;
+    let mut leaving = false;
     loop {
         while let Some((client_seq, content)) = session.outbox.to_send() {
             let say = Say { client_seq, content, ..Say::default() };
@@ -152,21 +169,29 @@ async fn stream_once(part: &mut Part, session: &mut Session) -> End {
                 match frame {
                     Ok(Tell::Reconnect(it)) => {
                         let after = it.after.and_then(|it| Duration::try_from(it).ok());
-                        leave_at = Some(Instant::now() + after.unwrap_or_default());
+                        part_at = Some(Instant::now() + after.unwrap_or_default());
                     }
                     Ok(frame) => take(part, session, frame),
+                    // Also when it broke: it is not here to come back.
+                    Err(_) if leaving => return End::Left,
                     Err(status) => return refused(part, session, &status),
                 }
             }
-            content = part.speech.next(&part.diary), if session.outbox.has_room() => {
+            () = part.cues.leave.cancelled(), if !leaving => {
+                part.diary.note(Entry::Leaves);
+                leaving = line.send(Ask::Leave(Leave {}));
+            }
+            content = part.speech.next(&part.diary), if !leaving && session.outbox.has_room() => {
                 session.outbox.push(content);
             }
             () = sleep_until(sent + interval) => {
                 line.send(Ask::Ping(Ping { nonce: 1 }));
                 sent = Instant::now();
             }
-            () = sleep_until(heard + interval * 3 / 2) => return End::Broken,
-            () = sleep_until(leave_at.unwrap_or(heard)), if leave_at.is_some() => {
+            () = sleep_until(heard + interval * 3 / 2) => {
+                return if leaving { End::Left } else { End::Broken };
+            }
+            () = sleep_until(part_at.unwrap_or(heard)), if part_at.is_some() => {
                 return End::Broken;
             }
             () = sleep_until(held.unwrap_or(heard)), if held.is_some() => session.outbox.go_on(),

@@ -84,7 +84,7 @@ impl Record {
         for (at, entry) in &self.entries {
             match entry {
                 Entry::In { .. } | Entry::Resumed { .. } | Entry::Again { .. } => {
-                    lives.push((*at, None))
+                    lives.push((*at, None));
                 }
                 Entry::Away | Entry::Leaves => {
                     if let Some((_, end @ None)) = lives.last_mut() {

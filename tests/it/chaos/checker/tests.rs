@@ -16,14 +16,14 @@ const WORLDS: u64 = 60;
 type Plant = fn(&mut Evidence, &mut StdRng) -> bool;
 
 fn shown(found: &[super::Violation]) -> String {
-    found.iter().map(|it| format!("\n  {it}")).collect()
+    found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn nothing_is_found_where_nothing_is_wrong() {
     for seed in 0..4 * WORLDS {
         let found = check(&clean(seed), &TERMS);
-        assert!(found.is_empty(), "world {seed}:{}", shown(&found));
+        assert!(found.is_empty(), "world {seed}:\n{}", shown(&found));
     }
 }
 
@@ -33,14 +33,14 @@ fn find(kind: Kind, plant: Plant) {
     for seed in 0..WORLDS {
         let mut evidence = clean(seed);
         let found = check(&evidence, &TERMS);
-        assert!(found.is_empty(), "world {seed}, nothing planted:{}", shown(&found));
+        assert!(found.is_empty(), "world {seed}, nothing planted:\n{}", shown(&found));
         if !plant(&mut evidence, &mut StdRng::seed_from_u64(seed)) {
             continue;
         }
         planted += 1;
         let found = check(&evidence, &TERMS);
         let is_found = found.iter().any(|violation| violation.kind == kind);
-        assert!(is_found, "world {seed}: no {kind:?} but{}", shown(&found));
+        assert!(is_found, "world {seed}: no {kind:?} but\n{}", shown(&found));
     }
     assert!(planted > WORLDS / 2, "there was a place for it in {planted} worlds only");
 }

@@ -70,7 +70,9 @@ fn remove(evidence: &mut Evidence, gone: &Event) {
     let up = |position: &mut Position| position.seq -= u64::from(position.seq > seq);
     let log = log(evidence);
     log.retain(|event| event != gone);
-    log.iter_mut().for_each(|event| up(&mut event.position));
+    for event in log.iter_mut() {
+        up(&mut event.position);
+    }
     for record in &mut evidence.records {
         record.entries.retain(|(_, entry)| *entry != Entry::Event(gone.clone()));
         for (_, entry) in &mut record.entries {

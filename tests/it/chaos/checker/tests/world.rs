@@ -87,9 +87,8 @@ impl World<'_> {
             (Place::In, 98) => self.leave(number),
             (Place::In, _) => self.fail_over(),
             (Place::Away(_), 0..15) => self.resume(number),
-            (Place::Away(_), _) => {}
             (Place::Out, 0..10) => self.enter(number),
-            (Place::Out, _) => {}
+            (Place::Away(_) | Place::Out, _) => {}
         }
     }
 

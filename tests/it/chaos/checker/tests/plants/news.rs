@@ -146,7 +146,7 @@ pub(crate) fn an_acknowledged_message_that_is_nowhere(
     let Entry::Acked { content, .. } = &mut evidence.records[record].entries[entry].1 else {
         return false;
     };
-    *content = "never heard".to_owned();
+    content.push_str(", never heard");
     true
 }
 
