@@ -79,7 +79,7 @@ impl Diary {
             Entry::In { .. } | Entry::Resumed { .. } | Entry::Again { .. } => written.there = true,
             // A stream that was never in has no end.
             Entry::Away | Entry::Leaves if !written.there => return,
-            Entry::Away | Entry::Leaves => written.there = false,
+            Entry::Away => written.there = false,
             Entry::Event(event) => {
                 written.heard.insert(event.username.clone());
                 if event.content().is_some_and(|content| content.starts_with(FAREWELL)) {

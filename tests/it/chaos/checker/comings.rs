@@ -139,11 +139,11 @@ fn check_untold(room: &mut Room<'_>) {
     for event in room.log.iter().filter(|event| matches!(event.what, What::Left(_))) {
         left.entry(&event.username).or_default().push(event.at);
     }
-    let Terms { linger, tolerance, .. } = *room.terms;
+    let Terms { linger, lease, tolerance } = *room.terms;
     let whole = room.log.first().is_some_and(|first| first.position.seq == 1);
     let end = room.log.last().map_or(Duration::ZERO, |event| event.at);
     for record in room.records.clone() {
-        for (at, entry) in &record.entries {
+        for (number, (at, entry)) in record.entries.iter().enumerate() {
             match entry {
                 Entry::In { head, .. } => {
                     let told = joined.contains(&(&record.name, *head));
@@ -155,9 +155,11 @@ fn check_untold(room: &mut Room<'_>) {
                         room.report(Kind::Untold, &record.name, detail);
                     }
                 }
-                // One that was lost on its way is told when the session has lingered.
+                // One that was lost on its way is told when the session has lingered; and when Redis
+                // was away meanwhile, everybody has a lease's time to come back.
                 Entry::Leaves => {
-                    let latest = *at + linger + tolerance;
+                    let gone = record.entries[number..].iter().find(|it| it.1 == Entry::Away);
+                    let latest = gone.map_or(*at, |(at, _)| *at) + linger + lease + tolerance;
                     let mut times = left.get(record.name.as_str()).into_iter().flatten();
                     let told =
                         times.any(|told| (at.saturating_sub(tolerance)..latest).contains(told));

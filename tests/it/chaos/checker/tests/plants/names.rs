@@ -185,7 +185,7 @@ pub(crate) fn a_leave_that_is_not_told(evidence: &mut Evidence, random: &mut Std
         .iter()
         .find(|it| it.username == name && it.at >= at && matches!(it.what, What::Left(_)))
         .cloned();
-    let late = at + TERMS.linger + TERMS.tolerance < end;
+    let late = at + TERMS.linger + TERMS.lease + TERMS.tolerance < end;
     let Some(told) = told.filter(|_| late) else { return false };
     remove(evidence, &told);
     true
