@@ -142,7 +142,9 @@ pub trait Answers: Send + Sync {
     fn answer(&self, answer: &Answer);
     /// Ready while there are few answers that the client has not taken.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
-    /// How often the client has taken something, or found nothing.
+    /// Whether there is no room for more answers.
+    fn is_full(&self) -> bool;
+    /// How often the client has taken something.
     fn taken(&self) -> u64;
     /// Whether anything waits for the client, answers and events.
     fn is_waiting(&self) -> bool;
@@ -261,6 +263,8 @@ struct Pace<'a> {
     heard: Instant,
     /// What the client had taken at the last tick.
     taken: u64,
+    /// The last thing for it was only a sign of life.
+    signed: bool,
     /// Since when it takes nothing of what waits.
     stuck: Option<Instant>,
     /// When a client that was sent elsewhere has to be gone.
@@ -270,7 +274,7 @@ struct Pace<'a> {
 impl<'a> Pace<'a> {
     fn new(with: Dialogue<'a>) -> Self {
         let taken = with.answers.taken();
-        Self { with, heard: Instant::now(), taken, stuck: None, over: None }
+        Self { with, heard: Instant::now(), taken, signed: false, stuck: None, over: None }
     }
 
     /// The client is told to go elsewhere, not all at once.
@@ -280,21 +284,27 @@ impl<'a> Pace<'a> {
         self.over = Some(Instant::now() + after + GRACE);
     }
 
-    /// Looks whether both sides are alive, and shows that this one is.
-    fn look(&mut self) -> Result<(), Ending> {
+    /// Looks whether both sides are alive, and shows that this one is. Whoever is not listened to cannot
+    /// be heard.
+    fn look(&mut self, listening: bool) -> Result<(), Ending> {
         let Dialogue { answers, ping_interval, idle_timeout, .. } = self.with;
+        if !listening || answers.is_full() {
+            self.heard = Instant::now();
+        }
         if self.heard.elapsed() > idle_timeout {
             return Err(Ending::Silent(idle_timeout));
         }
         let taken = answers.taken();
-        let moved = std::mem::replace(&mut self.taken, taken) != taken;
-        if moved || !answers.is_waiting() {
+        let moved = taken - std::mem::replace(&mut self.taken, taken);
+        if moved > 0 || !answers.is_waiting() {
             self.stuck = None;
         } else if self.stuck.get_or_insert(Instant::now() - ping_interval).elapsed() > idle_timeout
         {
             return Err(Ending::Stalled(idle_timeout));
         }
-        if !moved && !answers.is_waiting() {
+        let quiet = moved <= u64::from(self.signed);
+        self.signed = quiet && !answers.is_waiting();
+        if self.signed {
             answers.answer(&Answer::Pong(0));
         }
         Ok(())
@@ -362,7 +372,8 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
     }
 
     fn on_tick(&mut self) -> Result<(), Ending> {
-        self.dialogue.as_mut().map_or(Ok(()), Pace::look)
+        let listening = self.speech.is_listening();
+        self.dialogue.as_mut().map_or(Ok(()), |pace| pace.look(listening))
     }
 
     fn on_input(&mut self, input: Option<Result<Input, Ending>>) -> Result<(), Ending> {

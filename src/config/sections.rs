@@ -25,8 +25,9 @@ const INTERVAL: RangeInclusive<Duration> = secs(0)..=secs(3600);
 /// How many messages of a rate may come at once.
 const BURST: RangeInclusive<usize> = 1..=100_000;
 
-/// gRPC refuses messages beyond 4 MiB; the rest of a message has to fit beside its content.
-const CONTENT: RangeInclusive<Bytes> = Bytes(1)..=Bytes((4 << 20) - 1024);
+/// gRPC refuses messages beyond 4 MiB; the rest of a message has to fit beside its content: a name of
+/// up to 1 KiB (256 characters of four bytes), a traceparent, positions and a time.
+const CONTENT: RangeInclusive<Bytes> = Bytes(1)..=Bytes((4 << 20) - 2048);
 
 /// PEM files for TLS on one side of a connection. What is in them is not looked at here.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -225,7 +225,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
             "names.linger = \"2 parsecs\" (file FILE): must be a duration such as \"15s\", \
              \"250ms\" or \"2m\"",
             "limits.content_bytes = 8388608 (variable ROOMCAST_LIMITS__CONTENT_BYTES): \
-             must be 1 to 4193280",
+             must be 1 to 4192256",
             "limits.streams = 0 (file FILE): must be 1 to 10000000",
             "history.length = \"many\" (variable ROOMCAST_HISTORY__LENGTH): \
              must be a whole number",

@@ -40,8 +40,8 @@ pub(super) struct Outlet {
     state: Mutex<State>,
     /// What is for this stream alone; it goes before what is for all.
     answers: Mutex<Answering>,
-    /// How often the body was asked for more.
-    looks: AtomicU64,
+    /// How many chunks were taken.
+    taken: AtomicU64,
     /// Wakes the session when answers were taken.
     pushable: AtomicWaker,
     /// Wakes the body: the room does, and the session.
@@ -85,7 +85,7 @@ impl Outlet {
         Arc::new(Self {
             state: Mutex::new(State::Waiting),
             answers: Mutex::default(),
-            looks: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             pushable: AtomicWaker::new(),
             reader: Arc::default(),
             finished: AtomicBool::new(false),
@@ -119,12 +119,17 @@ impl Outlet {
     /// Ready while few frames wait that were pushed.
     pub(super) fn poll_pushable(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.pushable.register(cx.waker());
-        if self.answers().count < ANSWERS { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_full() { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// How often the client's side has asked for more.
-    pub(super) fn looks(&self) -> u64 {
-        self.looks.load(Ordering::Relaxed)
+    /// Whether many frames wait that were pushed.
+    pub(super) fn is_full(&self) -> bool {
+        self.answers().count >= ANSWERS
+    }
+
+    /// How many chunks the client's side has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Whether something waits for the client.
@@ -191,7 +196,6 @@ impl Outlet {
 
     /// The next thing to send.
     fn next(&self, metrics: &Metrics) -> Poll<Option<Frame<Bytes>>> {
-        self.looks.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         if let (Some(answers), false) = (self.take_answers(), matches!(*state, State::Over)) {
             return Poll::Ready(Some(Frame::data(answers)));
@@ -277,6 +281,9 @@ impl Body for OutletBody {
         self.outlet.job.get_or_init(JobKey::current);
         self.outlet.reader.register(cx.waker());
         let next = self.outlet.next(&self.metrics);
+        if matches!(&next, Poll::Ready(Some(_))) {
+            self.outlet.taken.fetch_add(1, Ordering::Relaxed);
+        }
         if let Poll::Ready(last) = &next
             && last.as_ref().is_none_or(Frame::is_trailers)
         {

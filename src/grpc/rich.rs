@@ -271,8 +271,12 @@ impl Answers for Outlet {
         self.poll_pushable(cx)
     }
 
+    fn is_full(&self) -> bool {
+        Outlet::is_full(self)
+    }
+
     fn taken(&self) -> u64 {
-        self.looks()
+        Outlet::taken(self)
     }
 
     fn is_waiting(&self) -> bool {

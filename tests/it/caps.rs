@@ -90,11 +90,15 @@ async fn refused_claims_do_not_use_up_the_cap(layout: Layout) {
 }
 
 async fn a_room_has_only_so_many_members(layout: Layout) {
-    let cluster = layout.plan().with("ROOMCAST_LIMITS__MEMBERS_PER_ROOM", "2").start().await;
+    let cluster = layout.plan().with("ROOMCAST_LIMITS__MEMBERS_PER_ROOM", "8").start().await;
     let mut alice = cluster.door(0).enter("alice").await;
     let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut others = Vec::new();
+    for i in 3..=8 {
+        others.push(cluster.door(0).enter_seen_by(&format!("guest {i}"), &mut [&mut alice]).await);
+    }
     for door in [cluster.door(0), cluster.door(1)] {
-        refused_for_the_cap(&door, "2 members, its limit (limits.members_per_room)").await;
+        refused_for_the_cap(&door, "8 members, its limit (limits.members_per_room)").await;
         let message = door.join("alice").await.expect_end(Code::AlreadyExists).await;
         assert_eq!(message, "username \"alice\" is already taken");
     }

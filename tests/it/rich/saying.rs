@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roomcast::proto::room::{NackReason, Position};
 
-use crate::harness::{Answer, Cluster, News, RichClient};
+use crate::harness::{Answer, Cluster, News, RichClient, SOON};
 
 #[tokio::test]
 async fn everybody_gets_every_event_at_one_position_the_speaker_too() {
