@@ -49,7 +49,7 @@ pub enum SessionClaim {
 pub enum Since {
     /// Nothing.
     Now,
-    /// Everything after this position.
+    /// Everything after this position; see [`Place::claimed`].
     After(Position),
     /// So many of the latest events, and what tells of its own coming.
     Latest(u32),
@@ -278,7 +278,7 @@ impl Hub {
 fn place(claim: &Claim, joined: &Joined) -> Place {
     match claim.since {
         Since::Now => Place::after(joined.position),
-        Since::After(position) => Place::after(position),
+        Since::After(position) => Place::claimed(position),
         Since::Latest(events) => {
             // Of a new session the last one is its own coming.
             let own = u64::from(!matches!(claim.session, SessionClaim::Resumed(..)));

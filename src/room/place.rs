@@ -3,7 +3,7 @@
 use super::{Item, Lost};
 use crate::{
     backplane::{Head, Page},
-    domain::Position,
+    domain::{Epoch, Position},
 };
 
 /// How far a reader has come. Whoever reads the log, for a whole room or for one client, goes on from
@@ -32,6 +32,12 @@ impl Place {
     /// What comes after this position is next.
     pub fn after(position: Position) -> Self {
         Self { at: At::Position(position), from_oldest: false }
+    }
+
+    /// Where a reader says that it is. Sequence number 0 of epoch 0 names no log: whatever there is
+    /// is new to it.
+    pub fn claimed(position: Position) -> Self {
+        if position == Position::new(Epoch(0), 0) { Self::unborn() } else { Self::after(position) }
     }
 
     /// So many events up to this position, the last one included, are next; fewer where the log has no

@@ -63,9 +63,8 @@ impl<L> History<'_, L> {
     where
         L: Log<E>,
     {
-        // Whoever names no log knows nothing of one: it begins with whatever there is.
-        let knows = position != Position::new(Epoch(0), 0);
-        let mut place = if knows { Place::after(position) } else { Place::unborn() };
+        let mut place = Place::claimed(position);
+        let knows = place != Place::unborn();
         let mut items = Vec::new();
         for _ in 0..ROUNDS {
             let page = self.log.read(place.seq(), self.limit).await?;

@@ -131,7 +131,7 @@ async fn a_killed_replica_is_not_noticed_by_the_room() {
 #[tokio::test]
 async fn a_drained_replica_sends_its_clients_away_and_nobody_is_told() {
     let mut cluster = Cluster::redis(2).with("ROOMCAST_DRAIN__DEADLINE", "8s").start().await;
-    let mut plain = cluster.door(1).into_room("den").join("paul").await;
+    let mut plain = cluster.door(1).into_room("den").enter("paul").await;
     let mut bob = enter(&cluster, 0, "bob").await;
     plain.expect_system("bob joined").await;
     cluster.replicas[0].signal(Signal::SIGTERM);
