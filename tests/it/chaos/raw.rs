@@ -74,6 +74,7 @@ pub(super) async fn talk(mut part: Part) {
 /// Asks once for a name that somebody else has; answers how it was refused, or nothing if nobody
 /// answered. What it is told when it is let in it writes down.
 pub(super) async fn knock(part: &Part) -> Option<Code> {
+    part.diary.note(Entry::Tries);
     let opened = timeout(WELCOME, open(part, &Session::default())).await;
     match opened.ok()? {
         Err(status) => Some(status.code()),
@@ -137,6 +138,9 @@ async fn open(part: &Part, session: &Session) -> Result<(Line, Welcome), Status>
 }
 
 async fn stream_once(part: &mut Part, session: &mut Session) -> End {
+    if session.token.is_empty() {
+        part.diary.note(Entry::Tries);
+    }
     let opened = timeout(WELCOME, open(part, session)).await;
     let (mut line, welcome) = match opened {
         Err(_) => return End::Broken,

@@ -45,6 +45,8 @@ impl Event {
 /// What a client did or was told.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Entry {
+    /// It asks to come in, anew.
+    Tries,
     /// It is in, and the room is told so at this position. Sessions of one record are told apart by
     /// their number.
     In { session: u64, head: Position },

@@ -7,7 +7,7 @@ use std::{
 
 use roomcast::proto::room::LeftCause;
 
-use super::{Entry, Event, Kind, Position, Room, Terms};
+use super::{Entry, Event, Kind, Position, Record, Room, Terms};
 use crate::chaos::record::{At, Fault, What};
 
 pub(super) fn check(room: &mut Room<'_>) {
@@ -18,25 +18,31 @@ pub(super) fn check(room: &mut Room<'_>) {
 /// Every coming and going in the log has a reason.
 fn check_told(room: &mut Room<'_>) {
     let whole = room.log.first().is_some_and(|first| first.position.seq == 1);
-    let mut there: HashMap<&str, bool> = HashMap::new();
-    let mut leaving = Leavings::of(room);
+    let unknown = if whole { Presence::Out } else { Presence::In };
+    let mut there: HashMap<&str, Presence> = HashMap::new();
+    let mut reasons = Reasons::of(room);
     for event in room.log {
         let name = event.username.as_str();
         match event.what {
-            What::Said(_) => {}
+            // Whoever speaks knows that it is in.
+            What::Said(_) => drop(there.insert(name, Presence::In)),
             What::Joined => {
-                let was = there.insert(name, true).unwrap_or(false);
-                if let Some(why) = false_joined(room, event, was) {
+                let was = there.get(name).copied().unwrap_or(Presence::Out);
+                let (is, wrong) = match reasons.coming(room, event, was) {
+                    Ok(is) => (is, None),
+                    Err(why) => (Presence::In, Some(why)),
+                };
+                there.insert(name, is);
+                if let Some(why) = wrong {
                     room.report(Kind::FalseJoined, name, format!("{why}: {event:?}"));
-                } else if was {
+                } else if was != Presence::Out {
                     let detail = format!("came a second time, and did not leave: {event:?}");
                     room.report(Kind::Untold, name, detail);
                 }
             }
             What::Left(cause) => {
-                let was = there.insert(name, false).unwrap_or(!whole);
-                let why = if was { leaving.false_left(room, event, cause) } else { Some("again") };
-                if let Some(why) = why {
+                let was = there.insert(name, Presence::Out).unwrap_or(unknown);
+                if let Some(why) = reasons.false_left(room, event, cause, was) {
                     room.report(Kind::FalseLeft, name, format!("{why}: {event:?}"));
                 }
             }
@@ -44,43 +50,74 @@ fn check_told(room: &mut Room<'_>) {
     }
 }
 
-/// Why this `joined` should not have been told.
-fn false_joined(room: &Room<'_>, event: &Event, was_there: bool) -> Option<&'static str> {
-    let records = room.named(&event.username);
-    let fresh = |entry: &Entry| matches!(entry, Entry::In { head, .. } if *head == event.position);
-    let mut welcomes = records.iter().flat_map(|record| &record.entries);
-    if welcomes.any(|(_, entry)| fresh(entry)) {
-        // That somebody else had the name is for those to find who look for a second holder.
-        return None;
-    }
-    if was_there {
-        return Some("was there");
-    }
-    let tolerance = room.terms.tolerance;
-    let again = |(at, entry): &(At, Entry)| {
-        matches!(entry, Entry::Again { .. }) && at.abs_diff(event.at) < tolerance
-    };
-    if records.iter().flat_map(|record| &record.entries).any(again) {
-        return None;
-    }
-    // Its welcome may have been lost with the stream.
-    let (from, to) = (event.at.saturating_sub(tolerance), event.at);
-    let trying = records.iter().any(|record| !record.lives().is_empty());
-    let busy = records.iter().any(|record| record.was_in(from, to));
-    (!trying || busy).then_some("did not come")
+/// What the room knows of a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Presence {
+    Out,
+    In,
+    /// It is in, and its client may not know: its welcome was lost with the stream.
+    Unwelcomed,
 }
 
-/// Who asked to leave, and was not heard of yet.
-struct Leavings(BTreeMap<String, Vec<At>>);
+/// What clients did that the room was not told of yet, by name.
+struct Reasons {
+    /// They asked to leave.
+    leaves: BTreeMap<String, Vec<At>>,
+    /// They asked to come, and got no answer.
+    attempts: BTreeMap<String, Vec<At>>,
+}
 
-impl Leavings {
+impl Reasons {
     fn of(room: &Room<'_>) -> Self {
-        let mut asked: BTreeMap<String, Vec<At>> = BTreeMap::new();
+        let mut reasons = Self { leaves: BTreeMap::new(), attempts: BTreeMap::new() };
         for record in &room.records {
-            let left = record.entries.iter().filter(|(_, entry)| *entry == Entry::Leaves);
-            asked.entry(record.name.clone()).or_default().extend(left.map(|(at, _)| *at));
+            let leaves = reasons.leaves.entry(record.name.clone()).or_default();
+            let attempts = reasons.attempts.entry(record.name.clone()).or_default();
+            for (number, (at, entry)) in record.entries.iter().enumerate() {
+                let next = record.entries.get(number + 1);
+                match entry {
+                    Entry::Leaves => leaves.push(*at),
+                    Entry::Tries if !next.is_some_and(|it| matches!(it.1, Entry::In { .. })) => {
+                        attempts.push(*at);
+                    }
+                    _ => {}
+                }
+            }
         }
-        Self(asked)
+        reasons
+    }
+
+    /// The first of these that can be the reason for an event.
+    fn take(of: &mut BTreeMap<String, Vec<At>>, event: &Event, tolerance: Duration) -> bool {
+        let reasons = of.entry(event.username.clone()).or_default();
+        let first = reasons.iter().position(|at| *at <= event.at + tolerance);
+        first.map(|number| reasons.remove(number)).is_some()
+    }
+
+    /// Whether a client came that knows of it; or why this `joined` should not have been told.
+    fn coming(
+        &mut self,
+        room: &Room<'_>,
+        event: &Event,
+        was: Presence,
+    ) -> Result<Presence, &'static str> {
+        let records = room.named(&event.username);
+        let fresh =
+            |entry: &Entry| matches!(entry, Entry::In { head, .. } if *head == event.position);
+        let mut welcomes = records.iter().flat_map(|record| &record.entries);
+        if welcomes.any(|(_, entry)| fresh(entry)) {
+            // That somebody else had the name is for those to find who look for a second holder.
+            return Ok(Presence::In);
+        }
+        let tolerance = room.terms.tolerance;
+        let again = records.iter().any(|record| came_again(record, event.at, tolerance));
+        if was != Presence::Out {
+            return Err("was there");
+        }
+        if Self::take(&mut self.attempts, event, tolerance) || again {
+            return Ok(Presence::Unwelcomed);
+        }
+        Err("did not come")
     }
 
     /// Why this `left` should not have been told.
@@ -89,13 +126,16 @@ impl Leavings {
         room: &Room<'_>,
         event: &Event,
         cause: LeftCause,
+        was: Presence,
     ) -> Option<&'static str> {
+        if was == Presence::Out {
+            return Some("was not there");
+        }
         let Terms { linger, lease, tolerance } = *room.terms;
         match cause {
             LeftCause::Asked => {
-                let asked = self.0.entry(event.username.clone()).or_default();
-                let before = asked.iter().position(|at| *at <= event.at + tolerance);
-                before.map(|number| asked.remove(number)).is_none().then_some("did not ask to")
+                let asked = Self::take(&mut self.leaves, event, tolerance);
+                (!asked).then_some("did not ask to")
             }
             LeftCause::TimedOut => was_away(room, event, linger.saturating_sub(tolerance)),
             LeftCause::ReplicaLost => {
@@ -108,6 +148,8 @@ impl Leavings {
                 });
                 if lost { was_away(room, event, silent) } else { Some("no replica was lost") }
             }
+            // It has no token yet, so that it cannot come back.
+            LeftCause::Disconnected if was == Presence::Unwelcomed => None,
             LeftCause::Unspecified
             | LeftCause::Disconnected
             | LeftCause::Ended
@@ -115,6 +157,19 @@ impl Leavings {
             | LeftCause::Kicked => Some("nothing of the kind happens to sessions here"),
         }
     }
+}
+
+/// Whether a client that was away came in again about then, by itself.
+fn came_again(record: &Record, at: At, tolerance: Duration) -> bool {
+    let mut away = None;
+    record.entries.iter().any(|(now, entry)| match entry {
+        Entry::Away => {
+            away = Some(*now);
+            false
+        }
+        Entry::Again { .. } => away.take().is_some_and(|away| away <= at && at <= *now + tolerance),
+        _ => false,
+    })
 }
 
 /// Why nobody could think that this member was away for so long before the event.

@@ -79,7 +79,12 @@ fn check_sessions(room: &mut Room<'_>) {
                     place = position.and_then(|it| places.get(&it)).copied();
                 }
                 Entry::Event(_) | Entry::Resumed { .. } => {}
-                Entry::Gap(_) | Entry::Asks(_) | Entry::Away | Entry::Leaves | Entry::Broken(_) => {
+                Entry::Tries
+                | Entry::Gap(_)
+                | Entry::Asks(_)
+                | Entry::Away
+                | Entry::Leaves
+                | Entry::Broken(_) => {
                     continue;
                 }
             }

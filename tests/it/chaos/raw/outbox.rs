@@ -89,3 +89,50 @@ impl Outbox {
         self.waiting.drain(..arrived).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With these in it, all sent.
+    fn outbox(contents: &[&str]) -> Outbox {
+        let mut outbox = Outbox::default();
+        for content in contents {
+            outbox.push((*content).to_owned());
+            assert!(outbox.to_send().is_some());
+            outbox.sent();
+        }
+        assert_eq!(outbox.to_send(), None);
+        outbox
+    }
+
+    #[test]
+    fn acks_come_in_order() {
+        let mut outbox = outbox(&["a", "b"]);
+        assert_eq!(outbox.acked(2), None);
+        assert_eq!(outbox.acked(1).as_deref(), Some("a"));
+        assert_eq!(outbox.acked(2).as_deref(), Some("b"));
+        assert_eq!(outbox.acked(3), None);
+    }
+
+    #[test]
+    fn what_was_refused_is_sent_again_when_all_answers_are_there() {
+        let mut outbox = outbox(&["a", "b", "c"]);
+        assert_eq!(outbox.acked(1).as_deref(), Some("a"));
+        assert!(outbox.nacked(2, None));
+        outbox.go_on();
+        assert_eq!(outbox.to_send(), None, "an answer is missing");
+        assert_eq!(outbox.acked(2), None, "nothing but a nack may follow");
+        assert!(outbox.nacked(3, None));
+        assert!(!outbox.nacked(4, None));
+        assert_eq!(outbox.to_send(), Some((2, "b".to_owned())));
+    }
+
+    #[test]
+    fn a_new_stream_begins_behind_what_is_in_the_log() {
+        let mut outbox = outbox(&["a", "b", "c"]);
+        assert_eq!(outbox.resume(2), ["a", "b"]);
+        assert_eq!(outbox.to_send(), Some((3, "c".to_owned())));
+        assert_eq!(outbox.resume(2), [""; 0]);
+    }
+}

@@ -108,6 +108,12 @@ impl World<'_> {
     }
 
     fn enter(&mut self, number: usize) {
+        if self.random.random_ratio(1, 4) {
+            // Its stream breaks before it is welcomed.
+            self.note(number, Entry::Tries);
+            self.append(number, What::Joined);
+            self.append(number, What::Left(LeftCause::Disconnected));
+        }
         let head = self.append(number, What::Joined);
         let client = &mut self.clients[number];
         client.session += 1;
@@ -117,6 +123,7 @@ impl World<'_> {
             self.note(number, Entry::Again { session });
             self.tell(number);
         } else {
+            self.note(number, Entry::Tries);
             (self.clients[number].told, self.clients[number].cut_off) = (head, false);
             self.note(number, Entry::In { session, head });
         }

@@ -118,19 +118,36 @@ pub(crate) fn a_left_for_no_good_cause(evidence: &mut Evidence, random: &mut Std
     leave_falsely(evidence, random, |_, _| true, LeftCause::Ended)
 }
 
+pub(crate) fn a_disconnection_of_one_who_was_welcomed(
+    evidence: &mut Evidence,
+    random: &mut StdRng,
+) -> bool {
+    let spoke = |evidence: &Evidence, number: usize, event: &Event| {
+        let name = &evidence.records[number].name;
+        let before = &evidence.logs[super::ROOM][..place_of(evidence, event)];
+        let last = before.iter().rev().find(|it| it.username == *name);
+        last.is_some_and(|it| it.content().is_some())
+    };
+    let Some((event, name)) = message_and_member(evidence, random, spoke) else { return false };
+    replace(evidence, &event, &name, What::Left(LeftCause::Disconnected));
+    true
+}
+
 pub(crate) fn a_left_that_was_not_asked_for(evidence: &mut Evidence, random: &mut StdRng) -> bool {
     let stays = |record: &Record, _: At| !record.entries.iter().any(|it| it.1 == Entry::Leaves);
     leave_falsely(evidence, random, stays, LeftCause::Asked)
 }
 
+/// Whether a client was there, and has left when this happens.
+fn is_gone(evidence: &Evidence, number: usize, event: &Event) -> bool {
+    let name = &evidence.records[number].name;
+    let before = &evidence.logs[super::ROOM][..place_of(evidence, event)];
+    let last = before.iter().rev().find(|it| it.username == *name);
+    last.is_some_and(|it| matches!(it.what, What::Left(_)))
+}
+
 pub(crate) fn a_second_left(evidence: &mut Evidence, random: &mut StdRng) -> bool {
-    let absent = |evidence: &Evidence, number: usize, event: &Event| {
-        let name = &evidence.records[number].name;
-        let before = &evidence.logs[super::ROOM][..place_of(evidence, event)];
-        let last = before.iter().rev().find(|it| it.username == *name);
-        last.is_some_and(|it| matches!(it.what, What::Left(_)))
-    };
-    let Some((event, name)) = message_and_member(evidence, random, absent) else { return false };
+    let Some((event, name)) = message_and_member(evidence, random, is_gone) else { return false };
     replace(evidence, &event, &name, What::Left(LeftCause::TimedOut));
     true
 }
@@ -154,6 +171,15 @@ pub(crate) fn a_false_joined_of_one_who_is_back(
         resumed && has_name(evidence, number, event)
     };
     let Some((event, name)) = message_and_member(evidence, random, back) else { return false };
+    replace(evidence, &event, &name, What::Joined);
+    true
+}
+
+pub(crate) fn a_false_joined_of_one_who_is_gone(
+    evidence: &mut Evidence,
+    random: &mut StdRng,
+) -> bool {
+    let Some((event, name)) = message_and_member(evidence, random, is_gone) else { return false };
     replace(evidence, &event, &name, What::Joined);
     true
 }
@@ -187,6 +213,11 @@ pub(crate) fn a_leave_that_is_not_told(evidence: &mut Evidence, random: &mut Std
         .cloned();
     let late = at + TERMS.linger + TERMS.lease + TERMS.tolerance < end;
     let Some(told) = told.filter(|_| late) else { return false };
+    // Who tries to come back in vain leaves again.
+    let next = log(evidence).iter().filter(|it| it.username == name && it.at > told.at).nth(1);
+    if next.is_some_and(|it| matches!(it.what, What::Left(_))) {
+        return false;
+    }
     remove(evidence, &told);
     true
 }

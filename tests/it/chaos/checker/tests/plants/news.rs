@@ -10,8 +10,13 @@ fn an_event(entry: &Entry) -> bool {
 
 pub(crate) fn a_dropped_event(evidence: &mut Evidence, random: &mut StdRng) -> bool {
     let Some((record, entry)) = place(evidence, random, an_event) else { return false };
-    evidence.records[record].entries.remove(entry);
-    true
+    let entries = &mut evidence.records[record].entries;
+    entries.remove(entry);
+    // Whoever left may have left before it, and what is told to be gone may be missing.
+    let is_news =
+        |entry: &Entry| matches!(entry, Entry::Event(_) | Entry::Gap(_) | Entry::In { .. });
+    let next = entries[entry..].iter().find(|(_, entry)| is_news(entry));
+    next.is_some_and(|(_, entry)| an_event(entry))
 }
 
 fn staying(evidence: &Evidence, random: &mut StdRng) -> Option<usize> {
