@@ -10,6 +10,7 @@ mod harness;
 mod audit;
 mod behind_envoy;
 mod caps;
+mod chaos;
 mod claims;
 mod command_line;
 mod command_line_client;

@@ -35,6 +35,11 @@ impl Door {
         Self { addr, dialect, room, traceparent, from, windows, tls, shared }
     }
 
+    /// The address.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The same in this dialect.
     pub(crate) fn speaking(mut self, dialect: Dialect) -> Self {
         self.dialect = dialect;

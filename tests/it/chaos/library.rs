@@ -1,0 +1,122 @@
+//! A client written with `roomcast::client`, which comes back, resumes and sends again by itself.
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use roomcast::{
+    client::{
+        Address, Client, Connector, Events, Gap, LeftCause, Options, Reason, Said, SayError,
+        Update, What as Happened,
+    },
+    proto::room as proto,
+};
+
+use super::{
+    part::Part,
+    record::{Entry, Event, Position, What},
+};
+
+/// How many of its messages wait for their answers.
+const INFLIGHT: usize = 16;
+
+/// Lives until the test is over.
+pub(super) async fn talk(mut part: Part) {
+    let addr = Address::parse(&part.door.addr().to_string()).expect("an address");
+    let mut options = Options::new(part.diary.room, &*part.diary.name);
+    // With its own coming, from whose position on it is told everything.
+    options.history = 1;
+    let joined = Client::join(Connector::new(addr), options).await;
+    let (client, mut events) = joined.unwrap_or_else(|error| panic!("cannot come in: {error:?}"));
+    enter(&part, &mut events).await;
+    let mut session = 1;
+    let mut answers = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            () = part.cues.stop.cancelled() => return,
+            update = events.next() => match update {
+                Some(Ok(update)) => note(&part, &mut session, update),
+                other => return part.diary.note(Entry::Broken(format!("no news but {other:?}"))),
+            },
+            content = part.speech.next(&part.diary), if answers.len() < INFLIGHT => {
+                answers.push(say(client.clone(), content));
+            }
+            Some((content, answer)) = answers.next(), if !answers.is_empty() => {
+                let entry = match answer {
+                    Ok(said) => {
+                        let position = said.position.map(place);
+                        Entry::Acked { content, position }
+                    }
+                    Err(error) => Entry::Broken(format!("{content:?} was not said: {error:?}")),
+                };
+                part.diary.note(entry);
+            }
+        }
+    }
+}
+
+async fn say(client: Client, content: String) -> (String, Result<Said, SayError>) {
+    let said = client.say(content.as_str()).await;
+    (content, said)
+}
+
+/// Waits for its own coming; what was before is of no interest.
+async fn enter(part: &Part, events: &mut Events) {
+    loop {
+        match events.next().await {
+            Some(Ok(Update::Event(event))) => {
+                if event.what == Happened::Joined && event.username == *part.diary.name {
+                    let head = place(event.position);
+                    return part.diary.note(Entry::In { session: 1, head });
+                }
+            }
+            other => panic!("{} was to hear that it came, not {other:?}", part.diary.name),
+        }
+    }
+}
+
+fn place(position: roomcast::client::Position) -> Position {
+    Position { epoch: position.epoch.0, seq: position.seq }
+}
+
+fn note(part: &Part, session: &mut u64, update: Update) {
+    let entry = match update {
+        Update::Event(event) => {
+            let what = match event.what {
+                Happened::Said(content) => What::Said(content),
+                Happened::Joined => What::Joined,
+                Happened::Left(cause) => What::Left(left(cause)),
+                other => return part.diary.note(Entry::Broken(format!("an event {other:?}"))),
+            };
+            let (position, at) = (place(event.position), part.diary.clock.since(event.time));
+            Entry::Event(Event { position, at, username: event.username, what })
+        }
+        Update::Gap(Gap::Range { from, to }) => Entry::Gap(Some((place(from), place(to)))),
+        Update::Gap(Gap::Everything) => Entry::Gap(None),
+        Update::Away { reason } => {
+            if let Reason::Broken { what } = reason {
+                part.diary.note(Entry::Broken(what));
+            }
+            Entry::Away
+        }
+        Update::Back { resumed } => {
+            *session += u64::from(!resumed);
+            if resumed {
+                Entry::Resumed { session: *session }
+            } else {
+                Entry::Again { session: *session }
+            }
+        }
+    };
+    part.diary.note(entry);
+}
+
+fn left(cause: LeftCause) -> proto::LeftCause {
+    match cause {
+        LeftCause::Asked => proto::LeftCause::Asked,
+        LeftCause::Disconnected => proto::LeftCause::Disconnected,
+        LeftCause::Ended => proto::LeftCause::Ended,
+        LeftCause::Shutdown => proto::LeftCause::Shutdown,
+        LeftCause::ReplicaLost => proto::LeftCause::ReplicaLost,
+        LeftCause::TimedOut => proto::LeftCause::TimedOut,
+        LeftCause::Kicked => proto::LeftCause::Kicked,
+        _ => proto::LeftCause::Unspecified,
+    }
+}

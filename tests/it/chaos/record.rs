@@ -1,0 +1,148 @@
+//! What a chaos leaves behind: the record of every client, the rooms' logs, and the faults.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use roomcast::proto::room::LeftCause;
+
+/// A moment, since the beginning of the test. Replicas and clients share one machine's clock.
+pub(super) type At = Duration;
+
+/// Where an event is in its room's log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Position {
+    pub(super) epoch: u64,
+    pub(super) seq: u64,
+}
+
+/// What happened in a room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum What {
+    Said(String),
+    Joined,
+    Left(LeftCause),
+}
+
+/// One event of a room.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Event {
+    pub(super) position: Position,
+    /// By the clock of the replica that took it in.
+    pub(super) at: At,
+    pub(super) username: String,
+    pub(super) what: What,
+}
+
+impl Event {
+    /// What was said, if something was.
+    pub(super) fn content(&self) -> Option<&str> {
+        match &self.what {
+            What::Said(content) => Some(content),
+            What::Joined | What::Left(_) => None,
+        }
+    }
+}
+
+/// What a client did or was told.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Entry {
+    /// It asks to come in, anew.
+    Tries,
+    /// It is in, and the room is told so at this position. Sessions of one record are told apart by
+    /// their number.
+    In { session: u64, head: Position },
+    /// It has a stream again, of the session that it had.
+    Resumed { session: u64 },
+    /// It is in again, under another session: the last one had ended. It is told what it missed all
+    /// the same, but for its own coming.
+    Again { session: u64 },
+    /// It was told of an event.
+    Event(Event),
+    /// It was told that what lies between these, both included, is gone; or everything.
+    Gap(Option<(Position, Position)>),
+    /// It wants to say this, and no other client of its room ever says the same.
+    Asks(String),
+    /// It was told that this is in the log.
+    Acked { content: String, position: Option<Position> },
+    /// Its stream has ended.
+    Away,
+    /// It asks to leave.
+    Leaves,
+    /// The server did what the protocol does not allow.
+    Broken(String),
+}
+
+/// All that became of one client, in order.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) room: String,
+    pub(super) name: String,
+    pub(super) entries: Vec<(At, Entry)>,
+}
+
+impl Record {
+    /// The times in which it had a stream; the last one is open if it stayed.
+    pub(super) fn lives(&self) -> Vec<(At, Option<At>)> {
+        let mut lives: Vec<(At, Option<At>)> = vec![];
+        for (at, entry) in &self.entries {
+            match entry {
+                Entry::In { .. } | Entry::Resumed { .. } | Entry::Again { .. } => {
+                    lives.push((*at, None));
+                }
+                Entry::Away | Entry::Leaves => {
+                    if let Some((_, end @ None)) = lives.last_mut() {
+                        *end = Some(*at);
+                    }
+                }
+                _ => {}
+            }
+        }
+        lives
+    }
+
+    /// Whether it has a stream in the end.
+    pub(super) fn stayed(&self) -> bool {
+        self.lives().last().is_some_and(|(_, end)| end.is_none())
+    }
+
+    /// Whether it had a stream at any time between these.
+    pub(super) fn was_in(&self, from: At, to: At) -> bool {
+        self.lives().iter().any(|(begun, end)| *begun < to && end.is_none_or(|end| end > from))
+    }
+}
+
+/// What was done to the service.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Fault {
+    /// A replica was killed.
+    Kill,
+    /// A replica was stopped, and went on some seconds later.
+    Pause,
+    /// A replica was told to stop, and was replaced.
+    Drain,
+    /// Every client's connection was cut.
+    CutClients,
+    /// The connections of all subscribers were closed by Redis.
+    KillSubscribers,
+    /// All connections to Redis were cut, for some seconds.
+    CutRedis,
+}
+
+/// Everything that is known in the end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    pub(super) records: Vec<Record>,
+    /// What each room's log has in the end.
+    pub(super) logs: BTreeMap<String, Vec<Event>>,
+    pub(super) faults: Vec<(At, Fault)>,
+}
+
+/// What was promised.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// How long a session outlives its stream.
+    pub(super) linger: Duration,
+    /// How long a name outlives its silent replica.
+    pub(super) lease: Duration,
+    /// How late a client or a replica may notice that a stream has ended.
+    pub(super) tolerance: Duration,
+}
