@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use self::speech::Speech;
 use crate::{
@@ -232,7 +232,7 @@ pub async fn run(
 ) -> Ending {
     let mut session = Session::new(hub, &stay, input, limits, dialogue);
     let ending = session.drive(gone).await;
-    let ending = session.speech.finish(ending).await;
+    let ending = alive(dialogue, session.speech.finish(ending)).await;
     drop(session);
     match (ending.cause(), dialogue) {
         (None, _) if ending == Ending::Superseded => stay.hand_over(),
@@ -242,9 +242,22 @@ pub async fn run(
         (Some(cause), _) if matches!(ending, Ending::Unavailable | Ending::TooSlow) => {
             stay.depart(cause);
         }
-        (Some(cause), _) => stay.release(cause).await,
+        (Some(cause), _) => alive(dialogue, stay.release(cause)).await,
     }
     ending
+}
+
+/// Gives signs of life while nothing else is done for the client.
+async fn alive<T>(dialogue: Option<Dialogue<'_>>, work: impl Future<Output = T>) -> T {
+    let Some(Dialogue { answers, ping_interval, .. }) = dialogue else { return work.await };
+    let mut work = pin!(work);
+    loop {
+        match timeout(ping_interval, &mut work).await {
+            Ok(done) => return done,
+            Err(_) if answers.is_waiting() => {}
+            Err(_) => answers.answer(&Answer::Pong(0)),
+        }
+    }
 }
 
 struct Session<'a, S> {
@@ -319,7 +332,9 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         let member = self.stay.member();
         let mut draining = pin!(self.hub.draining().cancelled());
         let mut gone = pin!(gone);
-        let mut catch_up = pin!(self.stay.catch_up());
+        // Only a follower needs it, and it is large.
+        let with = self.dialogue.as_ref().map(|pace| pace.with);
+        let mut catch_up = with.map(|_| Box::pin(self.stay.catch_up()));
         let mut drained = false;
         loop {
             let paused = self.speech.paused();
@@ -331,12 +346,12 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                     self.on_drain()
                 }
                 notice = poll_fn(|cx| member.poll_notice(cx)) => {
-                    self.speech.on_notice(notice, &mut self.input).await
+                    alive(with, self.speech.on_notice(notice, &mut self.input)).await
                 }
                 Some(answered) = self.speech.next_answered() => {
-                    self.speech.on_answered(answered, &mut self.input).await
+                    alive(with, self.speech.on_answered(answered, &mut self.input)).await
                 }
-                never = &mut catch_up => match never {},
+                never = follow(catch_up.as_mut()) => match never {},
                 () = ticked(self.tick.as_mut()) => self.on_tick(),
                 // It cannot be heard while it is not read.
                 () = &mut gone, if paused.is_some() => Err(Ending::Disconnected),
@@ -380,7 +395,10 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 }
                 Ok(())
             }
-            Some(Ok(Input::Leave)) => Err(Ending::Left),
+            Some(Ok(Input::Leave)) => {
+                self.stay.note_leave();
+                Err(Ending::Left)
+            }
             Some(Ok(Input::Unknown)) => Ok(()),
             Some(Ok(Input::Say(say))) => self.speech.on_said(say),
             Some(Err(ending)) => Err(ending),
@@ -398,6 +416,13 @@ async fn next<S: Stream<Item = Result<Input, Ending>> + Unpin>(
         poll_fn(|cx| pace.with.answers.poll_room(cx)).await;
     }
     input.next().await
+}
+
+async fn follow<F: Future + Unpin>(catch_up: Option<F>) -> F::Output {
+    match catch_up {
+        Some(catch_up) => catch_up.await,
+        None => pending().await,
+    }
 }
 
 async fn ticked(tick: Option<&mut Pin<Box<Sleep>>>) {

@@ -5,6 +5,7 @@ mod join;
 use std::{
     convert::Infallible,
     future::ready,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use prost::Message as _;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use tonic::{
     Status,
     body::Body,
@@ -42,6 +43,9 @@ use crate::{
     session::{self, Answer, Answers, Dialogue, Ending, Input, Say, SessionLimits},
 };
 
+/// How many unary calls are worked on at a time; others wait.
+const QUERIES: usize = 64;
+
 /// How long a client may take to send its first frame.
 const FIRST_FRAME: Duration = Duration::from_secs(30);
 
@@ -69,11 +73,12 @@ pub struct RichConfig {
 pub(super) struct Rich {
     hall: Hall,
     config: RichConfig,
+    queries: Arc<Semaphore>,
 }
 
 impl Rich {
     pub(super) fn new(hall: Hall, config: RichConfig) -> Self {
-        Self { hall, config }
+        Self { hall, config, queries: Arc::new(Semaphore::new(QUERIES)) }
     }
 }
 
@@ -127,9 +132,11 @@ impl Door for Rich {
         stream.caller.asks(&claim.room, &name);
         let (room, linger) = (claim.room.clone(), claim.linger);
         let entered = tokio::select! {
-            entered = stream.enter::<Self>(claim, trace.as_ref()) => entered,
-            // A client that has given up must not take its session from a stream that it has since.
+            biased;
+            // A client that has given up must not be heard to come, nor take its session from a stream that
+            // it has since.
             () = gone(&mut frames) => return Outcome::Ended(Ending::Disconnected),
+            entered = stream.enter::<Self>(claim, trace.as_ref()) => entered,
         };
         let Arrived { stay, head, resumed, client_seq } = match entered {
             Ok(arrived) => arrived,
@@ -178,8 +185,9 @@ impl Rich {
     async fn list_members(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let answer = service_fn(|asked: tonic::Request<proto::ListMembersRequest>| {
             let (hub, limits) = (self.hall.hub.clone(), self.query_limits());
+            let slots = self.queries.clone();
             async move {
-                let asked = asked.into_inner();
+                let (_slot, asked) = (slots.acquire().await, asked.into_inner());
                 queries::list_members(hub.backplane(), &limits, asked).await.map(Into::into)
             }
         });
@@ -189,8 +197,9 @@ impl Rich {
     async fn list_events(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let answer = service_fn(|asked: tonic::Request<proto::ListEventsRequest>| {
             let (hub, limits) = (self.hall.hub.clone(), self.query_limits());
+            let slots = self.queries.clone();
             async move {
-                let asked = asked.into_inner();
+                let (_slot, asked) = (slots.acquire().await, asked.into_inner());
                 queries::list_events(hub.backplane(), &limits, asked).await.map(Into::into)
             }
         });

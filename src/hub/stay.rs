@@ -25,6 +25,8 @@ pub struct Stay {
     reader: Arc<Reader>,
     /// How long the session outlives it, unless it is ended, and whether its client knows of it.
     linger: (Duration, Arc<AtomicBool>),
+    /// Its client asked for its end.
+    asked: AtomicBool,
     /// Nothing has to be given back any more.
     over: bool,
     /// Counted once it is in.
@@ -75,6 +77,7 @@ impl Stay {
         Self {
             reader,
             linger: Default::default(),
+            asked: AtomicBool::new(false),
             over: false,
             counted_in: None,
             _counted: counted,
@@ -163,6 +166,11 @@ impl Stay {
         }
     }
 
+    /// The client asks for its end: however it comes about, it is no accident any more.
+    pub fn note_leave(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
     /// Gives the name back and tells the room why. Waits for it a bounded time; what is not done by
     /// then is done later.
     pub async fn release(self, cause: LeftCause) {
@@ -245,7 +253,9 @@ impl Drop for Stay {
             return;
         }
         let time = self.linger_time();
-        if time.is_zero() {
+        if self.asked.load(Ordering::Relaxed) {
+            self.depart_later(LeftCause::Asked);
+        } else if time.is_zero() {
             self.depart_later(LeftCause::Disconnected);
         } else {
             self.count_out(Leave::Lingering);

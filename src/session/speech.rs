@@ -370,7 +370,7 @@ impl<'a> Speech<'a> {
             Waiting::Message(message) => Some(message.seq),
             Waiting::Later(_) => None,
         });
-        let first_missing = messages.min().unwrap_or(self.next_seq);
+        let first_missing = messages.min().unwrap_or(self.next_seq).min(self.next_seq);
         let appended = self.find_appended(first_missing - 1).await;
         let first_missing = appended + 1;
         match self.stay.retake(appended).await {
