@@ -3,6 +3,7 @@
 mod asking;
 mod flooding;
 mod losing;
+mod python;
 mod resuming;
 mod saying;
 mod slow;
