@@ -1,7 +1,9 @@
 //! The rich door, as its protocol says: sessions, acknowledgements, events without holes.
 
 mod asking;
+mod flooding;
 mod losing;
+mod python;
 mod resuming;
 mod saying;
 mod slow;

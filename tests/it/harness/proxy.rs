@@ -51,9 +51,14 @@ impl Proxy {
         .await;
     }
 
+    /// Where clients connect.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     /// The way in for clients.
     pub(crate) fn door(&self, dialect: Dialect) -> Door {
-        Door::at(([127, 0, 0, 1], self.port).into(), dialect)
+        Door::at(self.addr(), dialect)
     }
 }
 
