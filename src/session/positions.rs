@@ -33,7 +33,10 @@ pub(super) struct Positions {
 
 #[derive(Debug, Default)]
 struct Known {
+    /// Of the latest messages.
     positions: BTreeMap<u64, Position>,
+    /// Of those before that were looked up, until the client says something new.
+    earlier: BTreeMap<u64, Position>,
     /// Up to here there is nothing to be found.
     gone: u64,
     /// When the log could not be read.
@@ -53,6 +56,7 @@ impl Positions {
     /// A message was appended.
     pub(super) fn learn(&self, client_seq: u64, position: Position) {
         let mut known = self.lock();
+        known.earlier = BTreeMap::new();
         known.positions.insert(client_seq, position);
         while known.positions.len() > self.max {
             known.positions.pop_first();
@@ -75,6 +79,9 @@ impl Positions {
             if failing || client_seq <= known.gone {
                 return None;
             }
+            if let Some(position) = known.earlier.get(&client_seq) {
+                return Some(*position);
+            }
             match known.positions.range(client_seq..).next() {
                 Some((number, position)) if *number == client_seq => return Some(*position),
                 Some((number, position)) => (*number, *position),
@@ -90,7 +97,7 @@ impl Positions {
                 return None;
             };
             for position in own.into_iter().rev() {
-                self.learn_older(number, position);
+                self.lock().earlier.insert(number, position);
                 if number == client_seq {
                     return Some(position);
                 }
@@ -127,14 +134,6 @@ impl Positions {
             self.learn(last, position);
         }
         Some(last)
-    }
-
-    /// The same as [`Positions::learn`], but rather forgets this one than one that is newer.
-    fn learn_older(&self, client_seq: u64, position: Position) {
-        let mut known = self.lock();
-        if known.positions.len() < self.max {
-            known.positions.insert(client_seq, position);
-        }
     }
 }
 

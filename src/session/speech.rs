@@ -20,9 +20,9 @@ use crate::{
 /// How long messages that are under way may hold up the end of a session.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// Of how many of its latest messages a session can ask for the position, in terms of how many it
-/// may have under way.
-const LOOKED_UP: u64 = 2;
+/// Of how many of its latest messages a session can ask for the position: as many answers and more
+/// may be lost on their way with a connection.
+const LOOKED_UP: u64 = 8192;
 
 /// A message on its way to the log.
 #[derive(Debug)]
@@ -189,8 +189,8 @@ impl<'a> Speech<'a> {
     fn on_repeated(&mut self, seq: u64) {
         if seq >= self.next_seq {
             self.refuse(seq, Refused::OutOfOrder { expected: self.next_seq });
-        } else if seq + LOOKED_UP * (self.limits.inflight as u64) < self.next_seq {
-            // Whoever keeps to the bound has had its answer long ago.
+        } else if seq.saturating_add(LOOKED_UP) < self.next_seq {
+            // Its answer was not lost.
             self.answer(&Answer::Ack { client_seq: seq, position: None, duplicate: true });
         } else {
             self.look_up(seq);
