@@ -1,5 +1,8 @@
 //! Sessions against a hub on memory.
 
+mod answers;
+mod odd;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{stream, task::AtomicWaker};
@@ -11,7 +14,7 @@ use crate::{
         conformance::{Replica, props},
         memory::{Memory, MemoryConfig},
     },
-    domain::{ReplicaId, Username, UsernameLimits},
+    domain::{ReplicaId, RoomName, Username, UsernameLimits},
     hub::{Claim, HubConfig, SessionClaim, Since},
     metrics::Metrics,
     trace::Sampler,
@@ -27,32 +30,47 @@ fn attach(memory: &Memory) -> Replica {
     Replica { id, backplane, signals }
 }
 
-/// Bob is on one replica, and another one carries his session on. Returns how his old stream ends.
-async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
-    let memory = Memory::new(MemoryConfig {
+fn memory() -> Memory {
+    Memory::new(MemoryConfig {
         lease: LEASE,
-        log: LogBounds { length: 100, age: Duration::from_secs(60) },
+        log: LogBounds { length: 100, age: Duration::from_secs(600) },
         members_per_room: 100,
         signal_queue: 64,
-    });
-    let (here, there) = (attach(&memory), attach(&memory));
-    let config = HubConfig {
+    })
+}
+
+fn hub_config() -> HubConfig {
+    HubConfig {
         lease: LEASE,
         window_events: 64,
         window_bytes: 1 << 20,
         rooms: 8,
         room_rate: UNLIMITED,
         release_timeout: Duration::from_secs(1),
-    };
+    }
+}
+
+fn claim(room: &RoomName, session: SessionClaim) -> Claim {
+    let name = Username::parse("bob", UsernameLimits { max_chars: 64 }).unwrap();
+    let (since, linger) = (Since::Now, Duration::ZERO);
+    Claim { room: room.clone(), name, session, since, linger, told: Arc::default() }
+}
+
+/// Bob is on one replica, and another one carries his session on. Returns how his old stream ends.
+async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
+    let memory = memory();
+    let (here, there) = (attach(&memory), attach(&memory));
+    let config = hub_config();
     let (lost, nothing) = tokio::sync::mpsc::channel(1);
     let signals = if signals_arrive { here.signals } else { nothing };
     let (backplane, metrics) = (here.backplane, Metrics::new());
     let hub = Hub::start(backplane, signals, here.id, config, metrics, Sampler::off());
     let room = props::some_room();
-    let name = Username::parse("bob", UsernameLimits { max_chars: 64 }).unwrap();
-    let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
-    let claim = Claim { room: room.clone(), name, session, since, linger, told: Arc::default() };
-    let stay = hub.enter(claim, Arc::new(AtomicWaker::new())).await.unwrap().stay;
+    let stay = hub
+        .enter(claim(&room, SessionClaim::Plain), Arc::new(AtomicWaker::new()))
+        .await
+        .unwrap()
+        .stay;
     let hold = stay.member().hold();
     let (next, joined) = there.take_over(&hold).await;
     assert!(!joined.told);

@@ -95,6 +95,14 @@ fn events(inbox: &Inbox) -> Vec<Event> {
     events.collect()
 }
 
+/// The README shows all of it but what stands at its head.
+#[test]
+fn the_readme_shows_the_script() {
+    let script = include_str!("resume.py");
+    let code = script.rsplit("\"\"\"\n").next().expect("something behind the head");
+    assert!(include_str!("../../../README.md").contains(code), "the README shows another one");
+}
+
 /// What a user said, as far as it came.
 fn said<'a>(events: &'a [Event], user: &str) -> Vec<(Position, &'a str)> {
     let own = events.iter().filter(|event| event.username == user);

@@ -123,3 +123,63 @@ async fn a_client_that_says_nothing_is_dropped_and_one_that_pings_is_not() {
     let pongs = mute.inbox().state().told.len();
     assert!(pongs >= 4, "{pongs} frames");
 }
+
+/// The figures of the README: `cargo test --test it rich::slow::a_minute -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute"]
+async fn a_minute_of_sleep_at_five_hundred_messages_a_second() {
+    const RATE: u64 = 500;
+    const TOTAL: u64 = 60 * RATE;
+    let cluster = Cluster::redis(2).alone().start().await;
+    let join = |name| RichClient::asking("den", name);
+    let mut alice = RichClient::open(&cluster.door(0), join("alice")).await;
+    alice.welcome().await;
+    let mut awake = RichClient::open(&cluster.door(1), join("awake")).await;
+    awake.welcome().await;
+    let (mut alone, mut beside) = (vec![], vec![]);
+    let mut asleep = None;
+    let mut before = 0;
+    let mut pace = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));
+    // Ten seconds without a sleeper first.
+    for number in 0..TOTAL + 10 * RATE {
+        if number == 10 * RATE {
+            before = cluster.replicas[1].resident_bytes();
+            let join = Frame::Join(join("asleep"));
+            asleep = Some(RichClient::open_stalled(&cluster.door(1), join).await);
+            awake.expect_joined("asleep").await;
+        }
+        pace.tick().await;
+        let said = Instant::now();
+        alice.say(number + 1, &format!("{number}")).await;
+        awake.expect_said("alice", &format!("{number}")).await;
+        let delays = if asleep.is_some() { &mut beside } else { &mut alone };
+        delays.push(said.elapsed());
+        alice.expect_ack(number + 1).await;
+    }
+    alone.sort_unstable();
+    beside.sort_unstable();
+    let at = |delays: &[Duration], percent: usize| delays[delays.len() * percent / 100];
+    let grown = cluster.replicas[1].resident_bytes().saturating_sub(before);
+    let mut asleep = asleep.expect("it came");
+    let woke = Instant::now();
+    asleep.drain();
+    asleep.welcome().await;
+    let mut seen = 0;
+    while seen < TOTAL {
+        match asleep.next_news(SOON).await {
+            Some(News::Event(event)) => assert_eq!(number(&event), 10 * RATE + seen),
+            other => panic!("{other:?} after {seen} messages"),
+        }
+        seen += 1;
+    }
+    println!(
+        "{seen} events caught up within {:?}; the replica grew by {} KiB; delay p50 and p99 before \
+         {:?} {:?}, beside the sleeper {:?} {:?}",
+        woke.elapsed(),
+        grown / 1024,
+        at(&alone, 50),
+        at(&alone, 99),
+        at(&beside, 50),
+        at(&beside, 99),
+    );
+}

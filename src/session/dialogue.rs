@@ -1,0 +1,105 @@
+//! How a session and its client talk with each other, where they do: signs of life, and sending away.
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout};
+
+use super::{Answer, Ending};
+use crate::domain::Position;
+
+/// How long a stream that was told to go elsewhere is still served after it was to be gone, at the most.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Where answers go. Without one a client gets none, as at the plain door.
+pub trait Answers: Send + Sync {
+    /// Sends an answer after those before it.
+    fn answer(&self, answer: &Answer);
+    /// Ready while there are few answers that the client has not taken.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Whether there is no room for more answers.
+    fn is_full(&self) -> bool;
+    /// When the client last took something; before that, when its stream began.
+    fn last_taken(&self) -> Instant;
+    /// Whether anything waits for the client, answers and events.
+    fn is_waiting(&self) -> bool;
+}
+
+/// How a session and its client talk with each other, where they do.
+#[derive(Clone, Copy)]
+pub struct Dialogue<'a> {
+    /// Where answers go.
+    pub answers: &'a dyn Answers,
+    /// The last client sequence that is in the log, and the room's head when that was found.
+    pub appended: (u64, Position),
+    /// The session has had a stream before this one.
+    pub resumed: bool,
+    /// When to say something if there is nothing to say.
+    pub ping_interval: Duration,
+    /// How long the client may say nothing, or take nothing.
+    pub idle_timeout: Duration,
+    /// Over which time clients are sent elsewhere.
+    pub drain_spread: Duration,
+}
+
+/// A dialogue and its times.
+pub(super) struct Pace<'a> {
+    pub(super) with: Dialogue<'a>,
+    /// When something came from the client.
+    pub(super) heard: Instant,
+    /// When a client that was sent elsewhere has to be gone.
+    pub(super) over: Option<Instant>,
+}
+
+impl<'a> Pace<'a> {
+    pub(super) fn new(with: Dialogue<'a>) -> Self {
+        Self { with, heard: Instant::now(), over: None }
+    }
+
+    /// The client is told to go elsewhere, not all at once.
+    pub(super) fn send_away(&mut self) {
+        let after = self.with.drain_spread.mul_f64(rand::random());
+        self.with.answers.answer(&Answer::Reconnect(after));
+        self.over = Some(Instant::now() + after + GRACE.min(self.with.drain_spread));
+    }
+
+    /// Looks whether both sides are alive, and shows that this one is. Whoever is not listened to cannot
+    /// be heard. Returns when to look again.
+    pub(super) fn look(&mut self, listening: bool) -> Result<Instant, Ending> {
+        let Dialogue { answers, ping_interval, idle_timeout, .. } = self.with;
+        if !listening || answers.is_full() {
+            self.heard = Instant::now();
+        }
+        if self.heard.elapsed() > idle_timeout {
+            return Err(Ending::Silent(idle_timeout));
+        }
+        let (now, taken) = (Instant::now(), answers.last_taken());
+        if answers.is_waiting() {
+            if taken.elapsed() > idle_timeout {
+                return Err(Ending::Stalled(idle_timeout));
+            }
+        } else if taken.elapsed() >= ping_interval {
+            answers.answer(&Answer::Pong(0));
+        } else {
+            return Ok(taken + ping_interval);
+        }
+        Ok(now + ping_interval)
+    }
+}
+
+/// Gives signs of life while nothing else is done for the client.
+pub(super) async fn alive<T>(dialogue: Option<Dialogue<'_>>, work: impl Future<Output = T>) -> T {
+    let Some(Dialogue { answers, ping_interval, .. }) = dialogue else { return work.await };
+    let mut work = pin!(work);
+    loop {
+        match timeout(ping_interval, &mut work).await {
+            Ok(done) => return done,
+            Err(_) if answers.is_waiting() => {}
+            Err(_) => answers.answer(&Answer::Pong(0)),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What a client is answered, and in which order, on a backplane that is odd.
+
+use std::{
+    future::{pending, ready},
+    sync::Mutex,
+    task::{Context, Poll},
+};
+
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::{
+    odd::{Odd, Oddity},
+    *,
+};
+use crate::domain::{Epoch, Position, SecretHash, SessionId};
+
+/// A client that takes everything at once.
+struct Taker {
+    told: Mutex<Vec<Answer>>,
+    last: Mutex<Instant>,
+}
+
+impl Taker {
+    fn new() -> Self {
+        Self { told: Mutex::default(), last: Mutex::new(Instant::now()) }
+    }
+
+    fn told(&self) -> Vec<Answer> {
+        self.told.lock().unwrap().clone()
+    }
+
+    fn dialogue(&self, head: Position) -> Dialogue<'_> {
+        Dialogue {
+            answers: self,
+            appended: (0, head),
+            resumed: false,
+            ping_interval: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(75),
+            drain_spread: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Answers for Taker {
+    fn answer(&self, answer: &Answer) {
+        self.told.lock().unwrap().push(answer.clone());
+        *self.last.lock().unwrap() = Instant::now();
+    }
+
+    fn poll_room(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn last_taken(&self) -> Instant {
+        *self.last.lock().unwrap()
+    }
+
+    fn is_waiting(&self) -> bool {
+        false
+    }
+}
+
+/// Bob says these, one right after another, then nothing for a minute, and half-closes. Answers what he
+/// was told and what the room heard.
+async fn play(
+    says: &[(u64, &str)],
+    oddity: Oddity,
+    rate: Rate,
+    numbered: bool,
+) -> (Vec<Answer>, Vec<String>) {
+    let memory = memory();
+    let (here, there) = (attach(&memory), attach(&memory));
+    let odd = Odd::new(here.backplane, oddity);
+    let hub = Hub::start(odd, here.signals, here.id, hub_config(), Metrics::new(), Sampler::off());
+    let room = props::some_room();
+    let new = SessionClaim::New(SessionId::from_bytes([7; 16]), SecretHash::of(&[7; 32]));
+    let session = if numbered { new } else { SessionClaim::Plain };
+    let arrived = hub.enter(claim(&room, session), Arc::new(AtomicWaker::new())).await.unwrap();
+    let limits = SessionLimits { content_bytes: 1024, inflight: 8, rate };
+    let taker = Taker::new();
+    let dialogue = numbered.then(|| taker.dialogue(arrived.head));
+    let says: Vec<_> = says
+        .iter()
+        .map(|(seq, content)| {
+            let client_seq = numbered.then_some(*seq);
+            Ok(Input::Say(Say { client_seq, content: (*content).to_owned(), ..Say::default() }))
+        })
+        .collect();
+    let minute = stream::once(Box::pin(tokio::time::sleep(Duration::from_secs(60))));
+    let input = stream::iter(says).chain(minute.filter_map(|()| ready(None)));
+    run(&hub, arrived.stay, input, pending(), limits, dialogue).await;
+    let story = there.story(&room).await;
+    hub.stop().await;
+    (taker.told(), story)
+}
+
+/// The sequence numbers of what was said, with what it says of each.
+fn answered(told: &[Answer]) -> Vec<(u64, Option<u64>)> {
+    let answers = told.iter().filter_map(|answer| match answer {
+        Answer::Ack { client_seq, position, .. } => Some((*client_seq, position.map(|it| it.seq))),
+        Answer::Nack { client_seq, .. } => Some((*client_seq, None)),
+        Answer::Pong(_) | Answer::Reconnect(_) => None,
+    });
+    answers.collect()
+}
+
+/// What was said, in order.
+fn said(story: &[String]) -> String {
+    story.iter().filter_map(|line| line.split_once(": ")).map(|(_, content)| content).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_appended_twice_is_answered_with_its_own_position() {
+    let says = [(1, "a"), (2, "b"), (3, "c")];
+    let (told, story) = play(&says, Oddity::Twice, UNLIMITED, true).await;
+    assert_eq!(answered(&told), [(1, Some(2)), (2, Some(3)), (3, Some(4))], "{told:?}");
+    assert_eq!(said(&story), "abc", "{story:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_keep_their_order_when_the_lease_was_lost() {
+    let says = [(1, "a"), (1, "a"), (2, "b"), (4, "x"), (2, "b")];
+    let (told, story) = play(&says, Oddity::StaleOnce, UNLIMITED, true).await;
+    let expected = [(1, Some(2)), (1, Some(2)), (2, Some(3)), (4, None), (2, Some(3))];
+    assert_eq!(answered(&told), expected, "{told:?}");
+    assert_eq!(said(&story), "ab", "{story:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_overtakes_what_was_said_too_fast() {
+    let rate = Rate { interval: Duration::from_secs(10), burst: 1 };
+    let says = [(1, "a"), (2, "b"), (3, "c"), (4, "d")];
+    let (_, story) = play(&says, Oddity::StaleOnce, rate, false).await;
+    assert_eq!(said(&story), "abcd", "{story:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_side_is_silent_for_longer_than_agreed() {
+    let taker = Taker::new();
+    let mut pace = Pace::new(taker.dialogue(Position::new(Epoch(1), 1)));
+    let (interval, began) = (Duration::from_secs(5), Instant::now());
+    // An ack just behind a look, then nothing.
+    tokio::time::advance(interval).await;
+    let next = pace.look(true).unwrap();
+    assert_eq!(taker.told(), [Answer::Pong(0)]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    taker.answer(&Answer::Pong(7));
+    tokio::time::advance(next - Instant::now()).await;
+    let next = pace.look(true).unwrap();
+    assert_eq!(
+        (taker.told().len(), next),
+        (2, began + interval + Duration::from_secs(1) + interval)
+    );
+    tokio::time::advance(next - Instant::now()).await;
+    pace.look(true).unwrap();
+    assert_eq!(taker.told().len(), 3, "it was silent for longer");
+}
