@@ -59,9 +59,8 @@ fn check_acks(room: &mut Room<'_>, record: &Record, known: &HashMap<Position, &E
         match entry {
             Entry::Acked { content, position } => {
                 let there = said.get(content.as_str()).copied();
-                if !excused(room, record, content, *position, known)
-                    && (there.is_none() || position.is_some() && there != *position)
-                {
+                let elsewhere = there.is_none() || position.is_some() && there != *position;
+                if elsewhere && !excused(room, record, content, *position, known) {
                     let detail = format!("{content:?}, acked at {position:?}, is at {there:?}");
                     room.report(Kind::Lost, &record.name, detail);
                 }
