@@ -1,17 +1,18 @@
-//! Redis loses what it had, or seems to: who is told, and of what exactly.
+//! Redis loses what it had, or seems to: who is told, and of what exactly. Clients come by way of Envoy.
 
 use std::time::Duration;
 
 use roomcast::proto::room::{Gap, Position};
 
-use crate::harness::{Cluster, FaultProxy, Redis, RichClient, SOON, eventually};
+use crate::harness::{
+    Cluster, Dialect, Door, FaultProxy, Proxy, Redis, RichClient, SOON, eventually,
+};
 
 /// How soon after an outage everything works.
 const HEALED: Duration = Duration::from_secs(20);
 
-async fn enter(cluster: &Cluster, replica: usize, name: &str) -> RichClient {
-    let mut client =
-        RichClient::open(&cluster.door(replica), RichClient::asking("den", name)).await;
+async fn enter(door: &Door, name: &str) -> RichClient {
+    let mut client = RichClient::open(door, RichClient::asking("den", name)).await;
     client.welcome().await;
     client
 }
@@ -36,14 +37,16 @@ fn gap(epoch: u64, from: u64, to: u64) -> Gap {
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_is_told_once_to_everybody() {
     let mut cluster = Cluster::redis(2).start().await;
-    let mut alice = enter(&cluster, 0, "alice").await;
-    let mut bob = enter(&cluster, 1, "bob").await;
+    let proxy = Proxy::start(&cluster).await;
+    let door = proxy.door(Dialect::Typed);
+    let mut alice = enter(&door, "alice").await;
+    let mut bob = enter(&door, "bob").await;
     alice.expect_joined("bob").await;
     alice.say_and_wait(1, "before").await;
     for client in [&mut alice, &mut bob] {
         client.expect_said("alice", "before").await;
     }
-    let away = enter(&cluster, 1, "carol").await;
+    let away = enter(&door, "carol").await;
     let after = away.last_position();
     drop(away);
     for client in [&mut alice, &mut bob] {
@@ -53,6 +56,7 @@ async fn a_redis_that_comes_back_empty_is_told_once_to_everybody() {
     cluster.until_unready(SOON).await;
     cluster.shared().restart_empty().await;
     cluster.until_ready(HEALED).await;
+    proxy.until_healthy(2).await;
     let position = say_through(&mut alice, 2, "after").await;
     let again = say_through(&mut bob, 1, "me too").await;
     assert_eq!((again.epoch, again.seq), (position.epoch, position.seq + 1));
@@ -64,7 +68,7 @@ async fn a_redis_that_comes_back_empty_is_told_once_to_everybody() {
     // And to whoever comes from the old log.
     let mut join = RichClient::asking("den", "carol");
     join.since = after.map(roomcast::proto::room::join::Since::After);
-    let mut carol = RichClient::open(&cluster.door(0), join).await;
+    let mut carol = RichClient::open(&door, join).await;
     carol.welcome().await;
     assert_eq!(carol.next_gap().await, Gap::default());
     carol.expect_said("alice", "after").await;
@@ -75,8 +79,10 @@ async fn a_redis_that_comes_back_empty_is_told_once_to_everybody() {
 #[tokio::test]
 async fn a_redis_that_kept_everything_is_not_told_of() {
     let mut cluster = Cluster::durable_redis(2).start().await;
-    let mut alice = enter(&cluster, 0, "alice").await;
-    let mut bob = enter(&cluster, 1, "bob").await;
+    let proxy = Proxy::start(&cluster).await;
+    let door = proxy.door(Dialect::Typed);
+    let mut alice = enter(&door, "alice").await;
+    let mut bob = enter(&door, "bob").await;
     alice.expect_joined("bob").await;
     for number in 1..=10 {
         alice.say_and_wait(number, &format!("before {number}")).await;
@@ -85,6 +91,7 @@ async fn a_redis_that_kept_everything_is_not_told_of() {
     cluster.until_unready(SOON).await;
     cluster.shared().restart().await;
     cluster.until_ready(HEALED).await;
+    proxy.until_healthy(2).await;
     let position = say_through(&mut alice, 11, "after").await;
     assert_eq!(position.seq, 13);
     for client in [&mut alice, &mut bob] {
@@ -134,9 +141,11 @@ impl Failover {
 #[tokio::test]
 async fn a_failover_tells_exactly_what_it_lost_to_those_who_had_seen_it() {
     let mut redis = Failover::prepare().await;
-    let mut alice = enter(&redis.cluster, 0, "alice").await;
-    let mut bob = enter(&redis.cluster, 1, "bob").await;
-    let mut carol = enter(&redis.cluster, 1, "carol").await;
+    let proxy = Proxy::start(&redis.cluster).await;
+    let door = proxy.door(Dialect::Typed);
+    let mut alice = enter(&door, "alice").await;
+    let mut bob = enter(&door, "bob").await;
+    let mut carol = enter(&door, "carol").await;
     let kept = alice.say_and_wait(1, "kept").await;
     assert_eq!(kept.seq, 4);
     for name in ["bob", "carol"] {
@@ -169,11 +178,12 @@ async fn a_failover_tells_exactly_what_it_lost_to_those_who_had_seen_it() {
     assert_ne!(new.epoch, kept.epoch);
     assert_eq!(alice.next_gap().await, lost);
     alice.expect_said("alice", "new").await;
-    let mut bob = bob.resume(&redis.cluster.door(0), bob_after).await;
+    proxy.until_healthy(2).await;
+    let mut bob = bob.resume(&door, bob_after).await;
     assert!(bob.welcome().await.resumed);
     assert_eq!(bob.next_gap().await, lost);
     bob.expect_said("alice", "new").await;
-    let mut carol = carol.resume(&redis.cluster.door(1), carol_after).await;
+    let mut carol = carol.resume(&door, carol_after).await;
     assert!(carol.welcome().await.resumed);
     carol.expect_said("alice", "new").await;
     let last = alice.say_and_wait(6, "last").await;
@@ -185,8 +195,10 @@ async fn a_failover_tells_exactly_what_it_lost_to_those_who_had_seen_it() {
 #[tokio::test]
 async fn a_failover_that_lost_nothing_is_silent() {
     let mut redis = Failover::prepare().await;
-    let mut alice = enter(&redis.cluster, 0, "alice").await;
-    let mut bob = enter(&redis.cluster, 1, "bob").await;
+    let proxy = Proxy::start(&redis.cluster).await;
+    let door = proxy.door(Dialect::Typed);
+    let mut alice = enter(&door, "alice").await;
+    let mut bob = enter(&door, "bob").await;
     alice.expect_joined("bob").await;
     let before = alice.say_and_wait(1, "before").await;
     redis.in_step().await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use roomcast::proto::room::{Event, connect_request::Frame, event::What};
 
-use crate::harness::{Cluster, News, RichClient, SOON};
+use crate::harness::{Cluster, Dialect, News, Proxy, Replica, RichClient, SOON};
 
 /// How many messages, and how large: several times what a window of two megabytes keeps.
 const MESSAGES: u64 = 5_000;
@@ -34,18 +34,19 @@ async fn expect_all(client: &mut RichClient) {
 async fn a_reader_that_sleeps_gets_everything_when_it_wakes() {
     for plan in [Cluster::memory(), Cluster::redis(2)] {
         let cluster = plan.with("ROOMCAST_LIMITS__WINDOW_BYTES", "2MiB").start().await;
+        let proxy = Proxy::start(&cluster).await;
+        let door = proxy.door(Dialect::Typed);
         let join = |name| RichClient::asking("den", name);
-        let mut alice = RichClient::open(&cluster.door(0), join("alice")).await;
+        let mut alice = RichClient::open(&door, join("alice")).await;
         alice.welcome().await;
-        let mut awake = RichClient::open(&cluster.door(1), join("awake")).await;
+        let mut awake = RichClient::open(&door, join("awake")).await;
         awake.welcome().await;
         alice.expect_joined("awake").await;
-        let mut asleep =
-            RichClient::open_stalled(&cluster.door(1), Frame::Join(join("asleep"))).await;
+        let mut asleep = RichClient::open_stalled(&door, Frame::Join(join("asleep"))).await;
         awake.expect_joined("asleep").await;
         alice.expect_joined("asleep").await;
-        let replica = &cluster.replicas[1 % cluster.replicas.len()];
-        let before = replica.resident_bytes();
+        let resident = || cluster.replicas.iter().map(Replica::resident_bytes).sum::<u64>();
+        let before = resident();
         let mut longest = Duration::ZERO;
         for number in 0..MESSAGES {
             let (said, content) = (Instant::now(), format!("{number:0SIZE$}"));
@@ -54,7 +55,7 @@ async fn a_reader_that_sleeps_gets_everything_when_it_wakes() {
             alice.expect_ack(number + 1).await;
             longest = longest.max(said.elapsed());
         }
-        let grown = replica.resident_bytes().saturating_sub(before);
+        let grown = resident().saturating_sub(before);
         assert!(grown < GROWTH, "grew by {grown} bytes");
         assert!(longest < Duration::from_secs(5), "the others waited for {longest:?}");
         asleep.drain();
