@@ -6,7 +6,7 @@ use tracing::{Metadata, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer as _,
-    filter::{FilterExt as _, filter_fn},
+    filter::{FilterExt as _, LevelFilter, filter_fn},
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
     registry,
@@ -85,9 +85,13 @@ where
             (lines.with_ansi(colours).boxed(), audit.with_ansi(colours).boxed())
         }
     };
+    // Without a hint, libraries would make spans of every level for each write, only to drop them.
+    let any = LevelFilter::TRACE;
+    let other = filter_fn(move |it| !is_audit(it)).with_max_level_hint(any);
+    let audits = filter_fn(is_audit).with_max_level_hint(any);
     registry()
-        .with(lines.with_filter(filter().and(filter_fn(move |it| !is_audit(it)))))
-        .with(audit.with_filter(filter().and(filter_fn(is_audit))))
+        .with(lines.with_filter(filter().and(other)))
+        .with(audit.with_filter(filter().and(audits)))
 }
 
 #[cfg(test)]
@@ -165,6 +169,20 @@ mod tests {
         };
         let lines = logged(Layout::Text { colours: false }, "warn", log);
         assert!(lines.contains("loud") && !lines.contains("quiet"), "{lines}");
+    }
+
+    /// What is below the level costs a comparison and no more, however hot the path that it is on.
+    #[test]
+    fn the_filters_level_is_known_beforehand() {
+        for (directives, level) in [
+            ("info", LevelFilter::INFO),
+            ("warn", LevelFilter::WARN),
+            ("info,roomcast::hub=debug", LevelFilter::DEBUG),
+        ] {
+            let filter = || EnvFilter::new(directives);
+            let subscriber = subscriber(Layout::Json, filter, io::sink);
+            assert_eq!(subscriber.max_level_hint(), Some(level), "{directives}");
+        }
     }
 
     #[test]
