@@ -1,0 +1,114 @@
+//! How readers are woken: all those of one connection at once.
+
+use std::{collections::HashMap, fmt::Debug, sync::Arc};
+
+/// Wakes the readers of one connection.
+pub trait Wakers: Send + Sync + Debug {
+    /// Has these readers look for what is new. They are numbers of the connection's own.
+    fn wake(&self, readers: &[usize]);
+}
+
+/// Wakes one reader.
+#[derive(Clone, Debug)]
+pub struct ReaderWaker {
+    connection: Arc<dyn Wakers>,
+    reader: usize,
+}
+
+impl ReaderWaker {
+    /// Of a reader of a connection.
+    pub fn new(connection: Arc<dyn Wakers>, reader: usize) -> Self {
+        Self { connection, reader }
+    }
+
+    /// Has it look for what is new.
+    pub fn wake(&self) {
+        self.connection.wake(&[self.reader]);
+    }
+
+    /// Tells connections apart.
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.connection).addr()
+    }
+}
+
+/// The readers of a room, by connection.
+#[derive(Debug, Default)]
+pub(super) struct Audience(HashMap<usize, Group>);
+
+#[derive(Debug)]
+struct Group {
+    connection: Arc<dyn Wakers>,
+    readers: Vec<usize>,
+}
+
+impl Audience {
+    pub(super) fn add(&mut self, waker: &ReaderWaker) {
+        let group = self.0.entry(waker.address()).or_insert_with(|| Group {
+            connection: waker.connection.clone(),
+            readers: Vec::with_capacity(1),
+        });
+        group.readers.push(waker.reader);
+    }
+
+    pub(super) fn remove(&mut self, waker: &ReaderWaker) {
+        let Some(group) = self.0.get_mut(&waker.address()) else { return };
+        if let Some(at) = group.readers.iter().position(|reader| *reader == waker.reader) {
+            group.readers.swap_remove(at);
+        }
+        if group.readers.is_empty() {
+            self.0.remove(&waker.address());
+        }
+    }
+
+    /// Wakes all of them, each connection once.
+    pub(super) fn wake(&self) {
+        for group in self.0.values() {
+            group.connection.wake(&group.readers);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What was woken, each time.
+    #[derive(Debug, Default)]
+    struct Noted(Mutex<Vec<Vec<usize>>>);
+
+    impl Wakers for Noted {
+        fn wake(&self, readers: &[usize]) {
+            self.0.lock().unwrap().push(readers.to_vec());
+        }
+    }
+
+    impl Noted {
+        fn take(&self) -> Vec<Vec<usize>> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    #[test]
+    fn a_connection_is_woken_once_for_all_its_readers() {
+        let connections = [Arc::new(Noted::default()), Arc::new(Noted::default())];
+        let waker = |at: usize, reader| ReaderWaker::new(connections[at].clone(), reader);
+        let mut audience = Audience::default();
+        for (at, reader) in [(0, 3), (1, 3), (0, 5), (0, 7)] {
+            audience.add(&waker(at, reader));
+        }
+        audience.wake();
+        assert_eq!(connections[0].take(), [[3, 5, 7]]);
+        assert_eq!(connections[1].take(), [[3]]);
+
+        audience.remove(&waker(0, 3));
+        audience.remove(&waker(1, 3));
+        audience.remove(&waker(1, 3));
+        audience.wake();
+        assert_eq!(connections[0].take(), [[7, 5]]);
+        assert!(connections[1].take().is_empty());
+        assert_eq!(audience.0.len(), 1, "a connection without readers is forgotten");
+    }
+}
