@@ -203,19 +203,25 @@ pub async fn run(
 ) -> Ending {
     let mut session = Session::new(hub, &stay, input, limits, dialogue);
     let ending = session.drive(gone).await;
-    let ending = alive(dialogue, session.speech.finish(ending)).await;
+    // What comes last is boxed: it is large, and a stream would have to carry it from its beginning on.
+    let ending = Box::pin(alive(dialogue, session.speech.finish(ending))).await;
     drop(session);
+    Box::pin(part(stay, &ending, dialogue)).await;
+    ending
+}
+
+/// Gives the name back, or leaves the session lingering.
+async fn part(stay: Stay, ending: &Ending, dialogue: Option<Dialogue<'_>>) {
     match (ending.cause(), dialogue) {
-        (None, _) if ending == Ending::Superseded => stay.hand_over(),
+        (None, _) if *ending == Ending::Superseded => stay.hand_over(),
         (None, _) => stay.abandon(),
-        (Some(_), Some(_)) if ending != Ending::Left => stay.linger().await,
+        (Some(_), Some(_)) if *ending != Ending::Left => stay.linger().await,
         // Nobody who cannot be served is kept waiting.
         (Some(cause), _) if matches!(ending, Ending::Unavailable | Ending::TooSlow) => {
             stay.depart(cause);
         }
         (Some(cause), _) => alive(dialogue, stay.release(cause)).await,
     }
-    ending
 }
 
 struct Session<'a, S> {
@@ -259,10 +265,10 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                     self.on_drain()
                 }
                 notice = poll_fn(|cx| member.poll_notice(cx)) => {
-                    alive(with, self.speech.on_notice(notice, &mut self.input)).await
+                    Box::pin(alive(with, self.speech.on_notice(notice, &mut self.input))).await
                 }
                 Some(answered) = self.speech.next_answered() => {
-                    alive(with, self.speech.on_answered(answered, &mut self.input)).await
+                    Box::pin(alive(with, self.speech.on_answered(answered, &mut self.input))).await
                 }
                 never = follow(catch_up.as_mut()) => match never {},
                 () = ticked(self.tick.as_mut()) => self.on_tick(),
