@@ -118,8 +118,8 @@ async fn serve(
     let backplane = shared.backplane.clone();
     let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone(), sampler);
     let services = Services::new(hub.clone(), caps(config), plain(config), rich(config)).await?;
-    let (tls, routes) = (certificates.clone(), services.routes.clone());
-    let listener = Listener::new(listener(config), tls, routes, metrics.clone());
+    let (tls, entrance) = (certificates.clone(), services.entrance.clone());
+    let listener = Listener::new(listener(config), tls, entrance, metrics.clone());
 
     let mut parts = Parts::default();
     if let Some(certificates) = certificates {
@@ -302,6 +302,7 @@ fn hub_config(config: &Config) -> HubConfig {
         window_events: limits.window_events,
         // Some messages of the largest kind have to fit.
         window_bytes: limits.window_bytes.max(32 * limits.content_bytes),
+        gather: limits.gather,
         rooms: limits.rooms,
         room_rate: rate(limits.room_interval, limits.room_burst),
         release_timeout: RELEASE,

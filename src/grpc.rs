@@ -17,6 +17,7 @@ mod status;
 mod stream;
 mod tasks;
 mod translate;
+mod turn;
 mod wire;
 
 pub use self::{

@@ -18,6 +18,7 @@ mod pulse;
 mod room;
 mod slot;
 mod stay;
+mod wakers;
 
 use std::{
     collections::HashMap,
@@ -29,12 +30,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
-    chunk::Chunk,
+    chunk::{Chunk, Shared},
     entry::{Arrived, Claim, EnterError, SessionClaim, Since},
     member::{Member, Notice},
     pulse::{Pulse, Silent},
     slot::{ENCODINGS, Encoder},
     stay::{Reader, Retaken, Stay},
+    wakers::{ReaderWaker, Wakers},
 };
 use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};
 use crate::{
@@ -54,6 +56,8 @@ pub struct HubConfig {
     pub window_events: usize,
     /// How many bytes of events a reader may be behind its room.
     pub window_bytes: usize,
+    /// The longest that an event waits for others in a busy room, so that they go out together.
+    pub gather: Duration,
     /// How much may be said in a room by members of this replica.
     pub room_rate: Rate,
     /// The most rooms that are open here.

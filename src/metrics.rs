@@ -206,8 +206,8 @@ impl Metrics {
         }
     }
 
-    /// Notes that events were written to a stream, the oldest of which was accepted at `accepted` by
-    /// the clock of its replica, in the trace of that id.
+    /// Notes that events were written to the streams of a connection, the oldest of which was accepted at
+    /// `accepted` by the clock of its replica, in the trace of that id.
     pub fn observe_delivery(&self, accepted: Timestamp, trace_id: Option<&str>) {
         // Clocks of two replicas may differ by more than a message takes.
         let delay = Timestamp::now().duration_since(accepted).as_secs_f64().max(0.0);

@@ -4,12 +4,14 @@
 
 mod bucket;
 mod feed;
+mod gather;
 mod place;
 mod steady;
 mod window;
 
 pub use bucket::{Bucket, Rate};
 pub use feed::{Feed, Item, Lost, Moves};
+pub use gather::Gather;
 pub use place::Place;
 pub use steady::Steady;
 pub use window::{Fallen, Window};

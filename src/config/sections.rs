@@ -22,6 +22,9 @@ const CAP: RangeInclusive<usize> = 1..=10_000_000;
 /// How long one message takes of a rate; zero for no limit.
 const INTERVAL: RangeInclusive<Duration> = secs(0)..=secs(3600);
 
+/// How long messages may gather; zero for not at all.
+const GATHER: RangeInclusive<Duration> = secs(0)..=Duration::from_millis(100);
+
 /// How many messages of a rate may come at once.
 const BURST: RangeInclusive<usize> = 1..=100_000;
 
@@ -237,6 +240,8 @@ pub struct LimitsConfig {
     pub window_events: usize,
     /// How many bytes of events a reader may be behind its room.
     pub window_bytes: usize,
+    /// The longest that a message waits for others in a busy room; zero for not at all.
+    pub gather: Duration,
     /// The most messages of one session on their way to the log.
     pub inflight: usize,
     /// The most events or members in one page of a unary call.
@@ -266,6 +271,7 @@ impl LimitsConfig {
             connections: reader.within("limits.connections", CAP),
             window_events: reader.within("limits.window_events", 4096..=1 << 20),
             window_bytes: reader.within("limits.window_bytes", Bytes(2 << 20)..=Bytes(1 << 30)).0,
+            gather: reader.within("limits.gather", GATHER),
             inflight: reader.within("limits.inflight", 1..=4096),
             page_size: reader.within("limits.page_size", 1..=500),
             members_per_room: reader.within("limits.members_per_room", CAP),

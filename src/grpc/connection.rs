@@ -1,6 +1,7 @@
 //! One connection, one task: hyper's connection, its streams, then one write.
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     net::SocketAddr,
@@ -10,25 +11,23 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::http2;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::service::Routes;
-use tower::ServiceExt;
 
 use super::{
+    services::Entrance,
     socket::{HandshakeError, Socket},
     tasks::{Spawner, Tasks},
+    turn::Turn,
     wire::{Flusher, Wire, wire},
 };
+use crate::metrics::Metrics;
 
 /// The bytes with which every HTTP/2 client begins.
 const PREFACE: usize = 24;
@@ -58,13 +57,14 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// something now and then, and one that stalls a stream holds up that stream's window, not the socket.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// Who is at the other end, and where a stream's session runs. Found in a request's extensions.
+/// Who is at the other end, and where a stream's session runs.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) addr: SocketAddr,
     /// Whom its certificate names, if it had to show one.
     pub(super) certificate: Option<Arc<str>>,
     pub(super) spawner: Spawner,
+    pub(super) turn: Arc<Turn>,
 }
 
 /// What a connection needs to know.
@@ -96,8 +96,9 @@ pub(super) async fn serve(
     socket: TcpStream,
     tls: Option<TlsAcceptor>,
     addr: SocketAddr,
-    routes: Routes,
+    entrance: Arc<Entrance>,
     config: ConnectionConfig,
+    metrics: &Metrics,
     drain: CancellationToken,
 ) -> Result<(), ConnectionError> {
     let deadline = Instant::now() + config.handshake_timeout;
@@ -112,11 +113,13 @@ pub(super) async fn serve(
             }
         }
     };
-    let tasks = Tasks::new();
-    let peer = Peer { addr, certificate: socket.peer_name(), spawner: tasks.spawner() };
-    let service = routes.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        request
+    let (tasks, turn) = (Tasks::new(), Arc::new(Turn::new()));
+    let (certificate, spawner) = (socket.peer_name(), tasks.spawner());
+    let peer = Arc::new(Peer { addr, certificate, spawner, turn: turn.clone() });
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        // Lazily, within the job that is going to send the response.
+        let answer = entrance.clone().answer(request, peer.clone());
+        async { Ok::<_, Infallible>(answer.await) }
     });
     let (wire, flusher) = wire(socket);
     let connection = http2::Builder::new(tasks.spawner())
@@ -128,12 +131,12 @@ pub(super) async fn serve(
         .max_header_list_size(HEADER_LIST)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(wire), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(wire), service);
     let (connection, drain) = (pin!(connection), pin!(drain.cancelled_owned()));
     let handshake = pin!(sleep_until(deadline));
     let (drain, handshake) = (Some(drain), Some(handshake));
     let stalled = pin!(sleep(STALLED));
-    Served { connection, tasks, flusher, drain, handshake, stalled, config }.await
+    Served { connection, tasks, turn, flusher, drain, handshake, stalled, config, metrics }.await
 }
 
 /// hyper's connection as it is served here.
@@ -158,11 +161,13 @@ where
 struct Served<'a, C> {
     connection: Pin<&'a mut C>,
     tasks: Tasks,
+    turn: Arc<Turn>,
     flusher: Flusher<Socket>,
     drain: Option<Pin<&'a mut WaitForCancellationFutureOwned>>,
     handshake: Option<Pin<&'a mut Sleep>>,
     stalled: Pin<&'a mut Sleep>,
     config: ConnectionConfig,
+    metrics: &'a Metrics,
 }
 
 impl<C: Http2> Served<'_, C> {
@@ -226,8 +231,11 @@ impl<C: Http2> Future for Served<'_, C> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         this.tasks.begin(cx);
+        this.turn.begin();
         this.poll_limits(cx)?;
-        let ended = this.poll_all(cx)?;
+        let ended = this.poll_all(cx);
+        this.turn.end(this.metrics);
+        let ended = ended?;
         this.poll_stalled(cx)?;
         if ended.is_pending() && !this.tasks.end() {
             // Others shall have their turn first.

@@ -8,12 +8,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes;
 use tracing::{debug, error, warn};
 
 use super::{
     audit,
     connection::{self, ConnectionConfig, ConnectionError},
+    services::Entrance,
 };
 use crate::{
     metrics::{InGauge, Metrics, Refusal},
@@ -42,7 +42,7 @@ pub struct ListenerConfig {
 pub struct Listener {
     config: ListenerConfig,
     tls: Option<Arc<Certificates>>,
-    routes: Routes,
+    entrance: Arc<Entrance>,
     metrics: Metrics,
     slots: Arc<Semaphore>,
     connections: TaskTracker,
@@ -57,14 +57,14 @@ impl Listener {
     pub fn new(
         config: ListenerConfig,
         tls: Option<Arc<Certificates>>,
-        routes: Routes,
+        entrance: Arc<Entrance>,
         metrics: Metrics,
     ) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(config.connections)),
             config,
             tls,
-            routes: routes.prepare(),
+            entrance,
             metrics,
             connections: TaskTracker::new(),
             drain: CancellationToken::new(),
@@ -101,13 +101,13 @@ impl Listener {
             handshake_timeout: self.config.handshake_timeout,
             streams: u32::try_from(self.config.streams_per_connection).unwrap_or(u32::MAX),
         };
-        let (routes, metrics) = (self.routes.clone(), self.metrics.clone());
+        let (entrance, metrics) = (self.entrance.clone(), self.metrics.clone());
         let (drain, cut) = (self.drain.clone(), self.cut.clone());
         let tls = self.tls.as_ref().map(|certificates| certificates.acceptor());
         self.connections.spawn(async move {
             let _slot = slot;
             let _counted = InGauge::new(&metrics.connections);
-            let served = connection::serve(socket, tls, peer, routes, config, drain);
+            let served = connection::serve(socket, tls, peer, entrance, config, &metrics, drain);
             // A broken connection is its clients' affair; each of its streams tells of itself.
             match cut.run_until_cancelled(served).await {
                 Some(Err(ConnectionError::Tls(error))) => {

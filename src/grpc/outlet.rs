@@ -3,8 +3,8 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -19,19 +19,14 @@ use tonic::{Code, Status};
 
 use super::{
     status::{Outcome, status},
-    tasks::JobKey,
+    tasks::{JobKey, Spawner},
+    turn::Turn,
 };
 use crate::{
-    domain::TraceParent,
-    hub::{Encoder, Reader},
-    metrics::Metrics,
+    hub::{Encoder, Reader, ReaderWaker},
     room::Fallen,
     session::Ending,
 };
-
-/// About how much is handed to HTTP/2 at a time. It waits there until the client takes it,
-/// so this bounds what a slow reader costs.
-const CHUNK: usize = 32 * 1024;
 
 /// How many answers wait for a client; then it is not read.
 const ANSWERS: usize = 128;
@@ -40,28 +35,26 @@ const ANSWERS: usize = 128;
 #[derive(Debug)]
 pub(super) struct Outlet {
     state: Mutex<State>,
-    /// What is for this stream alone; it goes before what is for all.
-    answers: Mutex<Answering>,
-    /// When something was last taken, in microseconds since it began.
+    /// How many frames wait that were pushed.
+    pushed: AtomicUsize,
+    /// When something was last taken, or when the stream began, in microseconds of the connection's turns.
     taken: AtomicU64,
-    born: Instant,
+    /// Nothing was taken yet.
+    untouched: AtomicBool,
+    turn: Arc<Turn>,
+    /// The future that sends the body.
+    job: JobKey,
+    /// Wakes the body: the room does, and the session.
+    reader: ReaderWaker,
+    /// What is for this stream alone; it goes before what is for all.
+    answers: Mutex<BytesMut>,
     /// Something was taken.
     begun: Arc<AtomicBool>,
     /// Wakes the session when answers were taken.
     pushable: AtomicWaker,
-    /// Wakes the body: the room does, and the session.
-    reader: Arc<AtomicWaker>,
     /// The body said its last word, or is gone.
     finished: AtomicBool,
     session: AtomicWaker,
-    /// The future that sends the body.
-    job: OnceLock<JobKey>,
-}
-
-#[derive(Debug, Default)]
-struct Answering {
-    bytes: BytesMut,
-    count: usize,
 }
 
 #[derive(Debug)]
@@ -78,26 +71,30 @@ enum State {
         reader: Arc<Reader>,
         encoder: &'static dyn Encoder,
         until: u64,
-        status: Status,
+        status: Box<Status>,
     },
     /// Only the status is left.
-    Last(Status),
+    Last(Box<Status>),
     Over,
 }
 
 impl Outlet {
-    pub(super) fn new() -> Arc<Self> {
+    /// Of the stream whose request is being answered in this future, which will send the body.
+    pub(super) fn new(spawner: &Spawner, turn: Arc<Turn>) -> Arc<Self> {
+        turn.count_stream(true);
         Arc::new(Self {
             state: Mutex::new(State::Waiting),
+            pushed: AtomicUsize::new(0),
+            taken: AtomicU64::new(micros(turn.now())),
+            untouched: AtomicBool::new(true),
+            turn,
+            job: JobKey::current(),
+            reader: spawner.current_waker(),
             answers: Mutex::default(),
-            taken: AtomicU64::new(0),
-            born: Instant::now(),
             begun: Arc::default(),
             pushable: AtomicWaker::new(),
-            reader: Arc::default(),
             finished: AtomicBool::new(false),
             session: AtomicWaker::new(),
-            job: OnceLock::new(),
         })
     }
 
@@ -106,19 +103,19 @@ impl Outlet {
     }
 
     /// What wakes the body.
-    pub(super) fn reader(&self) -> Arc<AtomicWaker> {
+    pub(super) fn reader(&self) -> ReaderWaker {
         self.reader.clone()
     }
 
-    fn answers(&self) -> MutexGuard<'_, Answering> {
+    fn answers(&self) -> MutexGuard<'_, BytesMut> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a frame to this stream alone. Whoever sends many waits for [`Outlet::poll_pushable`].
     pub(super) fn push(&self, frame: &[u8]) {
         let mut answers = self.answers();
-        answers.bytes.extend_from_slice(frame);
-        answers.count += 1;
+        answers.extend_from_slice(frame);
+        self.pushed.fetch_add(1, Ordering::Release);
         drop(answers);
         self.reader.wake();
     }
@@ -132,7 +129,7 @@ impl Outlet {
 
     /// Whether many frames wait that were pushed.
     pub(super) fn is_full(&self) -> bool {
-        self.answers().count >= ANSWERS
+        self.pushed.load(Ordering::Acquire) >= ANSWERS
     }
 
     /// Becomes true when the client's side takes something.
@@ -140,32 +137,33 @@ impl Outlet {
         self.begun.clone()
     }
 
-    /// When the client's side last took something.
+    /// When the client's side last took something, or else when the stream began.
     pub(super) fn last_taken(&self) -> Instant {
-        self.born + Duration::from_micros(self.taken.load(Ordering::Relaxed))
+        self.turn.at(Duration::from_micros(self.taken.load(Ordering::Relaxed)))
     }
 
     /// Whether something waits for the client.
     pub(super) fn has_more(&self) -> bool {
-        if self.answers().count > 0 {
+        if self.pushed.load(Ordering::Acquire) > 0 {
             return true;
         }
         match &*self.lock() {
-            State::Open { reader, .. } | State::Ending { reader, .. } => reader.member().has_more(),
+            State::Open { reader, .. } | State::Ending { reader, .. } => reader.has_more(),
             State::Waiting | State::Last(_) | State::Over => false,
         }
     }
 
     /// Takes what was pushed.
     fn take_answers(&self) -> Option<Bytes> {
-        let mut answers = self.answers();
-        let waiting = std::mem::take(&mut *answers);
-        drop(answers);
-        if waiting.count == 0 {
+        if self.pushed.load(Ordering::Acquire) == 0 {
             return None;
         }
+        let mut answers = self.answers();
+        self.pushed.store(0, Ordering::Release);
+        let waiting = std::mem::take(&mut *answers);
+        drop(answers);
         self.pushable.wake();
-        Some(waiting.bytes.freeze())
+        Some(waiting.freeze())
     }
 
     /// Somebody is registered.
@@ -179,10 +177,10 @@ impl Outlet {
         let mut state = self.lock();
         *state = match std::mem::replace(&mut *state, State::Over) {
             State::Open { reader, encoder } if rest => {
-                let until = reader.member().head();
-                State::Ending { reader, encoder, until, status }
+                let until = reader.head();
+                State::Ending { reader, encoder, until, status: Box::new(status) }
             }
-            _ => State::Last(status),
+            _ => State::Last(Box::new(status)),
         };
         drop(state);
         self.reader.wake();
@@ -197,9 +195,9 @@ impl Outlet {
         .await;
     }
 
-    /// The future that sends the body, once it has begun to.
-    pub(super) fn job(&self) -> Option<JobKey> {
-        self.job.get().copied()
+    /// The future that sends the body.
+    pub(super) fn job(&self) -> JobKey {
+        self.job
     }
 
     fn finish(&self) {
@@ -208,8 +206,16 @@ impl Outlet {
         self.pushable.wake();
     }
 
+    fn note_taken(&self) {
+        self.taken.store(micros(self.turn.now()), Ordering::Relaxed);
+        if self.untouched.load(Ordering::Relaxed) {
+            self.untouched.store(false, Ordering::Relaxed);
+            self.begun.store(true, Ordering::Release);
+        }
+    }
+
     /// The next thing to send.
-    fn next(&self, metrics: &Metrics) -> Poll<Option<Frame<Bytes>>> {
+    fn next(&self) -> Poll<Option<Frame<Bytes>>> {
         let mut state = self.lock();
         if let (Some(answers), false) = (self.take_answers(), matches!(*state, State::Over)) {
             return Poll::Ready(Some(Frame::data(answers)));
@@ -226,23 +232,15 @@ impl Outlet {
                 }
                 State::Over => return Poll::Ready(None),
             };
-            match reader.member().take(encoder, until, CHUNK) {
-                Ok(chunk) if chunk.events > 0 => {
-                    metrics.events_out.inc_by(chunk.events as u64);
-                    if let Some((accepted, trace)) = &chunk.oldest {
-                        let trace = trace.as_ref().filter(|it| it.is_sampled());
-                        let trace = trace.map(TraceParent::trace_id);
-                        metrics.observe_delivery(*accepted, trace);
-                    }
-                    return Poll::Ready(Some(Frame::data(chunk.bytes)));
-                }
-                Ok(_) => {}
+            match self.turn.take(reader, encoder, until) {
+                Ok(Some(bytes)) => return Poll::Ready(Some(Frame::data(bytes))),
+                Ok(None) => {}
                 Err(Fallen) => {
                     // The session ends a reader that fell behind; one that ends already is told.
                     if let State::Ending { status, .. } = &mut *state
                         && status.code() == Code::Ok
                     {
-                        *status = too_slow();
+                        **status = too_slow();
                     }
                 }
             }
@@ -255,6 +253,10 @@ impl Outlet {
             };
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn too_slow() -> Status {
@@ -271,16 +273,19 @@ fn trailers(status: &Status) -> HeaderMap {
     trailers
 }
 
-/// The response body.
-#[derive(Debug)]
-pub(super) struct OutletBody {
-    outlet: Arc<Outlet>,
-    metrics: Metrics,
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.turn.count_stream(false);
+    }
 }
 
+/// The response body.
+#[derive(Debug)]
+pub(super) struct OutletBody(Arc<Outlet>);
+
 impl OutletBody {
-    pub(super) fn new(outlet: Arc<Outlet>, metrics: Metrics) -> Self {
-        Self { outlet, metrics }
+    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
+        Self(outlet)
     }
 }
 
@@ -288,22 +293,20 @@ impl Body for OutletBody {
     type Data = Bytes;
     type Error = Status;
 
+    /// Registers nothing: whoever has something for it wakes the future that sends it.
     fn poll_frame(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.outlet.job.get_or_init(JobKey::current);
-        self.outlet.reader.register(cx.waker());
-        let next = self.outlet.next(&self.metrics);
+        debug_assert_eq!(self.0.job, JobKey::current(), "another future sends the body");
+        let next = self.0.next();
         if matches!(&next, Poll::Ready(Some(_))) {
-            let since = u64::try_from(self.outlet.born.elapsed().as_micros());
-            self.outlet.taken.store(since.unwrap_or(u64::MAX), Ordering::Relaxed);
-            self.outlet.begun.store(true, Ordering::Release);
+            self.0.note_taken();
         }
         if let Poll::Ready(last) = &next
             && last.as_ref().is_none_or(Frame::is_trailers)
         {
-            self.outlet.finish();
+            self.0.finish();
         }
         next.map(|frame| frame.map(Ok))
     }
@@ -311,6 +314,6 @@ impl Body for OutletBody {
 
 impl Drop for OutletBody {
     fn drop(&mut self) {
-        self.outlet.finish();
+        self.0.finish();
     }
 }

@@ -1,18 +1,11 @@
 //! The plain door: `/chat.ChatService/ChatStream`, in both dialects.
 
-use std::{
-    convert::Infallible,
-    future::{Ready, ready},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderMap, Request, Response};
-use tonic::{body::Body, server::NamedService};
-use tower::Service;
+use http::HeaderMap;
+use hyper::body::Incoming;
 
 use super::{
     dialect::Dialect,
@@ -51,27 +44,6 @@ impl Plain {
     }
 }
 
-impl NamedService for Plain {
-    const NAME: &'static str = "chat.ChatService";
-}
-
-impl Service<Request<Body>> for Plain {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        ready(Ok(match request.uri().path() {
-            "/chat.ChatService/ChatStream" => self.hall.open(self, request),
-            _ => tonic::Status::unimplemented("").into_http(),
-        }))
-    }
-}
-
 impl Door for Plain {
     const METHOD: &'static str = "chat.ChatService/ChatStream";
 
@@ -79,7 +51,7 @@ impl Door for Plain {
         &self,
         stream: &mut DoorStream,
         headers: &HeaderMap,
-        frames: &mut Frames<Body>,
+        frames: &mut Frames<Incoming>,
     ) -> Outcome {
         let hub = self.hall.hub.clone();
         let room = match room(headers) {
@@ -103,14 +75,15 @@ impl Door for Plain {
         let trace = traceparent(headers);
         let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
         let claim = Claim { room, name, session, since, linger, told: Arc::default() };
-        let stay = match stream.enter::<Self>(claim, trace.as_ref()).await {
+        // Boxed, as is the session: a stream would have to carry it to its end.
+        let stay = match Box::pin(stream.enter::<Self>(claim, trace.as_ref())).await {
             Ok(Arrived { stay, .. }) => stay,
             Err(error) => return Outcome::NotEntered(error, asked),
         };
         stream.outlet.open(stay.reader().clone(), dialect.encoder());
         let said = frames.map(move |frame| said(frame, dialect, trace.clone()));
         let (gone, limits) = (stream.outlet.finished(), self.config.session);
-        Outcome::Ended(session::run(&hub, stay, said, gone, limits, None).await)
+        Outcome::Ended(Box::pin(session::run(&hub, stay, said, gone, limits, None)).await)
     }
 
     /// Whoever is too slow has no use for more.

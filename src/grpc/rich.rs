@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
 use prost::Message as _;
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{
@@ -68,7 +69,7 @@ pub struct RichConfig {
     pub drain_spread: Duration,
 }
 
-/// The service.
+/// The service; as one of tonic's, its unary calls.
 #[derive(Clone, Debug)]
 pub(super) struct Rich {
     hall: Hall,
@@ -97,7 +98,6 @@ impl Service<Request<Body>> for Rich {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match request.uri().path() {
-            "/roomcast.v1.RoomService/Connect" => ready(Ok(self.hall.open(self, request))).boxed(),
             "/roomcast.v1.RoomService/ListMembers" => self.clone().list_members(request).boxed(),
             "/roomcast.v1.RoomService/ListEvents" => self.clone().list_events(request).boxed(),
             _ => ready(Ok(Status::unimplemented("").into_http())).boxed(),
@@ -112,7 +112,7 @@ impl Door for Rich {
         &self,
         stream: &mut DoorStream,
         headers: &HeaderMap,
-        frames: &mut Frames<Body>,
+        frames: &mut Frames<Incoming>,
     ) -> Outcome {
         let hub = self.hall.hub.clone();
         let mut frames = frames.peekable();
@@ -136,7 +136,7 @@ impl Door for Rich {
             // A client that has given up must not be heard to come, nor take its session from a stream that
             // it has since.
             () = gone(&mut frames) => return Outcome::Ended(Ending::Disconnected),
-            entered = stream.enter::<Self>(claim, trace.as_ref()) => entered,
+            entered = Box::pin(stream.enter::<Self>(claim, trace.as_ref())) => entered,
         };
         let Arrived { stay, head, resumed, client_seq } = match entered {
             Ok(arrived) => arrived,
@@ -168,7 +168,8 @@ impl Door for Rich {
         let input = frames.map(|frame| input(frame, trace.as_ref()));
         let input = std::pin::pin!(input);
         let (limits, dialogue) = (self.config.session, Some(dialogue));
-        Outcome::Ended(session::run(&hub, stay, input, outlet.finished(), limits, dialogue).await)
+        let gone = outlet.finished();
+        Outcome::Ended(Box::pin(session::run(&hub, stay, input, gone, limits, dialogue)).await)
     }
 
     /// Its session gets it, or has ended.

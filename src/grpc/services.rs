@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use tonic::service::Routes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::{body::Body, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server;
+use tower::ServiceExt;
 
 use super::{
     admission::{Admission, Caps},
+    connection::Peer,
     plain::{Plain, PlainConfig},
     rich::{Rich, RichConfig},
-    stream::Hall,
+    stream::{Answer, Door, Hall},
 };
 use crate::{hub::Hub, proto::PUBLIC_DESCRIPTORS};
 
@@ -26,8 +30,37 @@ pub struct ServicesError(#[from] server::Error);
 #[derive(Debug)]
 pub struct Services {
     /// Ready to be served.
-    pub routes: Routes,
+    pub entrance: Arc<Entrance>,
     health: HealthReporter,
+}
+
+/// Where requests come in: streams go straight to their door, everything else by way of tonic.
+#[derive(Debug)]
+pub struct Entrance {
+    hall: Hall,
+    plain: Plain,
+    rich: Rich,
+    routes: Routes,
+}
+
+impl Entrance {
+    /// Answers a request. A stream's is sent by the future in which this is polled.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> Response<Answer> {
+        let path = request.uri().path();
+        if Plain::is_asked(path) {
+            return self.hall.open(&self.plain, request, &peer);
+        }
+        if Rich::is_asked(path) {
+            return self.hall.open(&self.rich, request, &peer);
+        }
+        // It is large, and streams have to carry as much.
+        let answered = Box::pin(self.routes.clone().oneshot(request.map(Body::new))).await;
+        answered.unwrap_or_else(|never| match never {}).map(Answer::Other)
+    }
 }
 
 impl Services {
@@ -46,12 +79,13 @@ impl Services {
         };
         let admission = Admission::new(caps, hub.metrics().clone());
         let hall = Hall::new(hub, admission);
-        let routes = Routes::new(Plain::new(hall.clone(), plain))
-            .add_service(Rich::new(hall, rich))
+        let (plain, rich) = (Plain::new(hall.clone(), plain), Rich::new(hall.clone(), rich));
+        let routes = Routes::new(rich.clone())
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?);
-        let services = Self { routes, health };
+            .add_service(reflection().build_v1alpha()?)
+            .prepare();
+        let services = Self { entrance: Arc::new(Entrance { hall, plain, rich, routes }), health };
         services.set_serving(false).await;
         Ok(services)
     }

@@ -4,12 +4,21 @@
 //! A request is answered at once: some proxies hold a request until its first message, and clients
 //! wait for the response's headers. Everything that can go wrong is told in the trailers.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body::Frame;
 use http_body_util::Empty;
+use hyper::body::Incoming;
 use tokio::time::timeout;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
@@ -50,11 +59,47 @@ pub(super) trait Door: Clone + Send + Sync + 'static {
         &self,
         stream: &mut DoorStream,
         headers: &HeaderMap,
-        frames: &mut Frames<Body>,
+        frames: &mut Frames<Incoming>,
     ) -> impl Future<Output = Outcome> + Send;
+
+    /// Whether a request is for it.
+    fn is_asked(path: &str) -> bool {
+        path.strip_prefix('/') == Some(Self::METHOD)
+    }
 
     /// Whether a stream that ends so gets what there was for it until then.
     fn gets_the_rest(outcome: &Outcome) -> bool;
+}
+
+/// The body of a response: no box around a stream's, which is looked into for every event.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// A stream's.
+    Stream(OutletBody),
+    /// Any other's.
+    Other(Body),
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.get_mut() {
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Other(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Stream(body) => body.is_end_stream(),
+            Self::Other(body) => body.is_end_stream(),
+        }
+    }
 }
 
 /// One stream of a door.
@@ -72,15 +117,16 @@ impl Hall {
     }
 
     /// Opens a stream of a door.
-    pub(super) fn open<D: Door>(&self, door: &D, request: Request<Body>) -> Response<Body> {
+    pub(super) fn open<D: Door>(
+        &self,
+        door: &D,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Response<Answer> {
         let (parts, body) = request.into_parts();
         if !is_grpc(&parts.headers) {
-            return not_grpc();
+            return not_grpc().map(Answer::Other);
         }
-        // Only requests of our own listener come here, and it names the peer.
-        let Some(peer) = parts.extensions.get::<Peer>() else {
-            return tonic::Status::unimplemented("").into_http();
-        };
         let mut caller = Caller::new(peer.addr, peer.certificate.clone(), &parts.headers);
         if self.hub.draining().is_cancelled() {
             // Without response headers, so that a load balancer may try another replica.
@@ -88,9 +134,9 @@ impl Hall {
             self.count(&outcome);
             let status = status(&outcome);
             caller.ended(&status);
-            return status.into_http();
+            return status.into_http().map(Answer::Other);
         }
-        let outlet = Outlet::new();
+        let outlet = Outlet::new(&peer.spawner, peer.turn.clone());
         let (hall, spawner) = (self.clone(), peer.spawner.clone());
         let mut stream =
             DoorStream { hall, spawner, outlet: outlet.clone(), peer: peer.addr, caller };
@@ -104,8 +150,7 @@ impl Hall {
             }
             Err(full) => stream.end::<D>(&Outcome::Full(full)),
         }
-        let body = Body::new(OutletBody::new(outlet, self.hub.metrics().clone()));
-        let mut response = Response::new(body);
+        let mut response = Response::new(Answer::Stream(OutletBody::new(outlet)));
         let grpc = http::HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(CONTENT_TYPE, grpc);
         response
@@ -137,7 +182,7 @@ impl DoorStream {
         mut self,
         door: D,
         headers: HeaderMap,
-        mut frames: Frames<Body>,
+        mut frames: Frames<Incoming>,
         admitted: Admitted,
     ) {
         let outcome = door.serve(&mut self, &headers, &mut frames).await;
@@ -149,11 +194,9 @@ impl DoorStream {
             _ => LAST_CHANCE,
         };
         // Until then the stream is not reset, whatever the client still sends.
-        if timeout(chance, self.outlet.finished()).await.is_err()
-            && let Some(job) = self.outlet.job()
-        {
+        if timeout(chance, self.outlet.finished()).await.is_err() {
             info!("the client takes nothing; its stream is reset");
-            self.spawner.abort(job);
+            self.spawner.abort(self.outlet.job());
         }
         // Only now does it cost nothing any more.
         drop(admitted);

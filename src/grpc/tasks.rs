@@ -9,15 +9,14 @@ use std::{
     cell::Cell,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
 
 use futures_util::task::AtomicWaker;
 use slab::Slab;
+
+use crate::hub::{ReaderWaker, Wakers};
 
 /// A future of a connection's task.
 pub(super) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -54,13 +53,50 @@ struct Shared {
 
 #[derive(Default)]
 struct Ready {
+    /// The futures that are, each of them once.
     keys: Vec<usize>,
+    /// Which ones those are: a bit for each.
+    queued: Vec<u64>,
+    /// The connection is.
+    connection: bool,
     spawned: Vec<Job>,
     aborted: Vec<JobKey>,
     /// The connection is over: nothing is spawned any more.
     closed: bool,
     /// The task runs now and will look again before it sleeps.
     running: bool,
+}
+
+impl Ready {
+    fn add(&mut self, key: usize) {
+        if key == CONNECTION {
+            self.connection = true;
+            return;
+        }
+        let (word, bit) = (key / 64, 1 << (key % 64));
+        if word >= self.queued.len() {
+            self.queued.resize(word + 1, 0);
+        }
+        if self.queued[word] & bit == 0 {
+            self.queued[word] |= bit;
+            self.keys.push(key);
+        }
+    }
+
+    /// Moves the ready ones to an empty list. Whoever is woken from then on is ready again.
+    fn take(&mut self, batch: &mut Vec<usize>) {
+        std::mem::swap(&mut self.keys, batch);
+        for key in &*batch {
+            self.queued[key / 64] = 0;
+        }
+    }
+
+    fn is_nobody(&self) -> bool {
+        self.keys.is_empty()
+            && !self.connection
+            && self.spawned.is_empty()
+            && self.aborted.is_empty()
+    }
 }
 
 impl std::fmt::Debug for Ready {
@@ -85,7 +121,19 @@ impl Shared {
     }
 }
 
+/// Woken by a room, all its readers on this connection at once.
+impl Wakers for Shared {
+    fn wake(&self, readers: &[usize]) {
+        self.change(|ready| readers.iter().for_each(|key| ready.add(*key)));
+    }
+}
+
 impl Spawner {
+    /// Wakes the future that is being polled. Only to be asked for within one.
+    pub(super) fn current_waker(&self) -> ReaderWaker {
+        ReaderWaker::new(self.0.clone(), JobKey::current().0)
+    }
+
     /// Adds a future; it ends with the connection at the latest.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let job: Job = Box::pin(future);
@@ -112,8 +160,6 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner
 /// Wakes one future of the task.
 struct SlotWaker {
     key: usize,
-    /// It is among the ready ones already.
-    queued: AtomicBool,
     shared: Arc<Shared>,
 }
 
@@ -123,15 +169,12 @@ impl Wake for SlotWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
-            self.shared.change(|ready| ready.keys.push(self.key));
-        }
+        self.shared.change(|ready| ready.add(self.key));
     }
 }
 
 struct Slot {
     job: Job,
-    handle: Arc<SlotWaker>,
     waker: Waker,
 }
 
@@ -139,7 +182,6 @@ struct Slot {
 pub(super) struct Tasks {
     shared: Arc<Shared>,
     slots: Slab<Slot>,
-    connection: Arc<SlotWaker>,
     connection_waker: Waker,
     /// Taken from the shared list; kept for its capacity.
     batch: Vec<usize>,
@@ -148,16 +190,10 @@ pub(super) struct Tasks {
 impl Tasks {
     pub(super) fn new() -> Self {
         let shared = Arc::new(Shared::default());
-        let connection = slot_waker(CONNECTION, &shared);
+        let connection_waker = slot_waker(CONNECTION, &shared);
         // The connection is polled first without anybody having woken it.
-        connection.wake_by_ref();
-        Self {
-            connection_waker: Waker::from(connection.clone()),
-            connection,
-            slots: Slab::new(),
-            batch: Vec::new(),
-            shared,
-        }
+        connection_waker.wake_by_ref();
+        Self { connection_waker, slots: Slab::new(), batch: Vec::new(), shared }
     }
 
     pub(super) fn spawner(&self) -> Spawner {
@@ -174,7 +210,7 @@ impl Tasks {
     pub(super) fn end(&mut self) -> bool {
         let mut ready = self.shared.lock();
         ready.running = false;
-        ready.keys.is_empty() && ready.spawned.is_empty() && ready.aborted.is_empty()
+        ready.is_nobody()
     }
 
     /// Polls whoever is ready, once each. `connection` is polled with its own waker. `None`
@@ -184,52 +220,41 @@ impl Tasks {
         connection: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Option<Poll<T>> {
         let mut ready = self.shared.lock();
-        std::mem::swap(&mut ready.keys, &mut self.batch);
+        if ready.is_nobody() {
+            return None;
+        }
+        ready.take(&mut self.batch);
         let spawned = std::mem::take(&mut ready.spawned);
         let aborted = std::mem::take(&mut ready.aborted);
         drop(ready);
-        if self.batch.is_empty() && spawned.is_empty() && aborted.is_empty() {
-            return None;
-        }
         // Before the spawned ones, which may get the keys of those that are gone.
         for JobKey(key) in aborted {
             drop(self.slots.try_remove(key));
         }
         for job in spawned {
             let entry = self.slots.vacant_entry();
-            let handle = slot_waker(entry.key(), &self.shared);
-            handle.queued.store(true, Ordering::Release);
+            let waker = slot_waker(entry.key(), &self.shared);
             self.batch.push(entry.key());
-            entry.insert(Slot { job, waker: Waker::from(handle.clone()), handle });
+            entry.insert(Slot { job, waker });
         }
         let mut batch = std::mem::take(&mut self.batch);
-        let mut connection_ready = false;
-        for key in batch.drain(..) {
-            if key == CONNECTION {
-                connection_ready = true;
-            } else {
-                self.poll_slot(key);
-            }
-        }
+        batch.drain(..).for_each(|key| self.poll_slot(key));
         self.batch = batch;
         // The connection comes last: it sends what the streams have just written.
-        if !connection_ready {
+        if !std::mem::take(&mut self.shared.lock().connection) {
             return Some(Poll::Pending);
         }
-        self.connection.queued.store(false, Ordering::Release);
         Some(connection(&mut Context::from_waker(&self.connection_waker)))
     }
 
     /// Makes the connection ready.
     pub(super) fn wake_connection(&self) {
-        self.connection.wake_by_ref();
+        self.connection_waker.wake_by_ref();
     }
 
     fn poll_slot(&mut self, key: usize) {
         // A waker may outlive its future.
         let Some(slot) = self.slots.get_mut(key) else { return };
-        // Before the poll: a wake-up during it counts.
-        slot.handle.queued.store(false, Ordering::Release);
         CURRENT.set(JobKey(key));
         if slot.job.as_mut().poll(&mut Context::from_waker(&slot.waker)).is_ready() {
             drop(self.slots.remove(key));
@@ -248,13 +273,16 @@ impl Drop for Tasks {
     }
 }
 
-fn slot_waker(key: usize, shared: &Arc<Shared>) -> Arc<SlotWaker> {
-    Arc::new(SlotWaker { key, queued: AtomicBool::new(false), shared: shared.clone() })
+fn slot_waker(key: usize, shared: &Arc<Shared>) -> Waker {
+    Waker::from(Arc::new(SlotWaker { key, shared: shared.clone() }))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, sync::atomic::AtomicUsize};
+    use std::{
+        future::poll_fn,
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
 
     use super::*;
 

@@ -5,10 +5,20 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::{domain::TraceParent, hub::Chunk, metrics::Metrics};
+use crate::{
+    domain::TraceParent,
+    hub::{Encoder, Reader, Shared},
+    metrics::Metrics,
+    room::Fallen,
+};
+
+/// About how much a stream hands to HTTP/2 at a time. It waits there until the client takes it, so this
+/// bounds what a slow reader costs.
+const CHUNK: usize = 32 * 1024;
 
 /// One connection's. Only its task takes the lock often.
 #[derive(Debug)]
@@ -25,6 +35,10 @@ struct State {
     events: u64,
     /// When the oldest message among them was accepted, and its trace.
     oldest: Option<(Timestamp, Option<TraceParent>)>,
+    /// How many streams there are.
+    streams: usize,
+    /// What one of them took last.
+    shared: Shared,
 }
 
 impl Turn {
@@ -51,16 +65,31 @@ impl Turn {
         self.born + now
     }
 
-    /// A stream has taken something.
-    pub(super) fn took(&self, chunk: &mut Chunk) {
+    /// A stream begins, or ends.
+    pub(super) fn count_stream(&self, more: bool) {
         let mut state = self.lock();
-        state.events += chunk.events as u64;
-        let older = |(accepted, _): &(Timestamp, _)| {
-            state.oldest.as_ref().is_none_or(|(oldest, _)| accepted < oldest)
-        };
-        if let Some(oldest) = chunk.oldest.take_if(|it| older(it)) {
-            state.oldest = Some(oldest);
+        if more {
+            state.streams += 1;
+        } else {
+            state.streams -= 1;
         }
+    }
+
+    /// A stream takes what there is for it, if there is something.
+    pub(super) fn take(
+        &self,
+        reader: &Reader,
+        encoder: &dyn Encoder,
+        until: u64,
+    ) -> Result<Option<Bytes>, Fallen> {
+        let state = &mut *self.lock();
+        let shared = (state.streams > 1).then_some(&mut state.shared);
+        let chunk = reader.take(encoder, until, CHUNK, shared)?;
+        if chunk.events == 0 {
+            return Ok(None);
+        }
+        state.took(chunk.events, chunk.oldest);
+        Ok(Some(chunk.bytes))
     }
 
     /// What was taken is written.
@@ -69,12 +98,25 @@ impl Turn {
         if state.events == 0 {
             return;
         }
+        state.shared.clear();
         let (events, oldest) = (std::mem::take(&mut state.events), state.oldest.take());
         drop(state);
         metrics.events_out.inc_by(events);
         if let Some((accepted, trace)) = oldest {
             let trace = trace.as_ref().filter(|it| it.is_sampled());
             metrics.observe_delivery(accepted, trace.map(TraceParent::trace_id));
+        }
+    }
+}
+
+impl State {
+    fn took(&mut self, events: usize, oldest: Option<(Timestamp, Option<TraceParent>)>) {
+        self.events += events as u64;
+        let older = |(accepted, _): &(Timestamp, _)| {
+            self.oldest.as_ref().is_none_or(|(oldest, _)| accepted < oldest)
+        };
+        if let Some(oldest) = oldest.filter(older) {
+            self.oldest = Some(oldest);
         }
     }
 }
@@ -86,13 +128,8 @@ mod tests {
     #[test]
     fn the_oldest_of_a_turn_is_observed_once() {
         let (turn, metrics) = (Turn::new(), Metrics::default());
-        let chunk = |events, second| Chunk {
-            events,
-            oldest: Some((Timestamp::from_second(second).unwrap(), None)),
-            ..Chunk::default()
-        };
-        for mut chunk in [chunk(1, 30), chunk(2, 10), chunk(3, 20)] {
-            turn.took(&mut chunk);
+        for (events, second) in [(1, 30), (2, 10), (3, 20)] {
+            turn.lock().took(events, Some((Timestamp::from_second(second).unwrap(), None)));
         }
         assert_eq!(turn.lock().oldest.as_ref().unwrap().0.as_second(), 10);
         turn.end(&metrics);

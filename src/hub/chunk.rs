@@ -1,9 +1,11 @@
 //! What a reader takes in one go.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
-use crate::domain::{Event, TraceParent, What};
+use crate::domain::{Event, Position, SessionId, TraceParent, What};
 
 /// What a reader takes in one go.
 #[derive(Debug, Default)]
@@ -14,6 +16,108 @@ pub struct Chunk {
     pub events: usize,
     /// When the oldest message among them was accepted, and the trace that it belongs to.
     pub oldest: Option<(Timestamp, Option<TraceParent>)>,
+}
+
+/// How many senders' messages a chunk may hold that is shared.
+const SENDERS: usize = 32;
+
+/// What a reader of a connection has just taken, for those that have come just as far: they need not ask
+/// their room, and no other connection's task touches it.
+#[derive(Debug, Default)]
+pub struct Shared(Option<SharedChunk>);
+
+#[derive(Debug)]
+pub(super) struct SharedChunk {
+    /// Tells rooms apart.
+    pub(super) room: usize,
+    pub(super) encoding: usize,
+    /// The first index, and the one after the last.
+    pub(super) indices: Range<u64>,
+    /// The position of its last event.
+    pub(super) last: Position,
+    pub(super) bytes: Bytes,
+    pub(super) events: usize,
+    /// Whom it is not for, because they did some of it.
+    pub(super) sessions: Vec<SessionId>,
+}
+
+impl SharedChunk {
+    pub(super) fn chunk(&self) -> Chunk {
+        // The delay of its oldest message counts once for all of them.
+        Chunk { bytes: self.bytes.clone(), events: self.events, oldest: None }
+    }
+}
+
+impl Shared {
+    /// Forgets it.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// What there is for this member at its cursor.
+    pub(super) fn at(
+        &self,
+        room: usize,
+        encoding: usize,
+        cursor: u64,
+        session: SessionId,
+    ) -> Option<&SharedChunk> {
+        self.0.as_ref().filter(|shared| {
+            shared.indices.start == cursor
+                && shared.room == room
+                && shared.encoding == encoding
+                && !shared.sessions.contains(&session)
+        })
+    }
+
+    pub(super) fn put(&mut self, chunk: SharedChunk) {
+        // A copy of its own: counting the clones of a frame that all cores hold is what costs most.
+        let bytes = Bytes::copy_from_slice(&chunk.bytes);
+        self.0 = Some(SharedChunk { bytes, ..chunk });
+    }
+}
+
+/// For whom else a chunk is.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    /// Its last event, and who did some of it; `None` once it is for nobody else.
+    state: Option<(Option<Position>, Vec<SessionId>)>,
+}
+
+impl Sharing {
+    pub(super) fn new() -> Self {
+        Self { state: Some((None, Vec::new())) }
+    }
+
+    /// It holds an event, which is for everybody.
+    pub(super) fn add(&mut self, position: Position) {
+        if let Some((last, _)) = &mut self.state {
+            *last = Some(position);
+        }
+    }
+
+    /// It holds an event, which is for everybody but whoever did it.
+    pub(super) fn add_but_for(&mut self, position: Position, session: SessionId) {
+        self.add(position);
+        if let Some((_, sessions)) = &mut self.state
+            && !sessions.contains(&session)
+        {
+            sessions.push(session);
+            if sessions.len() > SENDERS {
+                self.state = None;
+            }
+        }
+    }
+
+    /// It is not what others get, or somebody counts who takes it.
+    pub(super) fn spoil(&mut self) {
+        self.state = None;
+    }
+
+    pub(super) fn into_parts(self) -> Option<(Position, Vec<SessionId>)> {
+        let (last, sessions) = self.state?;
+        Some((last?, sessions))
+    }
 }
 
 /// Gathers frames; a single one is shared, not copied.
@@ -63,5 +167,59 @@ impl Taken {
     pub(super) fn into_chunk(self) -> Chunk {
         let bytes = if self.many.is_empty() { self.one } else { self.many.freeze() };
         Chunk { bytes, events: self.events, oldest: self.oldest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Epoch;
+
+    fn position(seq: u64) -> Position {
+        Position::new(Epoch(1), seq)
+    }
+
+    #[test]
+    fn what_is_shared_is_for_those_who_have_come_as_far_and_did_none_of_it() {
+        let [alice, bob] = [1, 2].map(|it| SessionId::from_bytes([it; 16]));
+        let mut shared = Shared::default();
+        assert!(shared.at(7, 0, 10, bob).is_none());
+        shared.put(SharedChunk {
+            room: 7,
+            encoding: 0,
+            indices: 10..13,
+            last: position(30),
+            bytes: Bytes::from_static(b"hello"),
+            events: 3,
+            sessions: vec![alice],
+        });
+        let taken = shared.at(7, 0, 10, bob).expect("it is for bob");
+        assert_eq!((&taken.chunk().bytes[..], taken.chunk().events), (&b"hello"[..], 3));
+        assert!(shared.at(7, 0, 10, alice).is_none(), "some of it is her own");
+        assert!(shared.at(7, 0, 11, bob).is_none(), "he has come further");
+        assert!(shared.at(7, 1, 10, bob).is_none(), "he speaks another dialect");
+        assert!(shared.at(8, 0, 10, bob).is_none(), "he is in another room");
+        shared.clear();
+        assert!(shared.at(7, 0, 10, bob).is_none());
+    }
+
+    #[test]
+    fn what_many_did_or_nobody_is_not_shared() {
+        let mut sharing = Sharing::new();
+        for at in 0..SENDERS as u64 {
+            let session = SessionId::from_bytes([u8::try_from(at).unwrap(); 16]);
+            sharing.add_but_for(position(2 * at), session);
+            sharing.add_but_for(position(2 * at + 1), session);
+        }
+        let (last, sessions) = sharing.state.clone().expect("there are not too many");
+        assert_eq!((last, sessions.len()), (Some(position(2 * SENDERS as u64 - 1)), SENDERS));
+        sharing.add_but_for(position(99), SessionId::from_bytes([255; 16]));
+        assert!(sharing.into_parts().is_none());
+        assert!(Sharing::new().into_parts().is_none(), "there is nothing in it");
+        let mut spoilt = Sharing::new();
+        spoilt.add(position(1));
+        spoilt.spoil();
+        spoilt.add(position(2));
+        assert!(spoilt.into_parts().is_none());
     }
 }

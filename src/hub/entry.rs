@@ -5,9 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
-
-use super::{Hub, Member, Stay, event_now, room::Room};
+use super::{Hub, Member, ReaderWaker, Stay, event_now, room::Room};
 use crate::{
     backplane::{Eviction, Hold, Join, JoinError, Joined, Seated, Takeover, Unavailable},
     domain::{HoldToken, Position, RoomName, SecretHash, SessionId, Username, What},
@@ -111,7 +109,7 @@ impl Hub {
     pub async fn enter(
         self: &Arc<Self>,
         claim: Claim,
-        reader: Arc<AtomicWaker>,
+        reader: ReaderWaker,
     ) -> Result<Arrived, EnterError> {
         // Counted before the look, so that nobody slips in behind a hub that drains.
         let counted = self.stays.token();
@@ -140,7 +138,7 @@ impl Hub {
         };
         match joined {
             Ok(joined) => {
-                stay.member().admit(joined.position, place(&claim, &joined));
+                stay.admit(joined.position, place(&claim, &joined));
                 stay.count_in(takeover.is_some());
                 self.watch(&claim.room, joined.next_deadline).await;
                 let (head, client_seq) = (joined.position, joined.client_seq);

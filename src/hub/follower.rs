@@ -120,6 +120,16 @@ impl Follower {
         };
     }
 
+    /// It takes what another reader at its cursor has taken of the window, up to this position. False when
+    /// something else may come next for it.
+    pub(super) fn take_shared(&mut self, last: Position) -> bool {
+        let level = matches!(self.mode, Mode::Window(Footing::Level));
+        if level {
+            self.place = Place::after(last);
+        }
+        level
+    }
+
     /// What was read for it, in order.
     pub(super) fn read_items(&mut self) -> Option<&mut VecDeque<Item<Arc<Event>>>> {
         match &mut self.mode {

@@ -11,6 +11,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::sleep,
 };
+use tokio_util::time::DelayQueue;
 use tracing::{Instrument as _, Span, info, warn};
 
 use super::{
@@ -55,6 +56,7 @@ pub(super) async fn run(
 ) {
     let slots = Semaphore::new(READERS);
     let mut reads = FuturesUnordered::new();
+    let mut gathering = DelayQueue::new();
     let mut batch = Vec::with_capacity(SIGNALS);
     let queues = &hub.metrics.queue_items;
     loop {
@@ -65,6 +67,12 @@ pub(super) async fn run(
                 reads.extend(wanted.map(|heal| read(&hub, &slots, heal)));
                 continue;
             }
+            Some(due) = gathering.next(), if !gathering.is_empty() => {
+                let room: Arc<Room> = due.into_inner();
+                room.stop_awaiting();
+                announce(&room).await;
+                continue;
+            }
             taken = signals.recv_many(&mut batch, SIGNALS) => {
                 if taken == 0 {
                     return;
@@ -72,7 +80,11 @@ pub(super) async fn run(
                 queues.of(Queue::Signals).set(items(signals.len()));
                 let (touched, wanted) = handle(&hub, batch.drain(..));
                 for room in touched {
-                    announce(&room).await;
+                    match room.gather(Instant::now()) {
+                        None => {}
+                        Some(Duration::ZERO) => announce(&room).await,
+                        Some(wait) => drop(gathering.insert(room, wait)),
+                    }
                 }
                 wanted
             }

@@ -12,31 +12,26 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{
-    chunk::Chunk,
-    follower::{AWAY, Follower},
-    room::Room,
-    slot::Encoder,
-};
+use super::{chunk::SharedChunk, follower::Follower, room::Room, wakers::ReaderWaker};
 use crate::{
     backplane::{Hold, Page},
-    domain::{Event, HoldToken, Position, SessionId},
-    room::{Fallen, Place},
+    domain::{HoldToken, Position, SessionId},
+    room::Place,
 };
 
-/// A member whose stream is on this replica: the hold of its name and the cursor of its reader.
+/// A member whose stream is on this replica: the hold of its name, and what its reader is to know.
 #[derive(Debug)]
 pub struct Member {
     session: SessionId,
+    /// The index in the room's window of what the reader takes next. Only its own task moves it forth.
+    cursor: AtomicU64,
+    /// Its reader gets whatever its room gets that it has not done itself.
+    open: AtomicBool,
     room: Arc<Room>,
-    state: Mutex<State>,
+    hold: Mutex<Hold>,
     admitted: AtomicBool,
     over: AtomicBool,
-    /// The index in the room's window of what the reader takes next. Written under
-    /// the room's lock.
-    cursor: AtomicU64,
-    /// Wakes the reader; the door owns it too.
-    reader: Arc<AtomicWaker>,
+    reader: ReaderWaker,
     /// Bits of [`Notice`].
     notices: AtomicU8,
     /// Wakes the session.
@@ -51,13 +46,6 @@ struct Following {
     follower: Mutex<Option<Follower>>,
     /// Wakes whoever reads the log for it.
     log_reader: AtomicWaker,
-}
-
-#[derive(Debug)]
-struct State {
-    hold: Hold,
-    /// What comes up to here was before this member's time.
-    floor: Option<Position>,
 }
 
 /// Something that a session has to act on.
@@ -84,16 +72,17 @@ impl Member {
     pub(super) fn new(
         hold: Hold,
         room: Arc<Room>,
-        reader: Arc<AtomicWaker>,
+        reader: ReaderWaker,
         misses_nothing: bool,
     ) -> Self {
         Self {
             session: hold.session,
+            cursor: AtomicU64::new(0),
+            open: AtomicBool::new(false),
             room,
-            state: Mutex::new(State { hold, floor: None }),
+            hold: Mutex::new(hold),
             admitted: AtomicBool::new(false),
             over: AtomicBool::new(false),
-            cursor: AtomicU64::new(0),
             reader,
             notices: AtomicU8::new(0),
             session_waker: AtomicWaker::new(),
@@ -101,8 +90,8 @@ impl Member {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Hold> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The stay that it belongs to.
@@ -112,38 +101,71 @@ impl Member {
 
     /// The hold as it stands.
     pub fn hold(&self) -> Hold {
-        self.lock().hold.clone()
+        self.lock().clone()
     }
 
     /// Whether this is the token under which the name is held.
     pub(super) fn holds(&self, token: HoldToken) -> bool {
-        self.lock().hold.token == token
+        self.lock().token == token
     }
 
     pub(super) fn replace_hold(&self, hold: Hold) {
-        self.lock().hold = hold;
+        *self.lock() = hold;
     }
 
     /// The hold with this token was good when the room's head was there.
     pub(super) fn confirm(&self, token: HoldToken, head: Position) {
-        let mut state = self.lock();
-        if state.hold.token == token {
-            state.hold.confirmed = Some(head);
+        let mut hold = self.lock();
+        if hold.token == token {
+            hold.confirmed = Some(head);
         }
     }
 
-    /// The member is in, with the room's head at `position`. What comes after it is for the member, or,
-    /// for a reader that misses nothing, what comes after `place`.
+    /// The member is in, with the room's head at `position`. A reader that misses nothing gets what comes
+    /// after `place`.
     pub(super) fn admit(&self, position: Position, place: Place) {
-        let mut state = self.lock();
-        state.floor = Some(position);
-        state.hold.confirmed = Some(position);
-        drop(state);
+        self.lock().confirmed = Some(position);
         if let Some(following) = &self.following {
             *following.lock() = Some(Follower::new(place));
         }
         self.admitted.store(true, Ordering::Release);
-        self.wake_reader();
+    }
+
+    pub(super) fn cursor(&self) -> u64 {
+        self.cursor.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_cursor(&self, cursor: u64) {
+        self.cursor.store(cursor, Ordering::Relaxed);
+    }
+
+    /// Its reader gets whatever its room gets from now on.
+    pub(super) fn open(&self) {
+        self.open.store(true, Ordering::Relaxed);
+    }
+
+    /// Its reader takes what another one at its cursor has taken. False when something else may come next
+    /// for it.
+    pub(super) fn take_shared(&self, shared: &SharedChunk) -> bool {
+        let takes = if self.follows() {
+            self.with_follower(|follower| follower.take_shared(shared.last)) == Some(true)
+        } else {
+            self.open.load(Ordering::Relaxed)
+        };
+        if takes {
+            self.set_cursor(shared.indices.end);
+        }
+        takes
+    }
+
+    /// Whether its reader misses nothing.
+    pub(super) fn follows(&self) -> bool {
+        self.following.is_some()
+    }
+
+    /// Does something with how far its reader has come, if it is in and misses nothing.
+    pub(super) fn with_follower<T>(&self, act: impl FnOnce(&mut Follower) -> T) -> Option<T> {
+        self.following.as_ref()?.lock().as_mut().map(act)
     }
 
     pub(super) fn is_admitted(&self) -> bool {
@@ -162,32 +184,6 @@ impl Member {
 
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Release);
-    }
-
-    pub(super) fn cursor(&self) -> u64 {
-        self.cursor.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_cursor(&self, cursor: u64) {
-        self.cursor.store(cursor, Ordering::Relaxed);
-    }
-
-    /// Whether an event is for this member: not its own, and not from before its time.
-    pub(super) fn wants(&self, position: Position, event: &Event) -> bool {
-        if event.member.session == self.session {
-            return false;
-        }
-        let floor = self.lock().floor;
-        !floor.is_some_and(|floor| floor.epoch == position.epoch && position.seq <= floor.seq)
-    }
-
-    /// The window no longer has what the reader takes next.
-    pub(super) fn fall_behind(&self) {
-        if self.following.is_some() {
-            self.set_cursor(AWAY);
-        } else {
-            self.notify(Notice::TooSlow);
-        }
     }
 
     /// Waits until a page of the log is to be read for the reader; for ever, if it is of a kind for
@@ -227,12 +223,9 @@ impl Member {
         self.room.may_say(now)
     }
 
-    /// Whether there is something that the reader has not taken.
-    pub fn has_more(&self) -> bool {
-        let cursor = self.cursor();
-        let at_window = || cursor == AWAY || cursor < self.room.head();
-        let log = self.following.as_ref().and_then(|it| it.lock().as_ref()?.log_has_more());
-        self.is_admitted() && log.unwrap_or_else(at_window)
+    /// What wakes its reader.
+    pub(super) fn reader_waker(&self) -> &ReaderWaker {
+        &self.reader
     }
 
     pub(super) fn wake_reader(&self) {
@@ -255,29 +248,5 @@ impl Member {
             }
         }
         Poll::Pending
-    }
-
-    /// The index in the room's sequence up to which it has come.
-    pub fn head(&self) -> u64 {
-        self.room.head()
-    }
-
-    /// Takes what there is for this member from its cursor on, up to the index `until`; about
-    /// `max_bytes`, at least one event. An empty chunk when there is nothing.
-    pub fn take(
-        &self,
-        encoder: &dyn Encoder,
-        until: u64,
-        max_bytes: usize,
-    ) -> Result<Chunk, Fallen> {
-        if !self.is_admitted() {
-            return Ok(Chunk::default());
-        }
-        if let Some(following) = &self.following
-            && let Some(follower) = following.lock().as_mut()
-        {
-            return Ok(self.room.follow(self, follower, encoder, max_bytes));
-        }
-        self.room.take(self, encoder, until, max_bytes)
     }
 }

@@ -16,21 +16,26 @@ use tokio::sync::OnceCell;
 
 use super::{
     HubConfig, Member, Notice,
-    chunk::{Chunk, Taken},
+    chunk::{Chunk, Shared, SharedChunk, Sharing, Taken},
     delivery::Delivery,
     follower::AWAY,
     slot::{Encoder, Slot},
+    wakers::Audience,
 };
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, RoomName, SessionId, StreamId, What},
+    domain::{Event, Position, RoomName, SessionId, StreamId, What},
     metrics::{Metrics, items},
-    room::{Bucket, Fallen, Feed, Item, Moves, Window},
+    room::{Bucket, Fallen, Feed, Gather, Item, Moves, Window},
     trace::Sampler,
 };
 
 /// What an event costs in memory beside its content, about: itself, its frames, its slot.
 const EVENT_OVERHEAD: usize = 256;
+
+/// So many readers are looked at for every event; where there are more, so many events are kept although
+/// all have taken them.
+const FEW: usize = 64;
 
 /// A room that has members on this replica.
 #[derive(Debug)]
@@ -50,15 +55,55 @@ pub(super) struct Room {
 struct State {
     feed: Feed<Arc<Event>>,
     window: Window<Slot>,
-    members: Slab<Arc<Member>>,
+    readings: Slab<Reading>,
+    audience: Audience,
+    looked: Looked,
     /// How much is said here.
     bucket: Bucket,
-    /// Something was pushed that readers were not woken for.
-    unannounced: bool,
+    /// What was pushed that readers were not woken for.
+    fresh: Fresh,
+    /// How long it waits for more.
+    gather: Gather,
+    /// Somebody is going to announce it.
+    awaited: bool,
     /// When its readers were last waited for in vain.
     stuck: Option<Instant>,
     /// When its leases were last renewed, all of them.
     renewed: Option<Instant>,
+}
+
+/// A member as a reader.
+#[derive(Debug)]
+struct Reading {
+    member: Arc<Member>,
+    gate: Gate,
+}
+
+/// The window's bounds when it was last looked how far all readers have come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    start: u64,
+    end: u64,
+}
+
+/// What of the window is for a reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Gate {
+    /// Nothing yet: its member is not in.
+    Shut,
+    /// What comes after this position.
+    After(Position),
+    /// Everything, but for what its member did itself.
+    Open,
+    /// What its follower makes of it.
+    Follower,
+}
+
+/// What was pushed.
+#[derive(Debug, Default)]
+struct Fresh {
+    events: usize,
+    bytes: usize,
 }
 
 impl Room {
@@ -71,9 +116,13 @@ impl Room {
         let state = State {
             feed: Feed::opening(config.window_bytes / 4, |event| weight(event)),
             window: Window::new(config.window_events, config.window_bytes),
-            members: Slab::new(),
+            readings: Slab::new(),
+            audience: Audience::default(),
+            looked: Looked::default(),
             bucket: Bucket::full(config.room_rate, Instant::now()),
-            unannounced: false,
+            fresh: Fresh::default(),
+            gather: Gather::new(config.gather),
+            awaited: false,
             stuck: None,
             renewed: None,
         };
@@ -141,7 +190,7 @@ impl Room {
                 Item::Event(position, event) => {
                     if let Some(trace) = &event.trace {
                         let span = self.sampler.deliver(trace, &self.name, *position);
-                        delivery = Delivery::begin(span, state.members.len());
+                        delivery = Delivery::begin(span, state.readings.len());
                     }
                     weight(event)
                 }
@@ -150,22 +199,44 @@ impl Room {
                     EVENT_OVERHEAD
                 }
             };
-            state.unannounced = true;
+            state.fresh.events += 1;
+            state.fresh.bytes += bytes;
             state.window.push(Slot::new(item, delivery), bytes);
         }
         self.count_bytes(before, state.window.bytes());
         fed
     }
 
+    /// After how long the caller has to [announce](Room::announce) what is new; `None` when there is
+    /// nothing new, or somebody else is going to.
+    pub(super) fn gather(&self, now: Instant) -> Option<Duration> {
+        let mut state = self.lock();
+        if state.fresh.events == 0 {
+            return None;
+        }
+        let connections = state.audience.connections();
+        let wait = state.gather.arrived(now, connections);
+        if wait.is_zero() || state.is_pressing() {
+            return Some(Duration::ZERO);
+        }
+        if std::mem::replace(&mut state.awaited, true) { None } else { Some(wait) }
+    }
+
+    /// Somebody else has to announce what comes from now on.
+    pub(super) fn stop_awaiting(&self) {
+        self.lock().awaited = false;
+    }
+
     /// Wakes the readers, if there is something new for them. True when even the fastest of them has
     /// much to take: then it is time to let them run, unless that was in vain a moment ago.
     pub(super) fn announce(&self) -> bool {
         let mut state = self.lock();
-        if !std::mem::take(&mut state.unannounced) {
+        if std::mem::take(&mut state.fresh).events == 0 {
             return false;
         }
         let before = state.window.bytes();
-        state.wake_readers();
+        state.look_at_readers();
+        state.audience.wake();
         self.count_bytes(before, state.window.bytes());
         state.is_crowded() && state.stuck.is_none_or(|stuck| stuck.elapsed() > STUCK)
     }
@@ -204,15 +275,15 @@ impl Room {
     /// The sessions that are on this replica.
     pub(super) fn sessions(&self) -> HashSet<SessionId> {
         let state = self.lock();
-        let here = state.members.iter().filter(|(_, member)| !member.is_over());
-        here.map(|(_, member)| member.session()).collect()
+        let here = state.readings.iter().filter(|(_, reading)| !reading.member.is_over());
+        here.map(|(_, reading)| reading.member.session()).collect()
     }
 
     /// Tells the member whose stream lost its session to a newer one.
     pub(super) fn supersede(&self, session: SessionId, from: StreamId) {
-        for (_, member) in &self.lock().members {
-            if member.session() == session && member.hold().token.stream() == from {
-                member.notify(Notice::Moved);
+        for (_, reading) in &self.lock().readings {
+            if reading.member.session() == session && reading.member.hold().token.stream() == from {
+                reading.member.notify(Notice::Moved);
             }
         }
     }
@@ -222,23 +293,33 @@ impl Room {
         self.lock().feed.read_failed()
     }
 
-    /// Adds a reader that begins with what comes next.
+    /// Adds a reader that begins with what comes next, once its member is in.
     pub(super) fn add_member(&self, member: &Arc<Member>) -> usize {
         let mut state = self.lock();
+        state.audience.add(member.reader_waker());
         member.set_cursor(state.window.head());
-        state.members.insert(member.clone())
+        state.readings.insert(Reading { member: member.clone(), gate: Gate::Shut })
+    }
+
+    /// A member is in, with the room's head there.
+    pub(super) fn admit(&self, key: usize, position: Position) {
+        if let Some(reading) = self.lock().readings.get_mut(key) {
+            let follows = reading.member.follows();
+            reading.gate = if follows { Gate::Follower } else { Gate::After(position) };
+        }
     }
 
     pub(super) fn remove_member(&self, key: usize) {
         let mut state = self.lock();
-        if let Some(member) = state.members.try_remove(key) {
+        if let Some(Reading { member, .. }) = state.readings.try_remove(key) {
+            state.audience.remove(member.reader_waker());
             let cursor = member.cursor().max(state.window.first());
             for slot in state.window.since(cursor).into_iter().flatten() {
                 slot.pass(false);
             }
         }
-        if state.members.capacity() > 64 && state.members.len() * 4 < state.members.capacity() {
-            state.members.shrink_to_fit();
+        if state.readings.capacity() > 64 && state.readings.len() * 4 < state.readings.capacity() {
+            state.readings.shrink_to_fit();
         }
     }
 
@@ -253,8 +334,9 @@ impl Room {
     /// The holds to renew.
     pub(super) fn holds(&self) -> Vec<(Arc<Member>, Hold)> {
         let state = self.lock();
-        let admitted = state.members.iter().filter(|(_, member)| member.is_held());
-        admitted.map(|(_, member)| (member.clone(), member.hold())).collect()
+        let members = state.readings.iter().map(|(_, reading)| &reading.member);
+        let held = members.filter(|member| member.is_held());
+        held.map(|member| (member.clone(), member.hold())).collect()
     }
 
     /// The index of what comes next, for a reader that shall get all until now and no more.
@@ -262,36 +344,120 @@ impl Room {
         self.lock().window.head()
     }
 
+    /// Whether there is something that a reader has not taken.
+    pub(super) fn has_more(&self, key: usize) -> bool {
+        let state = self.lock();
+        let Some(reading) = state.readings.get(key) else { return false };
+        let log = || reading.member.with_follower(|follower| follower.log_has_more()).flatten();
+        let (cursor, head) = (reading.member.cursor(), state.window.head());
+        match reading.gate {
+            Gate::Shut => false,
+            Gate::After(_) | Gate::Open => cursor < head,
+            Gate::Follower => log().unwrap_or(cursor == AWAY || cursor < head),
+        }
+    }
+
     /// Takes everything from a reader's cursor to the head, or to `until`, but about
-    /// `max_bytes` at the most and at least one event.
+    /// `max_bytes` at the most and at least one event. For one that misses nothing, what comes next.
+    /// What others may get as well is left with `shared`.
     pub(super) fn take(
         &self,
-        member: &Member,
+        key: usize,
         encoder: &dyn Encoder,
         until: u64,
         max_bytes: usize,
+        shared: Option<&mut Shared>,
     ) -> Result<Chunk, Fallen> {
-        let state = self.lock();
-        let mut cursor = member.cursor();
-        let mut taken = Taken::default();
-        for slot in state.window.since(cursor)? {
+        let State { window, readings, feed, .. } = &mut *self.lock();
+        let (mut taken, mut sharing) = (Taken::default(), Sharing::new());
+        let Some(reading) = readings.get_mut(key) else { return Ok(Chunk::default()) };
+        let begin = reading.member.cursor();
+        match reading.gate {
+            Gate::Shut => {}
+            Gate::After(_) | Gate::Open => {
+                reading.take(window, encoder, until, max_bytes, &mut taken, &mut sharing)?;
+            }
+            Gate::Follower => {
+                let room = feed.place();
+                reading.follow(window, room, encoder, max_bytes, &mut taken, &mut sharing);
+            }
+        }
+        let chunk = taken.into_chunk();
+        if let (Some(shared), Some((last, sessions))) = (shared, sharing.into_parts())
+            && chunk.events > 0
+        {
+            let indices = begin..reading.member.cursor();
+            let (bytes, events) = (chunk.bytes.clone(), chunk.events);
+            let (room, encoding) = (self.number(), encoder.index());
+            shared.put(SharedChunk { room, encoding, indices, last, bytes, events, sessions });
+        }
+        Ok(chunk)
+    }
+
+    /// Tells rooms apart that are here at the same time.
+    pub(super) fn number(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+impl Reading {
+    fn take(
+        &mut self,
+        window: &Window<Slot>,
+        encoder: &dyn Encoder,
+        until: u64,
+        max_bytes: usize,
+        taken: &mut Taken,
+        sharing: &mut Sharing,
+    ) -> Result<(), Fallen> {
+        let mut cursor = self.member.cursor();
+        for slot in window.since(cursor)? {
             if cursor >= until {
                 break;
             }
             let wanted = match slot.item() {
-                Item::Event(position, event) if member.wants(*position, event) => Some(event),
+                Item::Event(position, event) if self.wants(*position, event) => {
+                    Some((*position, event))
+                }
                 Item::Event(..) | Item::Lost(_) => None,
             };
-            if let Some(event) = wanted
+            if let Some((_, event)) = wanted
                 && !taken.add(event, slot.encoded(encoder), max_bytes)
             {
                 break;
             }
+            match wanted {
+                Some((position, event)) if !slot.is_followed() => {
+                    sharing.add_but_for(position, event.member.session);
+                }
+                _ => sharing.spoil(),
+            }
             slot.pass(wanted.is_some());
             cursor += 1;
         }
-        member.set_cursor(cursor);
-        Ok(taken.into_chunk())
+        self.member.set_cursor(cursor);
+        Ok(())
+    }
+
+    /// Whether an event is for this member: not its own, and not from before its time.
+    fn wants(&mut self, position: Position, event: &Event) -> bool {
+        if let Gate::After(floor) = self.gate {
+            if floor.epoch == position.epoch && position.seq <= floor.seq {
+                return false;
+            }
+            self.gate = Gate::Open;
+            self.member.open();
+        }
+        event.member.session != self.member.session()
+    }
+
+    /// The window no longer has what it takes next.
+    fn fall_behind(&self) {
+        if self.member.follows() {
+            self.member.set_cursor(AWAY);
+        } else {
+            self.member.notify(Notice::TooSlow);
+        }
     }
 }
 
@@ -302,6 +468,12 @@ impl Drop for Room {
 }
 
 impl State {
+    /// Whether so much is new that it has to go out, before it fills half of the window.
+    fn is_pressing(&self) -> bool {
+        let (max_events, max_bytes) = self.window.bounds();
+        self.fresh.events > max_events / 4 || self.fresh.bytes > max_bytes / 4
+    }
+
     /// Whether half of the window is still to be taken, by everybody.
     fn is_crowded(&self) -> bool {
         let (max_events, max_bytes) = self.window.bounds();
@@ -311,7 +483,7 @@ impl State {
         if kept <= max_events / 2 && self.window.bytes() <= max_bytes / 2 {
             return false;
         }
-        let cursors = self.members.iter().map(|(_, member)| member.cursor());
+        let cursors = self.readings.iter().map(|(_, reading)| reading.member.cursor());
         let fastest = cursors.filter(|cursor| *cursor != AWAY).max();
         fastest.is_some_and(|cursor| {
             let waiting = count(head - cursor).min(kept);
@@ -319,20 +491,25 @@ impl State {
         })
     }
 
-    /// Wakes all readers; tells those that fell off the window; forgets what all have taken.
-    fn wake_readers(&mut self) {
-        let first = self.window.first();
-        let mut lowest = self.window.head();
-        for (_, member) in &self.members {
-            let cursor = member.cursor();
+    /// Looks how far all readers have come, now and then or when that may matter to one of them: tells
+    /// those that fell off the window, and forgets what all have taken.
+    fn look_at_readers(&mut self) {
+        let looked = self.looked;
+        let (first, head) = (self.window.first(), self.window.head());
+        if self.readings.len() > FEW && first == looked.start && head - looked.end < FEW as u64 {
+            return;
+        }
+        let mut lowest = head;
+        for (_, reading) in &self.readings {
+            let cursor = reading.member.cursor();
             if cursor < first {
-                member.fall_behind();
+                reading.fall_behind();
             } else {
                 lowest = lowest.min(cursor);
             }
-            member.wake_reader();
         }
         self.window.release(lowest);
+        self.looked = Looked { start: self.window.first(), end: head };
     }
 }
 

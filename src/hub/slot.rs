@@ -56,6 +56,11 @@ impl Slot {
         self.encoded[encoder.index()].get_or_init(|| encode(&self.item, encoder))
     }
 
+    /// Whether it is followed on its way, so that every reader counts.
+    pub(super) fn is_followed(&self) -> bool {
+        self.delivery.borrow().is_some()
+    }
+
     /// A reader has come past it.
     pub(super) fn pass(&self, taken: bool) {
         let mut delivery = self.delivery.borrow_mut();

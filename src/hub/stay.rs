@@ -11,11 +11,12 @@ use std::{
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
-use super::{Hub, Member, Seat, departures::Departure, room::Room};
+use super::{Chunk, Encoder, Hub, Member, Seat, Shared, departures::Departure, room::Room};
 use crate::{
     backplane::{JoinError, Unavailable},
-    domain::LeftCause,
+    domain::{LeftCause, Position},
     metrics::{InGauge, LeaseLoss, Leave},
+    room::{Fallen, Place},
     trace,
 };
 
@@ -47,6 +48,37 @@ impl Reader {
     /// Whose place it is.
     pub fn member(&self) -> &Member {
         &self.member
+    }
+
+    /// Whether there is something that it has not taken.
+    pub fn has_more(&self) -> bool {
+        self.seat.room.has_more(self.key)
+    }
+
+    /// The index in the room's sequence up to which it has come here.
+    pub fn head(&self) -> u64 {
+        self.seat.room.head()
+    }
+
+    /// Takes what there is for it from its cursor on, up to the index `until`; about `max_bytes`, at
+    /// least one event. An empty chunk when there is nothing. Readers of one connection may take from what
+    /// another one has just left in `shared`.
+    pub fn take(
+        &self,
+        encoder: &dyn Encoder,
+        until: u64,
+        max_bytes: usize,
+        shared: Option<&mut Shared>,
+    ) -> Result<Chunk, Fallen> {
+        let (member, room) = (&self.member, &self.seat.room);
+        if let (Some(shared), u64::MAX) = (&shared, until)
+            && let Some(shared) =
+                shared.at(room.number(), encoder.index(), member.cursor(), member.session())
+            && member.take_shared(shared)
+        {
+            return Ok(shared.chunk());
+        }
+        room.take(self.key, encoder, until, max_bytes, shared)
     }
 }
 
@@ -93,6 +125,14 @@ impl Stay {
     fn linger_time(&self) -> Duration {
         let (linger, told) = &self.linger;
         if told.load(Ordering::Acquire) { *linger } else { Duration::ZERO }
+    }
+
+    /// It is in, with the room's head at `position`. What comes after it is for its reader, or, for one that
+    /// misses nothing, what comes after `place`.
+    pub(super) fn admit(&self, position: Position, place: Place) {
+        self.member().admit(position, place);
+        self.room().admit(self.reader.key, position);
+        self.member().wake_reader();
     }
 
     /// It is in.

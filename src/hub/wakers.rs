@@ -61,6 +61,11 @@ impl Audience {
         }
     }
 
+    /// How many connections they have.
+    pub(super) fn connections(&self) -> usize {
+        self.0.len()
+    }
+
     /// Wakes all of them, each connection once.
     pub(super) fn wake(&self) {
         for group in self.0.values() {

@@ -5,7 +5,7 @@ mod odd;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{stream, task::AtomicWaker};
+use futures_util::stream;
 
 use super::*;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         memory::{Memory, MemoryConfig},
     },
     domain::{ReplicaId, RoomName, Username, UsernameLimits},
-    hub::{Claim, HubConfig, SessionClaim, Since},
+    hub::{Claim, HubConfig, ReaderWaker, SessionClaim, Since, Wakers},
     metrics::Metrics,
     trace::Sampler,
 };
@@ -23,6 +23,18 @@ use crate::{
 const UNLIMITED: Rate = Rate { interval: Duration::ZERO, burst: 1 };
 
 const LEASE: Duration = Duration::from_secs(15);
+
+/// Nobody reads here.
+#[derive(Debug)]
+struct Nobody;
+
+impl Wakers for Nobody {
+    fn wake(&self, _: &[usize]) {}
+}
+
+fn nobody() -> ReaderWaker {
+    ReaderWaker::new(Arc::new(Nobody), 0)
+}
 
 fn attach(memory: &Memory) -> Replica {
     let id = ReplicaId::from_bytes(rand::random());
@@ -44,6 +56,7 @@ fn hub_config() -> HubConfig {
         lease: LEASE,
         window_events: 64,
         window_bytes: 1 << 20,
+        gather: Duration::ZERO,
         rooms: 8,
         room_rate: UNLIMITED,
         release_timeout: Duration::from_secs(1),
@@ -66,11 +79,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
     let (backplane, metrics) = (here.backplane, Metrics::new());
     let hub = Hub::start(backplane, signals, here.id, config, metrics, Sampler::off());
     let room = props::some_room();
-    let stay = hub
-        .enter(claim(&room, SessionClaim::Plain), Arc::new(AtomicWaker::new()))
-        .await
-        .unwrap()
-        .stay;
+    let stay = hub.enter(claim(&room, SessionClaim::Plain), nobody()).await.unwrap().stay;
     let hold = stay.member().hold();
     let (next, joined) = there.take_over(&hold).await;
     assert!(!joined.told);

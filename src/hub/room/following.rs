@@ -1,83 +1,94 @@
 //! What a reader takes that misses nothing.
 
-use super::{Room, State};
-use crate::hub::{
-    Chunk, Encoder, Member,
-    chunk::Taken,
-    follower::{AWAY, Follower, Judged},
-    slot::{add, encode},
+use super::Reading;
+use crate::{
+    hub::{
+        Encoder, Member,
+        chunk::{Sharing, Taken},
+        follower::{AWAY, Follower, Judged},
+        slot::{Slot, add, encode},
+    },
+    room::{Item, Place, Window},
 };
 
-impl Room {
-    /// Takes what comes next for a reader that misses nothing, from the window or from what was read
-    /// for it; about `max_bytes` at the most, and at least one event. When there is nothing, either
-    /// nothing is new or a page of the log is asked for.
-    pub(in crate::hub) fn follow(
+impl Reading {
+    /// Takes what comes next for a reader that misses nothing, from the window, whose sequence has come to
+    /// `room`, or from what was read for it; about `max_bytes` at the most, and at least one event. When
+    /// there is nothing, either nothing is new or a page of the log is asked for.
+    pub(super) fn follow(
         &self,
-        member: &Member,
-        follower: &mut Follower,
+        window: &Window<Slot>,
+        room: Place,
         encoder: &dyn Encoder,
         max_bytes: usize,
-    ) -> Chunk {
-        let state = self.lock();
-        let mut taken = Taken::default();
-        loop {
-            if let Some(items) = follower.read_items() {
-                while let Some(item) = items.front() {
-                    // It is told later than it happened, and nobody is to blame.
-                    if !taken.add_frame(&encode(item, encoder), max_bytes) {
-                        return taken.into_chunk();
+        taken: &mut Taken,
+        sharing: &mut Sharing,
+    ) {
+        let member = &self.member;
+        let asked = member.with_follower(|follower| {
+            loop {
+                if let Some(items) = follower.read_items() {
+                    sharing.spoil();
+                    while let Some(item) = items.front() {
+                        // It is told later than it happened, and nobody is to blame.
+                        if !taken.add_frame(&encode(item, encoder), max_bytes) {
+                            return false;
+                        }
+                        items.pop_front();
                     }
-                    items.pop_front();
+                    let Some(found) = follower.put_at_window(window, room) else { break };
+                    member.set_cursor(found);
                 }
-                let Some(cursor) = follower.put_at_window(&state.window, state.feed.place()) else {
-                    break;
-                };
-                member.set_cursor(cursor);
+                if take_at_window(member, window, follower, encoder, max_bytes, taken, sharing) {
+                    return false;
+                }
+                follower.leave_window();
+                member.set_cursor(AWAY);
             }
-            if state.take_at_window(member, follower, &mut taken, encoder, max_bytes) {
-                return taken.into_chunk();
-            }
-            follower.leave_window();
-            member.set_cursor(AWAY);
-        }
-        if follower.ask() {
+            follower.ask()
+        });
+        if asked == Some(true) {
             member.wake_log_reader();
         }
-        taken.into_chunk()
     }
 }
 
-impl State {
-    /// False when the log has to tell how it goes on.
-    fn take_at_window(
-        &self,
-        member: &Member,
-        follower: &mut Follower,
-        taken: &mut Taken,
-        encoder: &dyn Encoder,
-        max_bytes: usize,
-    ) -> bool {
-        let mut cursor = member.cursor();
-        if cursor == AWAY {
-            return false;
-        }
-        let Ok(slots) = self.window.since(cursor) else { return false };
-        for slot in slots {
-            match follower.judge(slot.item()) {
-                Judged::Skip => slot.pass(false),
-                Judged::Ask => return false,
-                Judged::Take => {
-                    if !add(taken, slot.item(), slot.encoded(encoder), max_bytes) {
-                        break;
-                    }
-                    follower.took(slot.item());
-                    slot.pass(true);
-                }
-            }
-            cursor += 1;
-        }
-        member.set_cursor(cursor);
-        true
+/// False when the log has to tell how it goes on.
+fn take_at_window(
+    member: &Member,
+    window: &Window<Slot>,
+    follower: &mut Follower,
+    encoder: &dyn Encoder,
+    max_bytes: usize,
+    taken: &mut Taken,
+    sharing: &mut Sharing,
+) -> bool {
+    let mut cursor = member.cursor();
+    if cursor == AWAY {
+        return false;
     }
+    let Ok(slots) = window.since(cursor) else { return false };
+    for slot in slots {
+        match follower.judge(slot.item()) {
+            Judged::Skip => {
+                sharing.spoil();
+                slot.pass(false);
+            }
+            Judged::Ask => return false,
+            Judged::Take => {
+                if !add(taken, slot.item(), slot.encoded(encoder), max_bytes) {
+                    break;
+                }
+                match slot.item() {
+                    Item::Event(position, _) if !slot.is_followed() => sharing.add(*position),
+                    Item::Event(..) | Item::Lost(_) => sharing.spoil(),
+                }
+                follower.took(slot.item());
+                slot.pass(true);
+            }
+        }
+        cursor += 1;
+    }
+    member.set_cursor(cursor);
+    true
 }

@@ -80,7 +80,7 @@ async fn play(
     let room = props::some_room();
     let new = SessionClaim::New(SessionId::from_bytes([7; 16]), SecretHash::of(&[7; 32]));
     let session = if numbered { new } else { SessionClaim::Plain };
-    let arrived = hub.enter(claim(&room, session), Arc::new(AtomicWaker::new())).await.unwrap();
+    let arrived = hub.enter(claim(&room, session), nobody()).await.unwrap();
     let limits = SessionLimits { content_bytes: 1024, inflight: 8, rate };
     let taker = Taker::new();
     let dialogue = numbered.then(|| taker.dialogue(arrived.head));
