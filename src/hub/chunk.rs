@@ -28,8 +28,8 @@ pub struct Shared(Option<SharedChunk>);
 
 #[derive(Debug)]
 pub(super) struct SharedChunk {
-    /// Tells rooms apart.
-    pub(super) room: usize,
+    /// The number of its room.
+    pub(super) room: u64,
     pub(super) encoding: usize,
     /// The first index, and the one after the last.
     pub(super) indices: Range<u64>,
@@ -57,7 +57,7 @@ impl Shared {
     /// What there is for this member at its cursor.
     pub(super) fn at(
         &self,
-        room: usize,
+        room: u64,
         encoding: usize,
         cursor: u64,
         session: SessionId,

@@ -6,7 +6,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -33,6 +33,9 @@ use crate::{
 /// What an event costs in memory beside its content, about: itself, its frames, its slot.
 const EVENT_OVERHEAD: usize = 256;
 
+/// How many rooms there were.
+static ROOMS: AtomicU64 = AtomicU64::new(0);
+
 /// So many readers are looked at for every event; where there are more, so many events are kept although
 /// all have taken them.
 const FEW: usize = 64;
@@ -41,6 +44,7 @@ const FEW: usize = 64;
 #[derive(Debug)]
 pub(super) struct Room {
     name: RoomName,
+    number: u64,
     metrics: Metrics,
     sampler: Arc<Sampler>,
     state: Mutex<State>,
@@ -99,6 +103,23 @@ enum Gate {
     Follower,
 }
 
+impl Gate {
+    /// Whether what is there is for the reader.
+    fn pass(&mut self, position: Position) -> bool {
+        match self {
+            Self::Shut => false,
+            // Of another epoch may be what came before a failover, and the member after it.
+            Self::After(floor) if floor.epoch != position.epoch => true,
+            Self::After(floor) if position.seq <= floor.seq => false,
+            Self::After(_) => {
+                *self = Self::Open;
+                true
+            }
+            Self::Open | Self::Follower => true,
+        }
+    }
+}
+
 /// What was pushed.
 #[derive(Debug, Default)]
 struct Fresh {
@@ -127,8 +148,9 @@ impl Room {
             renewed: None,
         };
         let (opened, seats) = (OnceCell::new(), AtomicUsize::new(0));
+        let number = ROOMS.fetch_add(1, Ordering::Relaxed);
         let limited = !config.room_rate.interval.is_zero();
-        Self { name, metrics, sampler, state: Mutex::new(state), opened, limited, seats }
+        Self { name, number, metrics, sampler, state: Mutex::new(state), opened, limited, seats }
     }
 
     pub(super) fn name(&self) -> &RoomName {
@@ -394,9 +416,9 @@ impl Room {
         Ok(chunk)
     }
 
-    /// Tells rooms apart that are here at the same time.
-    pub(super) fn number(&self) -> usize {
-        std::ptr::from_ref(self).addr()
+    /// Which of all rooms that ever were here it is.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 }
 
@@ -441,14 +463,11 @@ impl Reading {
 
     /// Whether an event is for this member: not its own, and not from before its time.
     fn wants(&mut self, position: Position, event: &Event) -> bool {
-        if let Gate::After(floor) = self.gate {
-            if floor.epoch == position.epoch && position.seq <= floor.seq {
-                return false;
-            }
-            self.gate = Gate::Open;
+        let passes = self.gate.pass(position);
+        if self.gate == Gate::Open {
             self.member.open();
         }
-        event.member.session != self.member.session()
+        passes && event.member.session != self.member.session()
     }
 
     /// The window no longer has what it takes next.
@@ -538,3 +557,24 @@ const STUCK: Duration = Duration::from_secs(1);
 
 /// How long to wait before a failed read is tried again.
 pub(super) const REREAD: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Epoch;
+
+    #[test]
+    fn a_gate_opens_with_the_first_event_after_the_members_coming() {
+        let at = |epoch, seq| Position::new(Epoch(epoch), seq);
+        let mut gate = Gate::After(at(2, 45));
+        // The failover before it is yet to be heard of here.
+        assert!(gate.pass(at(1, 41)));
+        for seq in 41..=45 {
+            assert!(!gate.pass(at(2, seq)), "{seq}");
+        }
+        assert!(gate.pass(at(2, 46)));
+        assert_eq!(gate, Gate::Open);
+        assert!(gate.pass(at(3, 1)));
+        assert!(!Gate::Shut.pass(at(2, 46)));
+    }
+}
