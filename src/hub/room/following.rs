@@ -1,6 +1,6 @@
 //! What a reader takes that misses nothing.
 
-use super::Reading;
+use super::reading::Reading;
 use crate::{
     hub::{
         Encoder, Member,

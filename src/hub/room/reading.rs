@@ -1,0 +1,144 @@
+//! One member of a room as a reader of its window.
+
+use std::sync::Arc;
+
+use crate::{
+    domain::{Event, Position},
+    hub::{
+        Encoder, Member, Notice,
+        chunk::{Sharing, Taken},
+        follower::AWAY,
+        slot::Slot,
+    },
+    room::{Fallen, Item, Window},
+};
+
+/// A member as a reader.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) member: Arc<Member>,
+    pub(super) gate: Gate,
+}
+
+/// What of the window is for a reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Gate {
+    /// Nothing yet: its member is not in.
+    Shut,
+    /// What comes after this position.
+    After(Position),
+    /// Everything, but for what its member did itself.
+    Open,
+    /// What its follower makes of it.
+    Follower,
+}
+
+impl Gate {
+    /// Whether what is there is for the reader.
+    fn pass(&mut self, position: Position) -> bool {
+        match self {
+            Self::Shut => false,
+            // Of another epoch may be what came before a failover, and the member after it.
+            Self::After(floor) if floor.epoch != position.epoch => true,
+            Self::After(floor) if position.seq <= floor.seq => false,
+            Self::After(_) => {
+                *self = Self::Open;
+                true
+            }
+            Self::Open | Self::Follower => true,
+        }
+    }
+}
+
+impl Reading {
+    /// Whether there is something that it has not taken.
+    pub(super) fn has_more(&self, window: &Window<Slot>) -> bool {
+        let (cursor, head) = (self.member.cursor(), window.head());
+        match self.gate {
+            Gate::Shut => false,
+            Gate::After(_) | Gate::Open => cursor < head,
+            Gate::Follower => {
+                let log = self.member.with_follower(|follower| follower.log_has_more());
+                log.flatten().unwrap_or(cursor == AWAY || cursor < head)
+            }
+        }
+    }
+
+    /// Takes what there is from its cursor to the head, or to `until`.
+    pub(super) fn take(
+        &mut self,
+        window: &Window<Slot>,
+        encoder: &dyn Encoder,
+        until: u64,
+        max_bytes: usize,
+        taken: &mut Taken,
+        sharing: &mut Sharing,
+    ) -> Result<(), Fallen> {
+        let mut cursor = self.member.cursor();
+        for slot in window.since(cursor)? {
+            if cursor >= until {
+                break;
+            }
+            let wanted = match slot.item() {
+                Item::Event(position, event) if self.wants(*position, event) => {
+                    Some((*position, event))
+                }
+                Item::Event(..) | Item::Lost(_) => None,
+            };
+            if let Some((_, event)) = wanted
+                && !taken.add(event, slot.encoded(encoder), max_bytes)
+            {
+                break;
+            }
+            match wanted {
+                Some((position, event)) if !slot.is_followed() => {
+                    sharing.add_but_for(position, event.member.session);
+                }
+                _ => sharing.spoil(),
+            }
+            slot.pass(wanted.is_some());
+            cursor += 1;
+        }
+        self.member.set_cursor(cursor);
+        Ok(())
+    }
+
+    /// Whether an event is for this member: not its own, and not from before its time.
+    fn wants(&mut self, position: Position, event: &Event) -> bool {
+        let passes = self.gate.pass(position);
+        if self.gate == Gate::Open {
+            self.member.open();
+        }
+        passes && event.member.session != self.member.session()
+    }
+
+    /// The window no longer has what it takes next.
+    pub(super) fn fall_behind(&self) {
+        if self.member.follows() {
+            self.member.set_cursor(AWAY);
+        } else {
+            self.member.notify(Notice::TooSlow);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Epoch;
+
+    #[test]
+    fn a_gate_opens_with_the_first_event_after_the_members_coming() {
+        let at = |epoch, seq| Position::new(Epoch(epoch), seq);
+        let mut gate = Gate::After(at(2, 45));
+        // The failover before it is yet to be heard of here.
+        assert!(gate.pass(at(1, 41)));
+        for seq in 41..=45 {
+            assert!(!gate.pass(at(2, seq)), "{seq}");
+        }
+        assert!(gate.pass(at(2, 46)));
+        assert_eq!(gate, Gate::Open);
+        assert!(gate.pass(at(3, 1)));
+        assert!(!Gate::Shut.pass(at(2, 46)));
+    }
+}
