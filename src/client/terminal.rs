@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use super::{Address, Credentials, SayError};
+use super::{Address, Credentials, SayError, tls::speaks_tls};
 use crate::{
     domain::{RoomName, RoomNameError},
     tls::TlsError,
@@ -120,9 +120,8 @@ pub async fn run(args: Args) -> Result<(), Error> {
     } else {
         rich::run(&args, tls.clone()).await
     };
-    let (Err(error), Some(tls)) = (&mut outcome, tls) else { return outcome };
-    if let Error::Lost { addr, cause } | Error::Unreachable { addr, cause } = error
-        && let Some(objection) = objection(&tls, addr, &args).await
+    if let Err(Error::Lost { addr, cause } | Error::Unreachable { addr, cause }) = &mut outcome
+        && let Some(objection) = objection(tls.as_ref(), addr, &args).await
     {
         *cause = objection;
     }
@@ -141,8 +140,12 @@ fn credentials(args: &Args) -> Result<Option<Credentials>, Error> {
     Ok(Some(Credentials::read(args.ca.as_deref(), pair)?))
 }
 
-/// What the server at this address has against our certificate.
-async fn objection(tls: &Credentials, addr: &str, args: &Args) -> Option<String> {
-    let addr = args.addr.iter().find(|it| it.is_tls() && it.to_string() == addr)?;
-    tls.objection(addr).await
+/// What the server at this address has against our certificate, or against plain text.
+async fn objection(tls: Option<&Credentials>, addr: &str, args: &Args) -> Option<String> {
+    let addr = args.addr.iter().find(|it| it.to_string() == addr)?;
+    if addr.is_tls() {
+        return tls?.objection(addr).await;
+    }
+    let speaks_tls = speaks_tls(addr).await?;
+    speaks_tls.then(|| "it speaks TLS: begin the address with https://".to_owned())
 }

@@ -6,7 +6,11 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
@@ -57,10 +61,9 @@ impl Credentials {
     /// the client's certificate when the client is already done, and HTTP/2 may drop its answer.
     pub(super) async fn objection(&self, addr: &Address) -> Option<String> {
         let config = Arc::new(self.rustls()?);
-        let host = addr.uri().host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host.clone()).ok()?;
+        let name = ServerName::try_from(host(addr)?.to_owned()).ok()?;
         let asked = async {
-            let socket = TcpStream::connect((host, addr.uri().port_u16()?)).await.ok()?;
+            let socket = connect(addr).await?;
             let answer = match TlsConnector::from(config).connect(name, socket).await {
                 Ok(mut stream) => stream.read_u8().await.err(),
                 Err(error) => Some(error),
@@ -87,4 +90,25 @@ impl Credentials {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Some(config)
     }
+}
+
+/// Whether a server that closed a connection of plain text does so because it speaks TLS. It gets as
+/// many bytes as a record of TLS has before its content, and those are no such record's: so it has
+/// nothing left to read when it closes, and its alert arrives. None: it cannot be told.
+pub(super) async fn speaks_tls(addr: &Address) -> Option<bool> {
+    const ALERT: u8 = 21;
+    let asked = async {
+        let mut socket = connect(addr).await?;
+        socket.write_all(b"PRI *").await.ok()?;
+        socket.read_u8().await.ok()
+    };
+    Some(timeout(CONNECT_TIMEOUT, asked).await.ok()?? == ALERT)
+}
+
+async fn connect(addr: &Address) -> Option<TcpStream> {
+    TcpStream::connect((host(addr)?, addr.uri().port_u16()?)).await.ok()
+}
+
+fn host(addr: &Address) -> Option<&str> {
+    Some(addr.uri().host()?.trim_start_matches('[').trim_end_matches(']'))
 }

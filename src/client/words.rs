@@ -16,9 +16,7 @@ pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
     }
     let reason = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason);
     if reason == Some(h2::Reason::FRAME_SIZE_ERROR) {
-        // What a server answers that takes this for the beginning of TLS.
-        return "it does not speak plain HTTP/2; if it speaks TLS, begin the address with https://"
-            .to_owned();
+        return "it does not speak plain HTTP/2".to_owned();
     }
     sanitise(&error.to_string())
 }

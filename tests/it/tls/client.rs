@@ -54,8 +54,11 @@ async fn it_says_what_is_wrong_with_the_server() {
     let wrong_name = "its certificate is not for localhost, but for ";
     assert_refused(&["--addr", &by_name, "--ca", &ca], wrong_name).await;
     // Plain text to a TLS port.
-    let hint = "if it speaks TLS, begin the address with https://";
-    assert_refused(&["--addr", &addr.to_string()], hint).await;
+    let hint = "it speaks TLS: begin the address with https://";
+    let addr = addr.to_string();
+    for door in [&["--addr", &addr][..], &["--addr", &addr, "--plain"]] {
+        assert_refused(door, hint).await;
+    }
 
     let plain = Cluster::memory().start().await;
     let plain = format!("https://{}", plain.replicas[0].grpc());
