@@ -11,20 +11,17 @@
 -- the session's last message, and by how many that one is later.
 
 open()
-local senders = {}
+local senders, skeletons = {}, {}
 local count = tonumber(ARGV[7])
+for i = 1, count do skeletons[i] = ARGV[5 + 3 * i] end
+local tokens = redis.call('MGET', unpack(KEYS, 5, 4 + count))
+local entries = redis.call('HMGET', ROSTER, unpack(skeletons))
 for i = 1, count do
-  local a = 8 + (i - 1) * 3
-  local sender = { skeleton = ARGV[a], dirty = false }
-  if redis.call('GET', KEYS[4 + i]) == ARGV[a + 1] then
-    local entry = redis.call('HGET', ROSTER, sender.skeleton)
-    if entry then
-      local session, last, last_seq, joined, member = split(entry)
-      if session == ARGV[a + 2] then
-        sender.session, sender.joined, sender.member = session, joined, member
-        sender.last, sender.last_seq = tonumber(last), tonumber(last_seq)
-      end
-    end
+  local sender, session, entry = {}, ARGV[7 + 3 * i], entries[i]
+  if tokens[i] == ARGV[6 + 3 * i] and belongs(entry, session) then
+    local last, last_seq, rest = string.match(entry, '^ (%d+) (%d+) (.*)$', #session + 1)
+    sender.session, sender.rest = session, rest
+    sender.last, sender.last_seq = tonumber(last), tonumber(last_seq)
   end
   senders[i] = sender
 end
@@ -43,11 +40,14 @@ for a = 8 + count * 3, #ARGV, 3 do
   end
 end
 
-for _, sender in ipairs(senders) do
+local changes = {}
+for i, sender in ipairs(senders) do
   if sender.dirty then
-    redis.call('HSET', ROSTER, sender.skeleton, table.concat(
-      { sender.session, int(sender.last), int(sender.last_seq), sender.joined, sender.member }, ' '))
+    changes[#changes + 1] = skeletons[i]
+    changes[#changes + 1] = sender.session
+      .. ' ' .. int(sender.last) .. ' ' .. int(sender.last_seq) .. ' ' .. sender.rest
   end
 end
-finish()
+if changes[1] then redis.call('HSET', ROSTER, unpack(changes)) end
+finish_often()
 return { replid, epoch, seq, past, reply }

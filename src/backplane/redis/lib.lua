@@ -28,8 +28,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Doubles print in scientific notation from 1e15 on; positions must not.
 local function int(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
+
+local NOW = int(now)
 
 local function current_replid()
   return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -73,7 +75,7 @@ end
 local function emit(payload)
   seq = seq + 1
   first = first or seq
-  redis.call('XADD', LOG, 'MAXLEN', '~', ARGV[4], int(seq) .. '-0', 't', int(now), 'p', payload)
+  redis.call('XADD', LOG, 'MAXLEN', '~', ARGV[4], int(seq) .. '-0', 't', NOW, 'p', payload)
   payloads[#payloads + 1] = payload
   return seq
 end
@@ -91,21 +93,41 @@ local function trim_by_age()
   redis.call('XTRIM', LOG, 'MINID', keep_from)
 end
 
--- Publishes what was appended and gives the room its time to live.
-local function finish()
+-- Publishes what was appended.
+local function publish()
   if first then
     redis.call('HSET', META, 'seq', int(seq))
     redis.call('PUBLISH', ARGV[3], epoch .. ' ' .. int(first) .. '\n' .. table.concat(payloads))
   end
   trim_by_age()
+end
+
+-- Gives the room its time to live, and an eighth more, so that this need not be done in every call.
+local function live_on()
   -- A name that lingers for long keeps the room.
   local latest = redis.call('ZRANGE', LEASES, -1, -1, 'WITHSCORES')[2]
   local ttl = math.max(tonumber(ARGV[6]), latest and tonumber(latest) - now + tonumber(ARGV[5]) or 0)
-  for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], int(ttl)) end
+  for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], int(ttl + ttl / 8)) end
+end
+
+local function finish()
+  publish()
+  live_on()
+end
+
+-- The same of a script that is called all the time, and makes no key that was not there.
+local function finish_often()
+  publish()
+  if redis.call('PTTL', META) < tonumber(ARGV[6]) then live_on() end
 end
 
 local function split(entry)
   return string.match(entry, '^(%x+) (%d+) (%d+) ([tu]%d+) (.*)$')
+end
+
+-- Whether an entry of the roster is this session's. All sessions are written with as many digits.
+local function belongs(entry, session)
+  return entry and string.sub(entry, 1, #session) == session
 end
 
 local LINGERS, STAYS = 'x\1', 'x\0'

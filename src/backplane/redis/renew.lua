@@ -9,13 +9,21 @@
 -- 1 held, 2 gone, 3 taken, 4 moved
 
 open()
-local verdicts = {}
-for i = 1, #KEYS - 4 do
-  local lease, a = KEYS[4 + i], 8 + (i - 1) * 3
-  local skeleton, token, session = ARGV[a], ARGV[a + 1], ARGV[a + 2]
-  local held = redis.call('GET', lease)
-  local entry = redis.call('HGET', ROSTER, skeleton)
-  local mine = entry and (split(entry)) == session
+local verdicts, deadlines, skeletons = {}, {}, {}
+local deadline = int(now + tonumber(ARGV[7]))
+for i = 1, #KEYS - 4 do skeletons[i] = ARGV[5 + 3 * i] end
+local tokens, entries, seen = {}, {}, {}
+if skeletons[1] then
+  tokens = redis.call('MGET', unpack(KEYS, 5))
+  entries = redis.call('HMGET', ROSTER, unpack(skeletons))
+end
+for i, skeleton in ipairs(skeletons) do
+  local lease, held, entry = KEYS[4 + i], tokens[i], entries[i]
+  -- Two holds of one name: the first may just have taken the lease again.
+  if seen[skeleton] then held = redis.call('GET', lease) end
+  seen[skeleton] = true
+  local token = ARGV[6 + 3 * i]
+  local mine = belongs(entry, ARGV[7 + 3 * i])
   if held and held ~= token then
     if not mine then
       verdicts[i] = 3
@@ -29,14 +37,21 @@ for i = 1, #KEYS - 4 do
     -- Under way when the stream dropped.
     verdicts[i] = held and 1 or 2
   elseif mine then
-    -- Also when the lease had ended: nobody noticed, so nobody has to hear of it.
-    redis.call('SET', lease, token, 'PX', ARGV[7])
-    redis.call('ZADD', LEASES, int(now + tonumber(ARGV[7])), skeleton)
+    if held then
+      redis.call('PEXPIRE', lease, ARGV[7])
+    else
+      -- The lease had ended, and nobody noticed: so nobody has to hear of it.
+      redis.call('SET', lease, token, 'PX', ARGV[7])
+    end
+    deadlines[#deadlines + 1] = deadline
+    deadlines[#deadlines + 1] = skeleton
     verdicts[i] = 1
   else
     if held then redis.call('DEL', lease) end
     verdicts[i] = 2
   end
 end
-finish()
+local fresh = deadlines[1] and redis.call('ZADD', LEASES, unpack(deadlines)) or 0
+-- Names that were no longer among the leases may be the first there.
+if fresh > 0 then finish() else finish_often() end
 return { replid, epoch, seq, past, next_deadline(), verdicts }
