@@ -18,12 +18,13 @@ mod process_table;
 mod report;
 mod server;
 mod sink;
+mod suite;
 mod wire;
 
 use duel::Rival;
 use plan::Plan;
 use process_table::Process;
-use server::{Kind, Server};
+use server::{Launch, Program, Server};
 
 /// Drive servers with chat clients, measure them from outside and check what they deliver
 #[derive(clap::Args, Clone, Debug)]
@@ -84,12 +85,17 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Clone, Debug)]
 enum Command {
+    /// Measure everything that is promised, beside the rivals it is promised against
+    Suite(suite::SuiteArgs),
     /// Serve the baseline until interrupted
     #[command(hide = true)]
     Baseline {
         /// Where to listen; port 0 picks a free one
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = loopback)]
         addr: SocketAddr,
+        /// Redis to share rooms through
+        #[arg(long, value_name = "URL")]
+        redis: Option<String>,
     },
 }
 
@@ -212,7 +218,10 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let serving = matches!(args.command, Some(Command::Baseline { .. }));
     let work = async {
         match (&args.command, args.against) {
-            (Some(Command::Baseline { addr }), _) => baseline::serve(*addr).await,
+            (Some(Command::Baseline { addr, redis }), _) => {
+                baseline::serve(*addr, redis.clone()).await
+            }
+            (Some(Command::Suite(args)), _) => suite::run(args).await,
             (None, Some(rival)) => duel::run(&args, rival).await,
             (None, None) => measure(&args).await,
         }
@@ -231,8 +240,8 @@ async fn measure(args: &Args) -> Result<(), Error> {
     // Ends when it is dropped, whichever way this function is left.
     let mut _server = None;
     if plan.addrs.is_empty() {
-        let kind = if args.baseline { Kind::Baseline } else { Kind::Roomcast { collector: None } };
-        let server = Server::start(kind).await?;
+        let program = if args.baseline { Program::Baseline } else { Program::Roomcast };
+        let server = Server::start(Launch::alone(program)).await?;
         plan.addrs.push(server.addr());
         pids.push(server.pid());
         _server = Some(server);

@@ -15,7 +15,7 @@ use tokio::{net::TcpStream, time::timeout};
 /// How long the whole question may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// The most of an answer that is read.
-const ANSWER: usize = 64 * 1024;
+const ANSWER: usize = 256 * 1024;
 
 /// What a replica said.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,15 +65,28 @@ pub fn reachable(mut addr: SocketAddr) -> SocketAddr {
 
 /// Asks `/readyz` of the admin port at `addr`, a host and a port.
 pub async fn check(addr: &str) -> Result<Answer, Error> {
-    timeout(TIMEOUT, ask(addr)).await.unwrap_or_else(|_| Err(Error::Late { addr: addr.to_owned() }))
+    match get(addr, "/readyz").await? {
+        (StatusCode::OK, text) => Ok(Answer { ready: true, text }),
+        (StatusCode::SERVICE_UNAVAILABLE, text) => Ok(Answer { ready: false, text }),
+        (status, _) => {
+            let reason = format!("HTTP status {status}");
+            Err(Error::Strange { addr: addr.to_owned(), reason })
+        }
+    }
 }
 
-async fn ask(addr: &str) -> Result<Answer, Error> {
+/// Asks an admin port for a path.
+pub(crate) async fn get(addr: &str, path: &str) -> Result<(StatusCode, String), Error> {
+    let late = |_| Err(Error::Late { addr: addr.to_owned() });
+    timeout(TIMEOUT, ask(addr, path)).await.unwrap_or_else(late)
+}
+
+async fn ask(addr: &str, path: &str) -> Result<(StatusCode, String), Error> {
     let strange = |reason: String| Error::Strange { addr: addr.to_owned(), reason };
     let stream = TcpStream::connect(addr)
         .await
         .map_err(|source| Error::Unreachable { addr: addr.to_owned(), source })?;
-    let request = Request::get("/readyz")
+    let request = Request::get(path)
         .header(HOST, addr)
         .body(Empty::<Bytes>::new())
         .map_err(|error| strange(error.to_string()))?;
@@ -88,11 +101,7 @@ async fn ask(addr: &str) -> Result<Answer, Error> {
     };
     // What goes wrong with the connection, the exchange says better.
     let (_, exchanged) = future::join(connection, exchange).await;
-    match exchanged.map_err(strange)? {
-        (StatusCode::OK, text) => Ok(Answer { ready: true, text }),
-        (StatusCode::SERVICE_UNAVAILABLE, text) => Ok(Answer { ready: false, text }),
-        (status, _) => Err(strange(format!("HTTP status {status}"))),
-    }
+    exchanged.map_err(strange)
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! The baseline: a chat room as one writes it on plain tonic, a channel of messages per client
-//! and a task per stream. What roomcast has to be better than.
+//! and a task per stream; several share their rooms by plain `PUBLISH` and `SUBSCRIBE`. What roomcast
+//! has to be better than.
 
 use std::{
     collections::HashMap,
     net::SocketAddr,
     pin::Pin,
+    str::Utf8Error,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
+use redis::{AsyncCommands, aio::MultiplexedConnection};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -29,21 +32,38 @@ use crate::proto::chat::{
 /// Messages that wait for one client; one that has more is too slow and has to go.
 const QUEUE: usize = 1024;
 
+/// The channel of all messages in Redis.
+const CHANNEL: &str = "baseline";
+
 /// Serves the baseline for ever. Says where on standard error, as roomcast's log does.
-pub(super) async fn serve(addr: SocketAddr) -> Result<(), Error> {
+pub(super) async fn serve(addr: SocketAddr, redis: Option<String>) -> Result<(), Error> {
     let failed =
         |error: &dyn std::error::Error| Error::Baseline { addr, reason: error.to_string() };
+    let baseline = Baseline::default();
+    let baseline = match redis {
+        None => baseline,
+        Some(url) => baseline.through_redis(&url).await.map_err(|error| failed(&error))?,
+    };
     let listener = TcpListener::bind(addr).await.map_err(|error| failed(&error))?;
     let addr = listener.local_addr().map_err(|error| failed(&error))?;
     eprintln!(
         r#"{{"level":"INFO","fields":{{"message":"listening","listener":"grpc","addr":"{addr}"}}}}"#
     );
-    serve_on(listener).await.map_err(|error| failed(&error))
+    serve_rooms(listener, baseline).await.map_err(|error| failed(&error))
 }
 
+/// Serves it alone.
+#[cfg(test)]
 pub(crate) async fn serve_on(listener: TcpListener) -> Result<(), tonic::transport::Error> {
+    serve_rooms(listener, Baseline::default()).await
+}
+
+async fn serve_rooms(
+    listener: TcpListener,
+    baseline: Baseline,
+) -> Result<(), tonic::transport::Error> {
     Server::builder()
-        .add_service(ChatServiceServer::new(Baseline::default()))
+        .add_service(ChatServiceServer::new(baseline))
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
         .await
 }
@@ -52,6 +72,8 @@ pub(crate) async fn serve_on(listener: TcpListener) -> Result<(), tonic::transpo
 struct Baseline {
     rooms: Arc<Mutex<HashMap<String, Room>>>,
     tasks: TaskTracker,
+    /// Where messages are published, if others share the rooms.
+    publisher: Option<MultiplexedConnection>,
 }
 
 type Room = HashMap<String, Member>;
@@ -105,7 +127,7 @@ impl Baseline {
             tokio::select! {
                 message = inbound.message() => match message {
                     Ok(Some(message)) if message.content.is_empty() => {}
-                    Ok(Some(message)) => self.broadcast(room, &name, message.content),
+                    Ok(Some(message)) => self.say(room, &name, message.content).await?,
                     Ok(None) => break Ok(()),
                     Err(status) => break Err(status),
                 },
@@ -131,6 +153,34 @@ impl Baseline {
         send(members, name, "System", format!("{name} joined"));
         members.insert(name.to_owned(), member);
         Ok(())
+    }
+
+    /// Shares what is said with all who subscribe to the same Redis.
+    async fn through_redis(mut self, url: &str) -> redis::RedisResult<Self> {
+        let client = redis::Client::open(url)?;
+        self.publisher = Some(client.get_multiplexed_async_connection().await?);
+        let mut subscription = client.get_async_pubsub().await?;
+        subscription.subscribe(CHANNEL).await?;
+        let baseline = self.clone();
+        self.tasks.spawn(async move {
+            let mut messages = subscription.into_on_message();
+            while let Some(message) = messages.next().await {
+                let Ok((room, name, content)) = unpack(message.get_payload_bytes()) else {
+                    continue;
+                };
+                baseline.broadcast(&room, &name, content);
+            }
+        });
+        Ok(self)
+    }
+
+    async fn say(&self, room: &str, name: &str, content: String) -> Result<(), Status> {
+        let Some(mut publisher) = self.publisher.clone() else {
+            self.broadcast(room, name, content);
+            return Ok(());
+        };
+        let published = publisher.publish::<_, _, ()>(CHANNEL, pack(room, name, &content)).await;
+        published.map_err(|error| Status::unavailable(error.to_string()))
     }
 
     fn broadcast(&self, room: &str, name: &str, content: String) {
@@ -159,4 +209,15 @@ fn send(members: &Room, except: &str, username: &str, content: String) {
             member.too_slow.cancel();
         }
     }
+}
+
+/// A message on its way through Redis: names first, as contents may hold anything.
+fn pack(room: &str, name: &str, content: &str) -> String {
+    format!("{room}\n{name}\n{content}")
+}
+
+fn unpack(payload: &[u8]) -> Result<(String, String, String), Utf8Error> {
+    let mut parts = std::str::from_utf8(payload)?.splitn(3, '\n').map(str::to_owned);
+    let mut part = || parts.next().unwrap_or_default();
+    Ok((part(), part(), part()))
 }

@@ -77,18 +77,35 @@ impl Receipts {
     }
 }
 
-/// Judges the clients of one room, the witness first: each one's receipts and which sender it
-/// is, against how many messages each sender sent.
-pub(super) fn judge(clients: &[(&Receipts, Option<usize>)], sent: &[u32]) -> Faults {
+/// What one client heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard<'a> {
+    pub(super) receipts: &'a Receipts,
+    /// The sender that it is.
+    pub(super) own: Option<usize>,
+    /// Whether the server ended its stream, and so told it that it gets no more.
+    pub(super) ended: bool,
+}
+
+/// Judges the clients of one room, the witness first, against how many messages each sender sent.
+/// A client whose stream was ended lost nothing in silence; and how much of what a sender sent before
+/// its own end counts is for those to say who heard most of it.
+pub(super) fn judge(clients: &[Heard<'_>], sent: &[u32]) -> Faults {
     let mut faults = Faults::default();
-    let witness = clients.first().and_then(|(receipts, _)| receipts.order.as_deref());
+    let mut sent = sent.to_vec();
+    for Heard { own, .. } in clients.iter().filter(|client| client.ended) {
+        let Some(sender) = *own else { continue };
+        let heard = clients.iter().map(|client| client.receipts.next[sender]);
+        sent[sender] = heard.max().unwrap_or_default();
+    }
+    let witness = clients.first().and_then(|witness| witness.receipts.order.as_deref());
     let mut complete = true;
-    for (index, &(receipts, own)) in clients.iter().enumerate() {
-        let lost = receipts.lost(sent, own);
+    for (index, &Heard { receipts, own, ended }) in clients.iter().enumerate() {
+        let lost = if ended { 0 } else { receipts.lost(&sent, own) };
         faults.lost += lost;
         faults.doubled += receipts.doubled;
         faults.reordered += receipts.reordered;
-        let sound = lost + receipts.doubled + receipts.reordered == 0;
+        let sound = !ended && lost + receipts.doubled + receipts.reordered == 0;
         if index == 0 {
             complete = sound;
         }
@@ -137,8 +154,9 @@ mod tests {
 
     /// Judges a client that received `order` beside a witness that received all.
     fn judged(order: &[(u32, u32)], own: Option<usize>) -> Faults {
-        let clients = [(&receipts(&ORDER, true), None), (&receipts(order, false), own)];
-        judge(&clients, &SENT)
+        let (witness, receipts) = (receipts(&ORDER, true), receipts(order, false));
+        let witness = Heard { receipts: &witness, own: None, ended: false };
+        judge(&[witness, Heard { receipts: &receipts, own, ended: false }], &SENT)
     }
 
     fn own_left_out(own: u32) -> Vec<(u32, u32)> {
@@ -186,6 +204,17 @@ mod tests {
             order.swap(index, index + 1);
             assert_eq!(judged(&order, None), Faults { disagreeing: 1, ..Faults::default() });
         }
+    }
+
+    #[test]
+    fn who_was_told_lost_nothing_in_silence() {
+        let (all, two) = (receipts(&ORDER, true), receipts(&ORDER[..2], false));
+        let heard = |receipts, own, ended| Heard { receipts, own, ended };
+        let clients = [heard(&all, None, false), heard(&two, Some(2), true)];
+        // Its messages after the first one went nowhere.
+        assert_eq!(judge(&clients, &[3, 2, 9]), Faults::default());
+        let clients = [heard(&all, None, false), heard(&two, None, false)];
+        assert_eq!(judge(&clients, &SENT).lost, 4);
     }
 
     #[test]

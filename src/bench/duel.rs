@@ -8,8 +8,9 @@ use super::{
     load::{self, Outcome},
     plan::Plan,
     process_table::Process,
-    server::{Kind, Server},
+    server::{Launch, Program, Server},
     sink::Sink,
+    suite::median,
 };
 
 /// What roomcast is compared with.
@@ -33,21 +34,18 @@ const FIGURES: [Figure; 6] = [
     ("delay p50, ms", |it| it.delays.value_at_quantile(0.5) as f64 / 1e3),
     ("delay p99, ms", |it| it.delays.value_at_quantile(0.99) as f64 / 1e3),
     ("delay p99.9, ms", |it| it.delays.value_at_quantile(0.999) as f64 / 1e3),
-    ("KiB/client, joined", |it| kib_per_client(it, it.processes[0].joined)),
-    ("KiB/client, after load", |it| kib_per_client(it, it.processes[0].after)),
+    ("KiB/client, joined", |it| it.kib_per_client(|server| server.joined)),
+    ("KiB/client, after load", |it| it.kib_per_client(|server| server.after)),
 ];
-
-fn kib_per_client(outcome: &Outcome, kib: u64) -> f64 {
-    (kib as f64 - outcome.processes[0].before as f64) / f64::from(outcome.plan.clients)
-}
 
 /// Runs the rounds and prints the table. Fails on the first run that lost something.
 pub(super) async fn run(args: &Args, rival: Rival) -> Result<(), Error> {
     let sink = Sink::start().await?;
     let (ours, theirs) = match rival {
-        Rival::Baseline => (Kind::Roomcast { collector: None }, Kind::Baseline),
+        Rival::Baseline => (Launch::alone(Program::Roomcast), Launch::alone(Program::Baseline)),
         Rival::Untraced => {
-            (Kind::Roomcast { collector: Some(sink.addr()) }, Kind::Roomcast { collector: None })
+            let untraced = Launch::alone(Program::Roomcast);
+            (Launch { collector: Some(sink.addr()), ..untraced }, untraced)
         }
     };
     let (mut our_rounds, mut their_rounds) = (Vec::new(), Vec::new());
@@ -65,9 +63,9 @@ pub(super) async fn run(args: &Args, rival: Rival) -> Result<(), Error> {
 
 type Figures = [f64; FIGURES.len()];
 
-async fn figures(args: &Args, kind: Kind) -> Result<Figures, Error> {
+async fn figures(args: &Args, launch: Launch) -> Result<Figures, Error> {
     let mut plan = Plan::new(args)?;
-    let server = Server::start(kind).await?;
+    let server = Server::start(launch).await?;
     plan.addrs.push(server.addr());
     let outcome = load::run(plan, vec![Process::find(server.pid())?]).await?;
     if !outcome.faults.is_none() {
@@ -79,14 +77,7 @@ async fn figures(args: &Args, kind: Kind) -> Result<Figures, Error> {
 /// The median of each figure over all rounds.
 fn medians(rounds: &[Figures]) -> Figures {
     std::array::from_fn(|figure| {
-        let mut values: Vec<f64> = rounds.iter().map(|round| round[figure]).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            f64::midpoint(values[middle - 1], values[middle])
-        }
+        median(&rounds.iter().map(|round| round[figure]).collect::<Vec<_>>())
     })
 }
 

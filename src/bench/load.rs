@@ -1,4 +1,5 @@
 //! A run: everybody joins, senders send, everything is counted.
+#![expect(clippy::cast_precision_loss, reason = "figures for people have a few digits")]
 
 use std::{
     sync::{
@@ -18,8 +19,8 @@ use tokio::{
 
 use super::{
     Error, Faults,
-    check::{self, Receipts},
-    member::{self, Tally},
+    check::{self, Heard},
+    member::{self, Member, Tally},
     plan::Plan,
     process_table::{Process, Usage},
 };
@@ -98,6 +99,15 @@ pub(super) struct Outcome {
     /// CPU seconds of the load program within the window.
     pub(super) own_cpu: f64,
     pub(super) faults: Faults,
+}
+
+impl Outcome {
+    /// Resident KiB of the first server for each client, beyond what it has without any.
+    pub(super) fn kib_per_client(&self, of: fn(&Measured) -> u64) -> f64 {
+        let server = &self.processes[0];
+        let clients = server.clients.unwrap_or(self.plan.clients as usize);
+        (of(server) as f64 - server.before as f64) / clients as f64
+    }
 }
 
 /// One process over a run.
@@ -276,11 +286,12 @@ fn judge(shared: &Shared, tallies: &Tallies) -> (Histogram<u32>, Duration, Fault
         faults.first_end = faults.first_end.take().or_else(|| first_end(tally));
     }
     for room in 0..plan.rooms {
-        let clients: Vec<(&Receipts, Option<usize>)> = (room..plan.clients)
+        let clients: Vec<Heard<'_>> = (room..plan.clients)
             .step_by(plan.rooms as usize)
             .map(|client| {
                 let own = plan.sender(client).map(|sender| plan.place_of(sender));
-                (&member(client).receipts, own)
+                let Member { receipts, ended, .. } = member(client);
+                Heard { receipts, own, ended: ended.is_some() }
             })
             .collect();
         let sent: Vec<u32> =
