@@ -254,9 +254,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "append",
-        title: "20,000 messages/s in one room of 40 clients, through Redis",
+        title: "20,000 messages/s in one room of 10 clients, through Redis",
         stage: Stage::on_redis(1),
-        load: Load { clients: 40, connections: 4, rate: 20_000, ..Load::BASE },
+        load: Load { clients: 10, connections: 2, senders: 8, rate: 20_000, ..Load::BASE },
         work: Work::Load(&[
             measure("µs of Redis's CPU per message", redis_cost, Goal::AtMost(5.0)),
             measure(CPU, server_cpu, Goal::None),
