@@ -1,7 +1,6 @@
-//! One connection, one task: hyper's connection, its streams, then one write.
+//! One connection, one task: its streams, HTTP/2, then one write.
 
 use std::{
-    convert::Infallible,
     future::Future,
     io,
     net::SocketAddr,
@@ -11,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep, sleep_until},
@@ -21,11 +18,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
+    http2::Http2,
     services::Entrance,
     socket::{HandshakeError, Socket},
     tasks::{Spawner, Tasks},
     turn::Turn,
-    wire::{Flusher, Wire, wire},
+    wire::{Flusher, wire},
 };
 use crate::metrics::Metrics;
 
@@ -34,24 +32,6 @@ const PREFACE: usize = 24;
 
 /// How often the streams and the connection take turns before other tasks may run.
 const ROUNDS: usize = 32;
-
-/// What a stream may send before it is read. Chat messages are small.
-const STREAM_WINDOW: u32 = 64 * 1024;
-
-/// What all streams together may send before they are read. Also sets h2's budget for small
-/// frames, half of this: were it not large, a few senders who are held up would have h2
-/// end the whole connection, and a load balancer's carries hundreds of clients.
-const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
-
-/// What a stream may have waiting in HTTP/2.
-const SEND_BUFFER: usize = 64 * 1024;
-
-/// The most bytes of a request's headers.
-const HEADER_LIST: u32 = 16 * 1024;
-
-/// HTTP/2 pings find a peer that is gone without a word.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a socket may take nothing of what waits to be sent. A client that only reads slowly takes
 /// something now and then, and one that stalls a stream holds up that stream's window, not the socket.
@@ -85,8 +65,10 @@ pub(super) enum ConnectionError {
     Tls(#[from] HandshakeError),
     #[error("it took nothing for {} s", STALLED.as_secs())]
     Stalled,
+    #[error("it sent nothing, and did not answer a ping")]
+    Silent,
     #[error("{0}")]
-    Http(#[from] hyper::Error),
+    Http(#[from] h2::Error),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -116,50 +98,17 @@ pub(super) async fn serve(
     let (tasks, turn) = (Tasks::new(), Arc::new(Turn::new()));
     let (certificate, spawner) = (socket.peer_name(), tasks.spawner());
     let peer = Arc::new(Peer { addr, certificate, spawner, turn: turn.clone() });
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        // Lazily, within the job that is going to send the response.
-        let answer = entrance.clone().answer(request, peer.clone());
-        async { Ok::<_, Infallible>(answer.await) }
-    });
     let (wire, flusher) = wire(socket);
-    let connection = http2::Builder::new(tasks.spawner())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(config.streams)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_header_list_size(HEADER_LIST)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(wire), service);
-    let (connection, drain) = (pin!(connection), pin!(drain.cancelled_owned()));
+    let http2 = Http2::new(wire, config.streams, entrance, peer);
+    let drain = pin!(drain.cancelled_owned());
     let handshake = pin!(sleep_until(deadline));
     let (drain, handshake) = (Some(drain), Some(handshake));
     let stalled = pin!(sleep(STALLED));
-    Served { connection, tasks, turn, flusher, drain, handshake, stalled, config, metrics }.await
+    Served { http2, tasks, turn, flusher, drain, handshake, stalled, config, metrics }.await
 }
 
-/// hyper's connection as it is served here.
-trait Http2: Future<Output = hyper::Result<()>> {
-    fn graceful_shutdown(self: Pin<&mut Self>);
-}
-
-impl<S, B> Http2 for http2::Connection<TokioIo<Wire<Socket>>, S, Spawner>
-where
-    Self: Future<Output = hyper::Result<()>>,
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: http_body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    Spawner: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        Self::graceful_shutdown(self);
-    }
-}
-
-struct Served<'a, C> {
-    connection: Pin<&'a mut C>,
+struct Served<'a> {
+    http2: Http2,
     tasks: Tasks,
     turn: Arc<Turn>,
     flusher: Flusher<Socket>,
@@ -170,12 +119,12 @@ struct Served<'a, C> {
     metrics: &'a Metrics,
 }
 
-impl<C: Http2> Served<'_, C> {
+impl Served<'_> {
     /// The connection and its streams, until nobody is ready. `Ready` when the connection is over.
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         for _ in 0..ROUNDS {
-            let connection = &mut self.connection;
-            match self.tasks.poll_ready(|cx| connection.as_mut().poll(cx)) {
+            let http2 = &mut self.http2;
+            match self.tasks.poll_ready(|cx| http2.poll(cx)) {
                 Some(Poll::Ready(ended)) => {
                     self.flusher.flush(cx)?;
                     return Poll::Ready(ended.map_err(Into::into));
@@ -197,7 +146,7 @@ impl<C: Http2> Served<'_, C> {
             && drain.as_mut().poll(cx).is_ready()
         {
             self.drain = None;
-            self.connection.as_mut().graceful_shutdown();
+            self.http2.graceful_shutdown();
             self.tasks.wake_connection();
         }
         if let Some(handshake) = &mut self.handshake {
@@ -207,7 +156,10 @@ impl<C: Http2> Served<'_, C> {
                 return Err(ConnectionError::Handshake(self.config.handshake_timeout));
             }
         }
-        Ok(())
+        match self.http2.poll_alive(self.flusher.received(), cx) {
+            Poll::Ready(()) => Err(ConnectionError::Silent),
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// Gives up a socket that takes nothing, as that of a host that is gone without a word. The timer
@@ -225,7 +177,7 @@ impl<C: Http2> Served<'_, C> {
     }
 }
 
-impl<C: Http2> Future for Served<'_, C> {
+impl Future for Served<'_> {
     type Output = Result<(), ConnectionError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

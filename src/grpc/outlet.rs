@@ -1,19 +1,17 @@
-//! The way out of one stream: a response body that takes from the room's window.
+//! The way out of one stream: what its client is to get next, from the room's window and its session.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Wake},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use http::HeaderMap;
-use http_body::{Body, Frame};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -31,7 +29,7 @@ use crate::{
 /// How many answers wait for a client; then it is not read.
 const ANSWERS: usize = 128;
 
-/// One stream's way out, shared by its session and its response body.
+/// One stream's way out, shared by its session and what sends it.
 #[derive(Debug)]
 pub(super) struct Outlet {
     state: Mutex<State>,
@@ -42,19 +40,32 @@ pub(super) struct Outlet {
     /// Nothing was taken yet.
     untouched: AtomicBool,
     turn: Arc<Turn>,
-    /// The future that sends the body.
+    /// The future that sends it.
     job: JobKey,
-    /// Wakes the body: the room does, and the session.
+    /// Wakes that: the room does, and the session.
     reader: ReaderWaker,
+    /// HTTP/2 did, too.
+    called: AtomicBool,
     /// What is for this stream alone; it goes before what is for all.
     answers: Mutex<BytesMut>,
     /// Something was taken.
     begun: Arc<AtomicBool>,
     /// Wakes the session when answers were taken.
     pushable: AtomicWaker,
-    /// The body said its last word, or is gone.
+    /// The last word was said, or there is nobody to say it to.
     finished: AtomicBool,
     session: AtomicWaker,
+}
+
+/// What is to be sent next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Something, and more may follow at once.
+    Data(Bytes),
+    /// Something, and nothing more until it is woken.
+    All(Bytes),
+    /// Trailers, and nothing after them.
+    Last(HeaderMap),
 }
 
 #[derive(Debug)]
@@ -79,7 +90,7 @@ enum State {
 }
 
 impl Outlet {
-    /// Of the stream whose request is being answered in this future, which will send the body.
+    /// Of the stream whose request is being answered in this future, which will send what it gets.
     pub(super) fn new(spawner: &Spawner, turn: Arc<Turn>) -> Arc<Self> {
         turn.count_stream(true);
         Arc::new(Self {
@@ -90,6 +101,7 @@ impl Outlet {
             turn,
             job: JobKey::current(),
             reader: spawner.current_waker(),
+            called: AtomicBool::new(true),
             answers: Mutex::default(),
             begun: Arc::default(),
             pushable: AtomicWaker::new(),
@@ -102,7 +114,7 @@ impl Outlet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What wakes the body.
+    /// What wakes the future that sends it.
     pub(super) fn reader(&self) -> ReaderWaker {
         self.reader.clone()
     }
@@ -186,7 +198,7 @@ impl Outlet {
         self.reader.wake();
     }
 
-    /// Waits until the body said its last word, or is gone.
+    /// Waits until the last word was said, or there is nobody to say it to.
     pub(super) async fn finished(&self) {
         std::future::poll_fn(|cx| {
             self.session.register(cx.waker());
@@ -195,12 +207,20 @@ impl Outlet {
         .await;
     }
 
-    /// The future that sends the body.
+    /// The future that sends it.
     pub(super) fn job(&self) -> JobKey {
         self.job
     }
 
-    fn finish(&self) {
+    /// Whether HTTP/2 has woken it since this was last asked, or it begins.
+    pub(super) fn was_called(&self) -> bool {
+        // Only its own task asks, and for every event.
+        self.called.load(Ordering::Acquire) && self.called.swap(false, Ordering::AcqRel)
+    }
+
+    /// Nothing is taken any more.
+    pub(super) fn close(&self) {
+        *self.lock() = State::Over;
         self.finished.store(true, Ordering::Release);
         self.session.wake();
         self.pushable.wake();
@@ -215,25 +235,37 @@ impl Outlet {
     }
 
     /// The next thing to send.
-    fn next(&self) -> Poll<Option<Frame<Bytes>>> {
+    pub(super) fn poll_next(&self) -> Poll<Next> {
+        debug_assert_eq!(self.job, JobKey::current(), "another future sends it");
+        let next = self.next();
+        if next.is_ready() {
+            self.note_taken();
+        }
+        next
+    }
+
+    fn next(&self) -> Poll<Next> {
         let mut state = self.lock();
-        if let (Some(answers), false) = (self.take_answers(), matches!(*state, State::Over)) {
-            return Poll::Ready(Some(Frame::data(answers)));
+        if let Some(answers) = self.take_answers() {
+            return Poll::Ready(Next::Data(answers));
         }
         loop {
             let (reader, encoder, until) = match &*state {
-                State::Waiting => return Poll::Pending,
+                State::Waiting | State::Over => return Poll::Pending,
                 State::Open { reader, encoder } => (reader, *encoder, u64::MAX),
                 State::Ending { reader, encoder, until, .. } => (reader, *encoder, *until),
                 State::Last(status) => {
                     let trailers = trailers(status);
                     *state = State::Over;
-                    return Poll::Ready(Some(Frame::trailers(trailers)));
+                    return Poll::Ready(Next::Last(trailers));
                 }
-                State::Over => return Poll::Ready(None),
             };
             match self.turn.take(reader, encoder, until) {
-                Ok(Some(bytes)) => return Poll::Ready(Some(Frame::data(bytes))),
+                // The next pass would ask the room, to hear that there is nothing.
+                Ok(Some((bytes, true))) if until == u64::MAX => {
+                    return Poll::Ready(Next::All(bytes));
+                }
+                Ok(Some((bytes, _))) => return Poll::Ready(Next::Data(bytes)),
                 Ok(None) => {}
                 Err(Fallen) => {
                     // The session ends a reader that fell behind; one that ends already is told.
@@ -279,41 +311,14 @@ impl Drop for Outlet {
     }
 }
 
-/// The response body.
-#[derive(Debug)]
-pub(super) struct OutletBody(Arc<Outlet>);
-
-impl OutletBody {
-    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
-        Self(outlet)
+/// Woken by HTTP/2.
+impl Wake for Outlet {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
     }
-}
 
-impl Body for OutletBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    /// Registers nothing: whoever has something for it wakes the future that sends it.
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        debug_assert_eq!(self.0.job, JobKey::current(), "another future sends the body");
-        let next = self.0.next();
-        if matches!(&next, Poll::Ready(Some(_))) {
-            self.0.note_taken();
-        }
-        if let Poll::Ready(last) = &next
-            && last.as_ref().is_none_or(Frame::is_trailers)
-        {
-            self.0.finish();
-        }
-        next.map(|frame| frame.map(Ok))
-    }
-}
-
-impl Drop for OutletBody {
-    fn drop(&mut self) {
-        self.0.finish();
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.called.store(true, Ordering::Release);
+        self.reader.wake();
     }
 }

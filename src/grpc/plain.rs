@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::HeaderMap;
-use hyper::body::Incoming;
 
 use super::{
     dialect::Dialect,
     frames::{FrameError, Frames},
+    incoming::Incoming,
     status::Outcome,
     stream::{Door, DoorStream, Hall, traceparent},
 };

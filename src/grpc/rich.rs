@@ -13,7 +13,6 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 use prost::Message as _;
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{
@@ -27,6 +26,7 @@ use tower::{Service, service_fn};
 use self::join::Asked;
 use super::{
     frames::{self, FrameError, Frames},
+    incoming::Incoming,
     outlet::Outlet,
     queries::{self, QueryLimits},
     status::Outcome,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic::{body::Body, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server;
@@ -12,9 +11,11 @@ use tower::ServiceExt;
 use super::{
     admission::{Admission, Caps},
     connection::Peer,
+    incoming::Incoming,
     plain::{Plain, PlainConfig},
+    responding::Answer,
     rich::{Rich, RichConfig},
-    stream::{Answer, Door, Hall},
+    stream::{Door, Hall},
 };
 use crate::{hub::Hub, proto::PUBLIC_DESCRIPTORS};
 

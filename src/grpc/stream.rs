@@ -4,21 +4,13 @@
 //! A request is answered at once: some proxies hold a request until its first message, and clients
 //! wait for the response's headers. Everything that can go wrong is told in the trailers.
 
-use std::{
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
-use http_body::Frame;
 use http_body_util::Empty;
-use hyper::body::Incoming;
 use tokio::time::timeout;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
@@ -26,7 +18,9 @@ use super::{
     audit::Caller,
     connection::Peer,
     frames::{Frames, Places},
-    outlet::{Outlet, OutletBody},
+    incoming::Incoming,
+    outlet::Outlet,
+    responding::Answer,
     status::{Outcome, refusal, status},
     tasks::Spawner,
 };
@@ -69,37 +63,6 @@ pub(super) trait Door: Clone + Send + Sync + 'static {
 
     /// Whether a stream that ends so gets what there was for it until then.
     fn gets_the_rest(outcome: &Outcome) -> bool;
-}
-
-/// The body of a response: no box around a stream's, which is looked into for every event.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// A stream's.
-    Stream(OutletBody),
-    /// Any other's.
-    Other(Body),
-}
-
-impl http_body::Body for Answer {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match self.get_mut() {
-            Self::Stream(body) => Pin::new(body).poll_frame(cx),
-            Self::Other(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Stream(body) => body.is_end_stream(),
-            Self::Other(body) => body.is_end_stream(),
-        }
-    }
 }
 
 /// One stream of a door.
@@ -150,7 +113,7 @@ impl Hall {
             }
             Err(full) => stream.end::<D>(&Outcome::Full(full)),
         }
-        let mut response = Response::new(Answer::Stream(OutletBody::new(outlet)));
+        let mut response = Response::new(Answer::Stream(outlet));
         let grpc = http::HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(CONTENT_TYPE, grpc);
         response
@@ -165,7 +128,7 @@ impl Hall {
 
 /// The answer to what is not gRPC at all.
 pub(super) fn not_grpc() -> Response<Body> {
-    let mut response = Response::new(Body::new(Empty::new()));
+    let mut response = Response::new(Body::new(Empty::<Bytes>::new()));
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response
 }

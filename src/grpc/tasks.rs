@@ -40,7 +40,7 @@ impl JobKey {
     }
 }
 
-/// Adds futures to a connection's task. This is also hyper's executor.
+/// Adds futures to a connection's task.
 #[derive(Clone, Debug)]
 pub(super) struct Spawner(Arc<Shared>);
 
@@ -148,12 +148,6 @@ impl Spawner {
     /// dropped resets its stream.
     pub(super) fn abort(&self, key: JobKey) {
         self.0.change(|ready| ready.aborted.push(key));
-    }
-}
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
-    fn execute(&self, future: F) {
-        self.spawn(future);
     }
 }
 

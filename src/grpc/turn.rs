@@ -60,6 +60,11 @@ impl Turn {
         self.lock().now
     }
 
+    /// The same as an instant.
+    pub(super) fn began(&self) -> Instant {
+        self.at(self.now())
+    }
+
     /// What [`Turn::now`] said, as an instant.
     pub(super) fn at(&self, now: Duration) -> Instant {
         self.born + now
@@ -75,13 +80,14 @@ impl Turn {
         }
     }
 
-    /// A stream takes what there is for it, if there is something.
+    /// A stream takes what there is for it, if there is something. With it goes whether that is all
+    /// until it is woken.
     pub(super) fn take(
         &self,
         reader: &Reader,
         encoder: &dyn Encoder,
         until: u64,
-    ) -> Result<Option<Bytes>, Fallen> {
+    ) -> Result<Option<(Bytes, bool)>, Fallen> {
         let state = &mut *self.lock();
         let shared = (state.streams > 1).then_some(&mut state.shared);
         let chunk = reader.take(encoder, until, CHUNK, shared)?;
@@ -89,7 +95,7 @@ impl Turn {
             return Ok(None);
         }
         state.took(chunk.events, chunk.oldest);
-        Ok(Some(chunk.bytes))
+        Ok(Some((chunk.bytes, chunk.all)))
     }
 
     /// What was taken is written.

@@ -14,6 +14,8 @@ pub struct Chunk {
     pub bytes: Bytes,
     /// How many.
     pub events: usize,
+    /// There is nothing more until the reader is woken.
+    pub all: bool,
     /// When the oldest message among them was accepted, and the trace that it belongs to.
     pub oldest: Option<(Timestamp, Option<TraceParent>)>,
 }
@@ -37,6 +39,8 @@ pub(super) struct SharedChunk {
     pub(super) last: Position,
     pub(super) bytes: Bytes,
     pub(super) events: usize,
+    /// There was nothing more.
+    pub(super) all: bool,
     /// Whom it is not for, because they did some of it.
     pub(super) sessions: Vec<SessionId>,
 }
@@ -44,7 +48,7 @@ pub(super) struct SharedChunk {
 impl SharedChunk {
     pub(super) fn chunk(&self) -> Chunk {
         // The delay of its oldest message counts once for all of them.
-        Chunk { bytes: self.bytes.clone(), events: self.events, oldest: None }
+        Chunk { bytes: self.bytes.clone(), events: self.events, all: self.all, oldest: None }
     }
 }
 
@@ -166,7 +170,7 @@ impl Taken {
 
     pub(super) fn into_chunk(self) -> Chunk {
         let bytes = if self.many.is_empty() { self.one } else { self.many.freeze() };
-        Chunk { bytes, events: self.events, oldest: self.oldest }
+        Chunk { bytes, events: self.events, all: false, oldest: self.oldest }
     }
 }
 
@@ -191,6 +195,7 @@ mod tests {
             last: position(30),
             bytes: Bytes::from_static(b"hello"),
             events: 3,
+            all: true,
             sessions: vec![alice],
         });
         let taken = shared.at(7, 0, 10, bob).expect("it is for bob");

@@ -362,14 +362,14 @@ impl Room {
                 reading.follow(window, room, encoder, max_bytes, &mut taken, &mut sharing);
             }
         }
-        let chunk = taken.into_chunk();
+        let end = reading.member.cursor();
+        let chunk = Chunk { all: !reading.has_more(window), ..taken.into_chunk() };
         if let (Some(shared), Some((last, sessions))) = (shared, sharing.into_parts())
             && chunk.events > 0
         {
-            let indices = begin..reading.member.cursor();
-            let (bytes, events) = (chunk.bytes.clone(), chunk.events);
-            let (room, encoding) = (self.number(), encoder.index());
-            shared.put(SharedChunk { room, encoding, indices, last, bytes, events, sessions });
+            let (bytes, events, all) = (chunk.bytes.clone(), chunk.events, chunk.all);
+            let (room, encoding, indices) = (self.number(), encoder.index(), begin..end);
+            shared.put(SharedChunk { room, encoding, indices, last, bytes, events, all, sessions });
         }
         Ok(chunk)
     }

@@ -16,6 +16,30 @@ async fn enter(cluster: &Cluster, replica: usize, name: &str) -> RichClient {
     client
 }
 
+/// It is more than goes out at once, and nobody says anything that would bring the rest.
+#[tokio::test]
+async fn what_was_missed_comes_whole_into_a_room_that_has_fallen_silent() {
+    for plan in [Cluster::memory(), Cluster::redis(3)] {
+        let cluster = plan.start().await;
+        let alice = &mut enter(&cluster, 0, "alice").await;
+        let mut bob = enter(&cluster, 1, "bob").await;
+        alice.say_and_wait(1, "before").await;
+        bob.expect_said("alice", "before").await;
+        let after = bob.last_position();
+        bob.disconnect();
+        let missed = |number: u64| format!("{number} {}", "x".repeat(2_000));
+        for number in 2..=100 {
+            alice.say_and_wait(number, &missed(number)).await;
+        }
+        let mut back = bob.resume(&cluster.door(2), after).await;
+        assert!(back.welcome().await.resumed);
+        for number in 2..=100 {
+            back.expect_said("alice", &missed(number)).await;
+        }
+        cluster.assert_no_errors();
+    }
+}
+
 #[tokio::test]
 async fn a_session_goes_on_elsewhere_and_misses_nothing() {
     for plan in [Cluster::memory(), Cluster::redis(3)] {

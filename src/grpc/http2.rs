@@ -1,0 +1,105 @@
+//! HTTP/2 of one connection: its handshake, then its requests, each answered by a future of the
+//! connection's task.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, Handshake};
+
+use super::{
+    connection::Peer, incoming::Incoming, keepalive::KeepAlive, responding::Responding,
+    services::Entrance, socket::Socket, wire::Wire,
+};
+
+/// What a stream may send before it is read. Chat messages are small.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// What all streams together may send before they are read. Also sets h2's budget for small
+/// frames, half of this: were it not large, a few senders who are held up would have h2
+/// end the whole connection, and a load balancer's carries hundreds of clients.
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// What a stream may have waiting in HTTP/2 when it is asked whether it may send.
+const SEND_BUFFER: usize = 48 * 1024;
+
+/// The most bytes of a request's headers.
+const HEADER_LIST: u32 = 16 * 1024;
+
+/// One connection's.
+pub(super) struct Http2 {
+    state: State,
+    /// It is to end once its streams have.
+    draining: bool,
+    keepalive: Option<KeepAlive>,
+    entrance: Arc<Entrance>,
+    peer: Arc<Peer>,
+}
+
+enum State {
+    Handshaking(Handshake<Wire<Socket>, Bytes>),
+    Serving(Connection<Wire<Socket>, Bytes>),
+}
+
+impl Http2 {
+    /// Begins to speak with a client that may have so many streams at a time.
+    pub(super) fn new(
+        wire: Wire<Socket>,
+        streams: u32,
+        entrance: Arc<Entrance>,
+        peer: Arc<Peer>,
+    ) -> Self {
+        let handshake = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(streams)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(HEADER_LIST)
+            .handshake(wire);
+        let state = State::Handshaking(handshake);
+        Self { state, draining: false, keepalive: None, entrance, peer }
+    }
+
+    /// Makes the connection move. `Ready` when it is over.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        loop {
+            match &mut self.state {
+                State::Handshaking(handshake) => {
+                    let mut connection = ready!(std::pin::Pin::new(handshake).poll(cx))?;
+                    if self.draining {
+                        connection.graceful_shutdown();
+                    }
+                    self.keepalive = connection.ping_pong().map(KeepAlive::new);
+                    self.state = State::Serving(connection);
+                }
+                State::Serving(connection) => match ready!(connection.poll_accept(cx)) {
+                    Some(asked) => {
+                        let (request, respond) = asked?;
+                        let request = request.map(Incoming::new);
+                        let answer = self.entrance.clone().answer(request, self.peer.clone());
+                        self.peer.spawner.spawn(Responding::new(answer, respond));
+                    }
+                    None => return Poll::Ready(Ok(())),
+                },
+            }
+        }
+    }
+
+    /// Looks after a peer from which so many bytes ever came in. `Ready` when it is gone.
+    pub(super) fn poll_alive(&mut self, received: usize, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.keepalive {
+            Some(keepalive) => keepalive.poll(received, self.peer.turn.began(), cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Takes no more requests and ends once its streams have.
+    pub(super) fn graceful_shutdown(&mut self) {
+        self.draining = true;
+        if let State::Serving(connection) = &mut self.state {
+            connection.graceful_shutdown();
+        }
+    }
+}

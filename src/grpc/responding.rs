@@ -1,0 +1,125 @@
+//! From a request's answer to what its client is sent.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream, server::SendResponse};
+use http::{HeaderValue, Response, header::DATE};
+use http_body::Body as _;
+use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
+use tonic::body::Body;
+
+use super::{outlet::Outlet, sending::Sending};
+
+/// The body of a response.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// A stream's.
+    Stream(Arc<Outlet>),
+    /// Any other's.
+    Other(Body),
+}
+
+type Answering = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
+
+/// Answers one request. Dropped before it has said its last word, it resets the stream.
+pub(super) enum Responding {
+    /// The answer is awaited.
+    Answering(Answering, SendResponse<Bytes>),
+    /// A stream of a door is served.
+    Stream(Sending),
+    /// Something else is sent.
+    Other(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Over,
+}
+
+impl Responding {
+    pub(super) fn new(
+        answer: impl Future<Output = Response<Answer>> + Send + 'static,
+        respond: SendResponse<Bytes>,
+    ) -> Self {
+        Self::Answering(Box::pin(answer), respond)
+    }
+
+    /// Sends the head of a response.
+    fn begin(response: Response<Answer>, respond: &mut SendResponse<Bytes>) -> Self {
+        let (mut head, answer) = response.into_parts();
+        head.headers.entry(DATE).or_insert_with(now);
+        let ends = matches!(&answer, Answer::Other(body) if body.is_end_stream());
+        let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
+            // The client has reset it, or there is something in it that HTTP/2 does not allow.
+            respond.send_reset(Reason::INTERNAL_ERROR);
+            return Self::Over;
+        };
+        match answer {
+            Answer::Other(_) if ends => Self::Over,
+            Answer::Other(body) => Self::Other(Box::pin(send(body, stream))),
+            Answer::Stream(outlet) => Self::Stream(Sending::new(outlet, stream)),
+        }
+    }
+}
+
+impl Future for Responding {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            match this {
+                Self::Stream(sending) => return sending.poll(),
+                Self::Other(sent) => return sent.as_mut().poll(cx),
+                Self::Over => return Poll::Ready(()),
+                Self::Answering(answer, respond) => match answer.as_mut().poll(cx) {
+                    Poll::Ready(response) => *this = Self::begin(response, respond),
+                    // A client that resets the stream does not want to know any more.
+                    Poll::Pending => return respond.poll_reset(cx).map(drop),
+                },
+            }
+        }
+    }
+}
+
+fn now() -> HeaderValue {
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+    let date = date.ok().and_then(|date| HeaderValue::try_from(date).ok());
+    // Only years that do not have four digits cannot be written so.
+    date.unwrap_or_else(|| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+}
+
+/// Sends a body as the client takes it, as far as it wants it.
+async fn send(mut body: Body, mut stream: SendStream<Bytes>) {
+    loop {
+        let frame = poll_fn(|cx| match stream.poll_reset(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => Pin::new(&mut body).poll_frame(cx).map(Some),
+        });
+        let Some(frame) = frame.await else { return };
+        let sent = match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
+            Some(Ok(Ok(data))) => {
+                stream.reserve_capacity(1);
+                while stream.capacity() == 0 {
+                    let Some(Ok(_)) = poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
+                }
+                stream.send_data(data, false)
+            }
+            Some(Ok(Err(frame))) => {
+                let Ok(trailers) = frame.into_trailers() else { continue };
+                let _ = stream.send_trailers(trailers);
+                return;
+            }
+            Some(Err(_)) => return stream.send_reset(Reason::INTERNAL_ERROR),
+            None => {
+                let _ = stream.send_data(Bytes::new(), true);
+                return;
+            }
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Hands to HTTP/2 what there is for a stream.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::Bytes;
+use h2::SendStream;
+
+use super::outlet::{Next, Outlet};
+
+/// So much is handed over before it is asked again whether the client takes it. Asking costs more than
+/// sending a message, and what the client does not take waits in HTTP/2.
+const CREDIT: usize = 16 * 1024;
+
+/// Sends what comes out of an outlet. Dropped before the last word, it resets the stream.
+///
+/// It is woken by the room and the session, many times as often as by HTTP/2, and what it then does not
+/// ask of HTTP/2 is most of what a delivery would cost.
+#[derive(Debug)]
+pub(super) struct Sending {
+    stream: SendStream<Bytes>,
+    outlet: Arc<Outlet>,
+    /// What was handed over since the client was last seen to take everything.
+    owed: usize,
+    /// The client has to take something first.
+    waiting: bool,
+}
+
+impl Sending {
+    pub(super) fn new(outlet: Arc<Outlet>, stream: SendStream<Bytes>) -> Self {
+        Self { stream, outlet, owed: 0, waiting: false }
+    }
+
+    /// `Ready` when there is nothing more to be said, or nobody to whom.
+    pub(super) fn poll(&mut self) -> Poll<()> {
+        let called = self.outlet.was_called();
+        if called {
+            // HTTP/2 calls once, for a reset or because the client has taken something.
+            let waker = Waker::from(self.outlet.clone());
+            if self.stream.poll_reset(&mut Context::from_waker(&waker)).is_ready() {
+                return Poll::Ready(());
+            }
+        } else if self.waiting {
+            return Poll::Pending;
+        }
+        loop {
+            if self.owed > CREDIT && !ready!(self.poll_taken()) {
+                return Poll::Ready(());
+            }
+            let (bytes, all) = match ready!(self.outlet.poll_next()) {
+                Next::Data(bytes) => (bytes, false),
+                Next::All(bytes) => (bytes, true),
+                Next::Last(trailers) => {
+                    // Who has reset the stream does not hear it.
+                    let _ = self.stream.send_trailers(trailers);
+                    return Poll::Ready(());
+                }
+            };
+            self.owed += bytes.len();
+            if self.stream.send_data(bytes, false).is_err() {
+                return Poll::Ready(());
+            }
+            if all {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits until the client's window has room for what was handed over, and one byte more. False when
+    /// it wants nothing more.
+    fn poll_taken(&mut self) -> Poll<bool> {
+        self.waiting = true;
+        self.stream.reserve_capacity(1);
+        while self.stream.capacity() == 0 {
+            let waker = Waker::from(self.outlet.clone());
+            match ready!(self.stream.poll_capacity(&mut Context::from_waker(&waker))) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(false),
+            }
+        }
+        // Other streams of the connection may need that byte.
+        self.stream.reserve_capacity(0);
+        (self.owed, self.waiting) = (0, false);
+        Poll::Ready(true)
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.outlet.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        pin::{Pin, pin},
+    };
+
+    use h2::{client, server};
+    use http::{Request, Response};
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::grpc::{tasks::Tasks, turn::Turn};
+
+    type Server = server::Connection<DuplexStream, Bytes>;
+    type Client = client::Connection<DuplexStream, Bytes>;
+
+    /// Both ends of a stream.
+    struct Ends {
+        server: Server,
+        sending: Sending,
+        outlet: Arc<Outlet>,
+        client: Client,
+        response: client::ResponseFuture,
+        /// Without it the client's connection would end with its stream.
+        _ask: client::SendRequest<Bytes>,
+    }
+
+    /// A stream whose client lets through 1,000 bytes until it reads.
+    async fn stream() -> Ends {
+        let (near, far) = duplex(1 << 20);
+        let mut builder = client::Builder::new();
+        let client = builder.initial_window_size(1_000).handshake::<_, Bytes>(far);
+        let (server, client) = tokio::join!(server::handshake::<_>(near), client);
+        let (mut server, (mut ask, mut client)) = (server.unwrap(), client.unwrap());
+        let (response, _) = ask.send_request(Request::new(()), true).unwrap();
+        let asked = tokio::select! {
+            asked = server.accept() => asked.unwrap().unwrap(),
+            _ = &mut client => panic!("the connection ended"),
+        };
+        let (_, mut respond) = asked;
+        let stream = respond.send_response(Response::new(()), false).unwrap();
+        let outlet = Outlet::new(&Tasks::new().spawner(), Arc::new(Turn::new()));
+        let sending = Sending::new(outlet.clone(), stream);
+        Ends { server, sending, outlet, client, response, _ask: ask }
+    }
+
+    #[tokio::test]
+    async fn what_a_client_does_not_take_is_bounded_and_goes_on_when_it_does() {
+        let Ends { mut server, mut sending, outlet, client, response, _ask } = stream().await;
+        let mut pushed = 0;
+        for _ in 0..100 {
+            outlet.push(&[7; 1_000]);
+            pushed += 1_000;
+            assert!(sending.poll().is_pending());
+        }
+        assert!(sending.waiting && outlet.has_more());
+        assert!(sending.owed > CREDIT && sending.owed <= CREDIT + 1_000, "{}", sending.owed);
+
+        let mut client = pin!(client);
+        let mut response = pin!(response);
+        let mut drive = |cx: &mut Context<'_>| {
+            assert!(server.poll_closed(cx).is_pending());
+            assert!(sending.poll().is_pending());
+            assert!(client.as_mut().poll(cx).is_pending());
+        };
+        let mut body = poll_fn(|cx| {
+            drive(cx);
+            response.as_mut().poll(cx)
+        })
+        .await
+        .unwrap()
+        .into_body();
+        let mut got = 0;
+        while got < pushed {
+            let data = poll_fn(|cx| {
+                drive(cx);
+                body.poll_data(cx)
+            });
+            let data = data.await.unwrap().unwrap();
+            got += data.len();
+            body.flow_control().release_capacity(data.len()).unwrap();
+        }
+        assert_eq!(got, pushed);
+        assert!(!outlet.has_more());
+    }
+
+    #[tokio::test]
+    async fn a_reset_ends_it_however_often_it_was_called_before() {
+        let Ends { mut server, mut sending, outlet, mut client, response, _ask } = stream().await;
+        for _ in 0..3 {
+            Waker::from(outlet.clone()).wake();
+            assert!(sending.poll().is_pending());
+        }
+        drop(response);
+        poll_fn(|cx| {
+            assert!(server.poll_closed(cx).is_pending());
+            assert!(Pin::new(&mut client).poll(cx).is_pending());
+            sending.poll()
+        })
+        .await;
+        assert!(!outlet.has_more());
+        drop(sending);
+        outlet.finished().await;
+    }
+}
