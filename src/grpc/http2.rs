@@ -79,7 +79,7 @@ impl Http2 {
                         let (request, respond) = asked?;
                         let request = request.map(Incoming::new);
                         let answer = self.entrance.clone().answer(request, self.peer.clone());
-                        self.peer.spawner.spawn(Responding::new(answer, respond));
+                        self.peer.spawner.answer(Responding::new(answer, respond));
                     }
                     None => return Poll::Ready(Ok(())),
                 },

@@ -21,7 +21,7 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    hub::{Encoder, Reader, ReaderWaker},
+    hub::{Encoder, Member, Reader, ReaderWaker},
     room::Fallen,
     session::Ending,
 };
@@ -29,8 +29,9 @@ use crate::{
 /// How many answers wait for a client; then it is not read.
 const ANSWERS: usize = 128;
 
-/// One stream's way out, shared by its session and what sends it.
+/// One stream's way out, shared by its session and what sends it. What every event needs comes first.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Outlet {
     state: Mutex<State>,
     /// How many frames wait that were pushed.
@@ -40,12 +41,12 @@ pub(super) struct Outlet {
     /// Nothing was taken yet.
     untouched: AtomicBool,
     turn: Arc<Turn>,
+    /// HTTP/2 has woken it.
+    called: AtomicBool,
     /// The future that sends it.
     job: JobKey,
     /// Wakes that: the room does, and the session.
     reader: ReaderWaker,
-    /// HTTP/2 did, too.
-    called: AtomicBool,
     /// What is for this stream alone; it goes before what is for all.
     answers: Mutex<BytesMut>,
     /// Something was taken.
@@ -74,12 +75,12 @@ enum State {
     Waiting,
     /// A member takes what there is.
     Open {
-        reader: Arc<Reader>,
+        reader: Reader,
         encoder: &'static dyn Encoder,
     },
     /// The member takes what there was when its stream ended, then the status.
     Ending {
-        reader: Arc<Reader>,
+        reader: Reader,
         encoder: &'static dyn Encoder,
         until: u64,
         status: Box<Status>,
@@ -99,9 +100,9 @@ impl Outlet {
             taken: AtomicU64::new(micros(turn.now())),
             untouched: AtomicBool::new(true),
             turn,
+            called: AtomicBool::new(true),
             job: JobKey::current(),
             reader: spawner.current_waker(),
-            called: AtomicBool::new(true),
             answers: Mutex::default(),
             begun: Arc::default(),
             pushable: AtomicWaker::new(),
@@ -179,7 +180,7 @@ impl Outlet {
     }
 
     /// Somebody is registered.
-    pub(super) fn open(&self, reader: Arc<Reader>, encoder: &'static dyn Encoder) {
+    pub(super) fn open(&self, reader: Reader, encoder: &'static dyn Encoder) {
         *self.lock() = State::Open { reader, encoder };
         self.reader.wake();
     }
@@ -216,6 +217,19 @@ impl Outlet {
     pub(super) fn was_called(&self) -> bool {
         // Only its own task asks, and for every event.
         self.called.load(Ordering::Acquire) && self.called.swap(false, Ordering::AcqRel)
+    }
+
+    /// Looks at what sending looks at, so that it is at hand then.
+    pub(super) fn touch(&self) -> bool {
+        self.called.load(Ordering::Relaxed)
+    }
+
+    /// Who takes from it, once somebody does.
+    pub(super) fn member(&self) -> Option<Arc<Member>> {
+        match &*self.lock() {
+            State::Open { reader, .. } => Some(reader.member().clone()),
+            _ => None,
+        }
     }
 
     /// Nothing is taken any more.

@@ -31,11 +31,8 @@ type Answering = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
 pub(super) enum Responding {
     /// The answer is awaited.
     Answering(Answering, SendResponse<Bytes>),
-    /// A stream of a door is served.
-    Stream(Sending),
-    /// Something else is sent.
-    Other(Pin<Box<dyn Future<Output = ()> + Send>>),
-    Over,
+    /// It is sent.
+    Sending(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
 impl Responding {
@@ -47,41 +44,46 @@ impl Responding {
     }
 
     /// Sends the head of a response.
-    fn begin(response: Response<Answer>, respond: &mut SendResponse<Bytes>) -> Self {
+    fn begin(response: Response<Answer>, respond: &mut SendResponse<Bytes>) -> Begun {
         let (mut head, answer) = response.into_parts();
         head.headers.entry(DATE).or_insert_with(now);
         let ends = matches!(&answer, Answer::Other(body) if body.is_end_stream());
         let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
             // The client has reset it, or there is something in it that HTTP/2 does not allow.
             respond.send_reset(Reason::INTERNAL_ERROR);
-            return Self::Over;
+            return Begun::Over;
         };
         match answer {
-            Answer::Other(_) if ends => Self::Over,
-            Answer::Other(body) => Self::Other(Box::pin(send(body, stream))),
-            Answer::Stream(outlet) => Self::Stream(Sending::new(outlet, stream)),
+            Answer::Other(_) if ends => Begun::Over,
+            Answer::Other(body) => Begun::Other(Box::pin(send(body, stream))),
+            Answer::Stream(outlet) => Begun::Stream(Sending::new(outlet, stream)),
         }
     }
-}
 
-impl Future for Responding {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
+    /// Answers. `Ready` with what goes on in its place, if anything does.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sending>> {
         loop {
-            match this {
-                Self::Stream(sending) => return sending.poll(),
-                Self::Other(sent) => return sent.as_mut().poll(cx),
-                Self::Over => return Poll::Ready(()),
+            match self {
+                Self::Sending(sent) => return sent.as_mut().poll(cx).map(|()| None),
                 Self::Answering(answer, respond) => match answer.as_mut().poll(cx) {
-                    Poll::Ready(response) => *this = Self::begin(response, respond),
+                    Poll::Ready(response) => match Self::begin(response, respond) {
+                        Begun::Over => return Poll::Ready(None),
+                        Begun::Other(sent) => *self = Self::Sending(sent),
+                        Begun::Stream(sending) => return Poll::Ready(Some(sending)),
+                    },
                     // A client that resets the stream does not want to know any more.
-                    Poll::Pending => return respond.poll_reset(cx).map(drop),
+                    Poll::Pending => return respond.poll_reset(cx).map(|_| None),
                 },
             }
         }
     }
+}
+
+/// What comes after the head of a response.
+enum Begun {
+    Over,
+    Other(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Stream(Sending),
 }
 
 fn now() -> HeaderValue {

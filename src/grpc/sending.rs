@@ -9,6 +9,7 @@ use bytes::Bytes;
 use h2::SendStream;
 
 use super::outlet::{Next, Outlet};
+use crate::hub::Member;
 
 /// So much is handed over before it is asked again whether the client takes it. Asking costs more than
 /// sending a message, and what the client does not take waits in HTTP/2.
@@ -22,6 +23,8 @@ const CREDIT: usize = 16 * 1024;
 pub(super) struct Sending {
     stream: SendStream<Bytes>,
     outlet: Arc<Outlet>,
+    /// Who takes, once somebody does.
+    member: Option<Arc<Member>>,
     /// What was handed over since the client was last seen to take everything.
     owed: usize,
     /// The client has to take something first.
@@ -30,7 +33,12 @@ pub(super) struct Sending {
 
 impl Sending {
     pub(super) fn new(outlet: Arc<Outlet>, stream: SendStream<Bytes>) -> Self {
-        Self { stream, outlet, owed: 0, waiting: false }
+        Self { stream, outlet, member: None, owed: 0, waiting: false }
+    }
+
+    /// Looks at what [`Sending::poll`] is about to look at.
+    pub(super) fn touch(&self) -> u64 {
+        u64::from(self.outlet.touch()) ^ self.member.as_ref().map_or(0, |member| member.touch())
     }
 
     /// `Ready` when there is nothing more to be said, or nobody to whom.
@@ -63,6 +71,9 @@ impl Sending {
                 return Poll::Ready(());
             }
             if all {
+                if self.member.is_none() {
+                    self.member = self.outlet.member();
+                }
                 return Poll::Pending;
             }
         }

@@ -10,16 +10,37 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
 };
 
 use futures_util::task::AtomicWaker;
 use slab::Slab;
 
+use super::{responding::Responding, sending::Sending};
 use crate::hub::{ReaderWaker, Wakers};
 
 /// A future of a connection's task.
-pub(super) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+enum Job {
+    Any(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Answer(Box<Responding>),
+    /// What an answer of a door became: for every event it is polled, so it is not behind a box.
+    Stream(Sending),
+}
+
+impl Job {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self {
+                Self::Stream(sending) => return sending.poll(),
+                Self::Any(future) => return future.as_mut().poll(cx),
+                Self::Answer(answer) => match ready!(answer.poll(cx)) {
+                    Some(sending) => *self = Self::Stream(sending),
+                    None => return Poll::Ready(()),
+                },
+            }
+        }
+    }
+}
 
 /// The key of the connection itself among the ready ones.
 const CONNECTION: usize = usize::MAX;
@@ -136,7 +157,15 @@ impl Spawner {
 
     /// Adds a future; it ends with the connection at the latest.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let job: Job = Box::pin(future);
+        self.add(Job::Any(Box::pin(future)));
+    }
+
+    /// Adds the answer to a request.
+    pub(super) fn answer(&self, answer: Responding) {
+        self.add(Job::Answer(Box::new(answer)));
+    }
+
+    fn add(&self, job: Job) {
         self.0.change(|ready| {
             if !ready.closed {
                 ready.spawned.push(job);
@@ -232,6 +261,7 @@ impl Tasks {
             entry.insert(Slot { job, waker });
         }
         let mut batch = std::mem::take(&mut self.batch);
+        self.touch(&batch);
         batch.drain(..).for_each(|key| self.poll_slot(key));
         self.batch = batch;
         // The connection comes last: it sends what the streams have just written.
@@ -246,11 +276,21 @@ impl Tasks {
         self.connection_waker.wake_by_ref();
     }
 
+    /// Looks at what the streams are about to look at. They are cold by now, and a core fetches many
+    /// lines at a time when nothing hangs on them, as taking a lock does.
+    fn touch(&self, keys: &[usize]) {
+        let touch = |key: &usize| match self.slots.get(*key) {
+            Some(Slot { job: Job::Stream(sending), .. }) => sending.touch(),
+            _ => 0,
+        };
+        std::hint::black_box(keys.iter().map(touch).fold(0, |all, it| all ^ it));
+    }
+
     fn poll_slot(&mut self, key: usize) {
         // A waker may outlive its future.
         let Some(slot) = self.slots.get_mut(key) else { return };
         CURRENT.set(JobKey(key));
-        if slot.job.as_mut().poll(&mut Context::from_waker(&slot.waker)).is_ready() {
+        if slot.job.poll(&mut Context::from_waker(&slot.waker)).is_ready() {
             drop(self.slots.remove(key));
         }
     }

@@ -22,11 +22,7 @@ use crate::{
 /// A member whose stream is on this replica: the hold of its name, and what its reader is to know.
 #[derive(Debug)]
 pub struct Member {
-    session: SessionId,
-    /// The index in the room's window of what the reader takes next. Only its own task moves it forth.
-    cursor: AtomicU64,
-    /// Its reader gets whatever its room gets that it has not done itself.
-    open: AtomicBool,
+    hot: Hot,
     room: Arc<Room>,
     hold: Mutex<Hold>,
     admitted: AtomicBool,
@@ -38,6 +34,21 @@ pub struct Member {
     session_waker: AtomicWaker,
     /// Of a reader that misses nothing; others are ended when the window does not reach.
     following: Option<Box<Following>>,
+}
+
+/// What is looked at for every event that its reader takes: one line of a core's cache.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Hot {
+    /// The index in the room's window of what the reader takes next. Only its own task moves it forth.
+    cursor: AtomicU64,
+    /// The room's number.
+    room: u64,
+    session: SessionId,
+    /// Its reader gets whatever its room gets that it has not done itself.
+    open: AtomicBool,
+    /// Its reader misses nothing.
+    follows: bool,
 }
 
 #[derive(Debug, Default)]
@@ -76,9 +87,13 @@ impl Member {
         misses_nothing: bool,
     ) -> Self {
         Self {
-            session: hold.session,
-            cursor: AtomicU64::new(0),
-            open: AtomicBool::new(false),
+            hot: Hot {
+                cursor: AtomicU64::new(0),
+                room: room.number(),
+                session: hold.session,
+                open: AtomicBool::new(false),
+                follows: misses_nothing,
+            },
             room,
             hold: Mutex::new(hold),
             admitted: AtomicBool::new(false),
@@ -96,7 +111,7 @@ impl Member {
 
     /// The stay that it belongs to.
     pub fn session(&self) -> SessionId {
-        self.session
+        self.hot.session
     }
 
     /// The hold as it stands.
@@ -131,17 +146,27 @@ impl Member {
         self.admitted.store(true, Ordering::Release);
     }
 
+    /// The number of its room.
+    pub(super) fn room_number(&self) -> u64 {
+        self.hot.room
+    }
+
+    /// Looks at what taking an event looks at, so that it is at hand then.
+    pub fn touch(&self) -> u64 {
+        self.cursor()
+    }
+
     pub(super) fn cursor(&self) -> u64 {
-        self.cursor.load(Ordering::Relaxed)
+        self.hot.cursor.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_cursor(&self, cursor: u64) {
-        self.cursor.store(cursor, Ordering::Relaxed);
+        self.hot.cursor.store(cursor, Ordering::Relaxed);
     }
 
     /// Its reader gets whatever its room gets from now on.
     pub(super) fn open(&self) {
-        self.open.store(true, Ordering::Relaxed);
+        self.hot.open.store(true, Ordering::Relaxed);
     }
 
     /// Its reader takes what another one at its cursor has taken. False when something else may come next
@@ -150,7 +175,7 @@ impl Member {
         let takes = if self.follows() {
             self.with_follower(|follower| follower.take_shared(shared.last)) == Some(true)
         } else {
-            self.open.load(Ordering::Relaxed)
+            self.hot.open.load(Ordering::Relaxed)
         };
         if takes {
             self.set_cursor(shared.indices.end);
@@ -160,7 +185,7 @@ impl Member {
 
     /// Whether its reader misses nothing.
     pub(super) fn follows(&self) -> bool {
-        self.following.is_some()
+        self.hot.follows
     }
 
     /// Does something with how far its reader has come, if it is in and misses nothing.

@@ -23,7 +23,7 @@ use crate::{
 /// A member's stay. Dropped, on whatever path, it gives the name back.
 #[derive(Debug)]
 pub struct Stay {
-    reader: Arc<Reader>,
+    reader: Reader,
     /// How long the session outlives it, unless it is ended, and whether its client knows of it.
     linger: (Duration, Arc<AtomicBool>),
     /// Its client asked for its end.
@@ -37,27 +37,33 @@ pub struct Stay {
 
 /// A member's place among the readers of its room. What it has not taken stays in the window for it,
 /// within the window's bounds, until the last clone is dropped: that may be after its stay.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reader {
+    /// Most events need nothing else, so it is not behind the place.
     member: Arc<Member>,
+    place: Arc<ReaderPlace>,
+}
+
+#[derive(Debug)]
+struct ReaderPlace {
     key: usize,
     seat: Seat,
 }
 
 impl Reader {
     /// Whose place it is.
-    pub fn member(&self) -> &Member {
+    pub fn member(&self) -> &Arc<Member> {
         &self.member
     }
 
     /// Whether there is something that it has not taken.
     pub fn has_more(&self) -> bool {
-        self.seat.room.has_more(self.key)
+        self.place.seat.room.has_more(self.place.key)
     }
 
     /// The index in the room's sequence up to which it has come here.
     pub fn head(&self) -> u64 {
-        self.seat.room.head()
+        self.place.seat.room.head()
     }
 
     /// Takes what there is for it from its cursor on, up to the index `until`; about `max_bytes`, at
@@ -70,19 +76,19 @@ impl Reader {
         max_bytes: usize,
         shared: Option<&mut Shared>,
     ) -> Result<Chunk, Fallen> {
-        let (member, room) = (&self.member, &self.seat.room);
+        let member = &self.member;
         if let (Some(shared), u64::MAX) = (&shared, until)
             && let Some(shared) =
-                shared.at(room.number(), encoder.index(), member.cursor(), member.session())
+                shared.at(member.room_number(), encoder.index(), member.cursor(), member.session())
             && member.take_shared(shared)
         {
             return Ok(shared.chunk());
         }
-        room.take(self.key, encoder, until, max_bytes, shared)
+        self.place.seat.room.take(self.place.key, encoder, until, max_bytes, shared)
     }
 }
 
-impl Drop for Reader {
+impl Drop for ReaderPlace {
     fn drop(&mut self) {
         self.seat.room.remove_member(self.key);
     }
@@ -105,7 +111,7 @@ impl Stay {
     /// A stay that begins: its name may be taken from now on.
     pub(super) fn new(member: Arc<Member>, seat: Seat, counted: TaskTrackerToken) -> Self {
         let key = seat.room.add_member(&member);
-        let reader = Arc::new(Reader { member, key, seat });
+        let reader = Reader { member, place: Arc::new(ReaderPlace { key, seat }) };
         Self {
             reader,
             linger: Default::default(),
@@ -131,7 +137,7 @@ impl Stay {
     /// misses nothing, what comes after `place`.
     pub(super) fn admit(&self, position: Position, place: Place) {
         self.member().admit(position, place);
-        self.room().admit(self.reader.key, position);
+        self.room().admit(self.reader.place.key, position);
         self.member().wake_reader();
     }
 
@@ -152,16 +158,16 @@ impl Stay {
     }
 
     /// Its place among the readers.
-    pub fn reader(&self) -> &Arc<Reader> {
+    pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
     pub(super) fn hub(&self) -> &Arc<Hub> {
-        &self.reader.seat.hub
+        &self.reader.place.seat.hub
     }
 
     pub(super) fn room(&self) -> &Arc<Room> {
-        &self.reader.seat.room
+        &self.reader.place.seat.room
     }
 
     /// Takes the name again under a fresh token, after a message was refused or a renewal failed;
