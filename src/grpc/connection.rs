@@ -123,6 +123,7 @@ impl Served<'_> {
     /// The connection and its streams, until nobody is ready. `Ready` when the connection is over.
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         for _ in 0..ROUNDS {
+            self.turn.go_on();
             let http2 = &mut self.http2;
             match self.tasks.poll_ready(|cx| http2.poll(cx)) {
                 Some(Poll::Ready(ended)) => {
@@ -156,6 +157,11 @@ impl Served<'_> {
                 return Err(ConnectionError::Handshake(self.config.handshake_timeout));
             }
         }
+        Ok(())
+    }
+
+    /// Gives up a peer that says nothing, once all that has arrived was read.
+    fn poll_alive(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
         match self.http2.poll_alive(self.flusher.received(), cx) {
             Poll::Ready(()) => Err(ConnectionError::Silent),
             Poll::Pending => Ok(()),
@@ -188,6 +194,7 @@ impl Future for Served<'_> {
         let ended = this.poll_all(cx);
         this.turn.end(this.metrics);
         let ended = ended?;
+        this.poll_alive(cx)?;
         this.poll_stalled(cx)?;
         if ended.is_pending() && !this.tasks.end() {
             // Others shall have their turn first.

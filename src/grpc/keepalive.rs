@@ -22,31 +22,32 @@ pub(super) struct KeepAlive {
     timer: Pin<Box<Sleep>>,
 }
 
-/// Since when nothing came in, and whether the peer was asked.
+/// Since when nothing came in, and when the peer was asked.
 #[derive(Debug)]
 struct Watch {
     received: usize,
     heard: Instant,
-    asked: bool,
+    asked: Option<Instant>,
 }
 
 impl Watch {
     /// So many bytes ever came in. Whatever they say: the peer is there.
     fn hear(&mut self, received: usize, now: Instant) {
         if received != self.received {
-            *self = Self { received, heard: now, asked: false };
+            *self = Self { received, heard: now, asked: None };
         }
     }
 
-    /// When something is to be done.
+    /// When something is to be done. Who was asked has all the time to answer, however late it was
+    /// that he was asked: this process may have been paused.
     fn due(&self) -> Instant {
-        self.heard + if self.asked { INTERVAL + TIMEOUT } else { INTERVAL }
+        self.asked.map_or(self.heard + INTERVAL, |asked| asked + TIMEOUT)
     }
 }
 
 impl KeepAlive {
     pub(super) fn new(pings: PingPong) -> Self {
-        let watch = Watch { received: 0, heard: Instant::now(), asked: false };
+        let watch = Watch { received: 0, heard: Instant::now(), asked: None };
         Self { pings, watch, timer: Box::pin(sleep(INTERVAL)) }
     }
 
@@ -58,7 +59,7 @@ impl KeepAlive {
         loop {
             ready!(self.timer.as_mut().poll(cx));
             if self.timer.deadline() >= self.watch.due() {
-                if self.watch.asked {
+                if self.watch.asked.is_some() {
                     return Poll::Ready(());
                 }
                 self.ask();
@@ -72,7 +73,7 @@ impl KeepAlive {
         let _ = self.pings.poll_pong(&mut Context::from_waker(Waker::noop()));
         // An answer that did not come is not asked for twice.
         let _ = self.pings.send_ping(Ping::opaque());
-        self.watch.asked = true;
+        self.watch.asked = Some(Instant::now());
     }
 }
 
@@ -83,15 +84,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_is_asked_when_nothing_came_in_and_is_gone_when_nothing_does() {
         let began = Instant::now();
-        let mut watch = Watch { received: 0, heard: began, asked: false };
+        let mut watch = Watch { received: 0, heard: began, asked: None };
         assert_eq!(watch.due(), began + INTERVAL);
         let later = began + Duration::from_secs(7);
         watch.hear(10, later);
         watch.hear(10, later + Duration::from_secs(1));
         assert_eq!(watch.due(), later + INTERVAL, "nothing came since");
-        watch.asked = true;
-        assert_eq!(watch.due(), later + INTERVAL + TIMEOUT);
-        watch.hear(27, later + INTERVAL);
-        assert_eq!((watch.due(), watch.asked), (later + INTERVAL + INTERVAL, false));
+        // Long after it was due.
+        let asked = later + 10 * INTERVAL;
+        watch.asked = Some(asked);
+        assert_eq!(watch.due(), asked + TIMEOUT);
+        watch.hear(27, asked);
+        assert_eq!((watch.due(), watch.asked), (asked + INTERVAL, None));
     }
 }

@@ -1,6 +1,7 @@
 //! The way out of one stream: what its client is to get next, from the room's window and its session.
 
 use std::{
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -233,7 +234,7 @@ impl Outlet {
     }
 
     /// Nothing is taken any more.
-    pub(super) fn close(&self) {
+    fn close(&self) {
         *self.lock() = State::Over;
         self.finished.store(true, Ordering::Release);
         self.session.wake();
@@ -322,6 +323,30 @@ fn trailers(status: &Status) -> HeaderMap {
 impl Drop for Outlet {
     fn drop(&mut self) {
         self.turn.count_stream(false);
+    }
+}
+
+/// The end of an outlet that is sent from. When it is gone, the outlet is closed: nobody sends any more.
+#[derive(Debug)]
+pub(super) struct Spout(Arc<Outlet>);
+
+impl Spout {
+    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
+        Self(outlet)
+    }
+}
+
+impl Deref for Spout {
+    type Target = Arc<Outlet>;
+
+    fn deref(&self) -> &Arc<Outlet> {
+        &self.0
+    }
+}
+
+impl Drop for Spout {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

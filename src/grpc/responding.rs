@@ -3,7 +3,6 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -14,13 +13,13 @@ use http_body::Body as _;
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 use tonic::body::Body;
 
-use super::{outlet::Outlet, sending::Sending};
+use super::{outlet::Spout, sending::Sending};
 
 /// The body of a response.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// A stream's.
-    Stream(Arc<Outlet>),
+    Stream(Spout),
     /// Any other's.
     Other(Body),
 }
@@ -56,7 +55,7 @@ impl Responding {
         match answer {
             Answer::Other(_) if ends => Begun::Over,
             Answer::Other(body) => Begun::Other(Box::pin(send(body, stream))),
-            Answer::Stream(outlet) => Begun::Stream(Sending::new(outlet, stream)),
+            Answer::Stream(spout) => Begun::Stream(Sending::new(spout, stream)),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use h2::SendStream;
 
-use super::outlet::{Next, Outlet};
+use super::outlet::{Next, Spout};
 use crate::hub::Member;
 
 /// So much is handed over before it is asked again whether the client takes it. Asking costs more than
@@ -22,7 +22,7 @@ const CREDIT: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Sending {
     stream: SendStream<Bytes>,
-    outlet: Arc<Outlet>,
+    outlet: Spout,
     /// Who takes, once somebody does.
     member: Option<Arc<Member>>,
     /// What was handed over since the client was last seen to take everything.
@@ -32,7 +32,7 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) fn new(outlet: Arc<Outlet>, stream: SendStream<Bytes>) -> Self {
+    pub(super) fn new(outlet: Spout, stream: SendStream<Bytes>) -> Self {
         Self { stream, outlet, member: None, owed: 0, waiting: false }
     }
 
@@ -98,12 +98,6 @@ impl Sending {
     }
 }
 
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.outlet.close();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -116,7 +110,7 @@ mod tests {
     use tokio::io::{DuplexStream, duplex};
 
     use super::*;
-    use crate::grpc::{tasks::Tasks, turn::Turn};
+    use crate::grpc::{outlet::Outlet, tasks::Tasks, turn::Turn};
 
     type Server = server::Connection<DuplexStream, Bytes>;
     type Client = client::Connection<DuplexStream, Bytes>;
@@ -147,7 +141,7 @@ mod tests {
         let (_, mut respond) = asked;
         let stream = respond.send_response(Response::new(()), false).unwrap();
         let outlet = Outlet::new(&Tasks::new().spawner(), Arc::new(Turn::new()));
-        let sending = Sending::new(outlet.clone(), stream);
+        let sending = Sending::new(Spout::new(outlet.clone()), stream);
         Ends { server, sending, outlet, client, response, _ask: ask }
     }
 

@@ -19,7 +19,7 @@ use super::{
     connection::Peer,
     frames::{Frames, Places},
     incoming::Incoming,
-    outlet::Outlet,
+    outlet::{Outlet, Spout},
     responding::Answer,
     status::{Outcome, refusal, status},
     tasks::Spawner,
@@ -113,7 +113,7 @@ impl Hall {
             }
             Err(full) => stream.end::<D>(&Outcome::Full(full)),
         }
-        let mut response = Response::new(Answer::Stream(outlet));
+        let mut response = Response::new(Answer::Stream(Spout::new(outlet)));
         let grpc = http::HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(CONTENT_TYPE, grpc);
         response

@@ -55,6 +55,11 @@ impl Turn {
         self.lock().now = self.born.elapsed();
     }
 
+    /// Readers are woken again from here on: what was all for one of them need no longer be.
+    pub(super) fn go_on(&self) {
+        self.lock().shared.age();
+    }
+
     /// When the turn began, counted from some time before the first one.
     pub(super) fn now(&self) -> Duration {
         self.lock().now

@@ -58,6 +58,13 @@ impl Shared {
         self.0 = None;
     }
 
+    /// There may be more by now: who takes it has to ask.
+    pub fn age(&mut self) {
+        if let Some(chunk) = &mut self.0 {
+            chunk.all = false;
+        }
+    }
+
     /// What there is for this member at its cursor.
     pub(super) fn at(
         &self,
@@ -200,6 +207,9 @@ mod tests {
         });
         let taken = shared.at(7, 0, 10, bob).expect("it is for bob");
         assert_eq!((&taken.chunk().bytes[..], taken.chunk().events), (&b"hello"[..], 3));
+        assert!(taken.chunk().all);
+        shared.age();
+        assert!(shared.at(7, 0, 10, bob).is_some_and(|taken| !taken.chunk().all));
         assert!(shared.at(7, 0, 10, alice).is_none(), "some of it is her own");
         assert!(shared.at(7, 0, 11, bob).is_none(), "he has come further");
         assert!(shared.at(7, 1, 10, bob).is_none(), "he speaks another dialect");

@@ -1,5 +1,9 @@
 //! Caps on streams, per peer and per replica, on a room's members, and on a replica's rooms.
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::Code;
 
 use crate::harness::{Door, Layout, SOON, eventually, quiet};
@@ -8,6 +12,7 @@ on_both_backplanes!(
     a_peer_has_only_so_many_streams,
     a_replica_has_only_so_many_streams,
     refused_claims_do_not_use_up_the_cap,
+    streams_that_are_reset_at_once_do_not_use_up_the_cap,
     a_room_has_only_so_many_members,
     a_replica_has_only_so_many_rooms,
 );
@@ -87,6 +92,54 @@ async fn refused_claims_do_not_use_up_the_cap(layout: Layout) {
     }
     let bob = peer.enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
+}
+
+/// Each is opened and reset in one segment, before anybody could have answered it.
+async fn streams_that_are_reset_at_once_do_not_use_up_the_cap(layout: Layout) {
+    const PONG: [u8; 9] = [0, 0, 8, 6, 1, 0, 0, 0, 0];
+    let cluster = layout.plan().with("ROOMCAST_LIMITS__STREAMS_PER_PEER", "3").start().await;
+    let addr = cluster.replicas[0].grpc();
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).expect("a short payload");
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let headers: Vec<u8> = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/chat.ChatService/ChatStream"),
+        (":authority", "replica"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+    .into_iter()
+    // Literals that no table keeps.
+    .flat_map(|(name, value)| {
+        let length = |text: &str| u8::try_from(text.len()).expect("a short header");
+        let (name, value) = ((length(name), name), (length(value), value));
+        [&[0, name.0], name.1.as_bytes(), &[value.0], value.1.as_bytes()].concat()
+    })
+    .collect();
+    let mut bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+    for stream in (1..20).step_by(2) {
+        bytes.extend(frame(1, 4, stream, &headers));
+        bytes.extend(frame(3, 0, stream, &8u32.to_be_bytes()));
+    }
+    bytes.extend(frame(6, 0, 0, &[7; 8]));
+    let mut socket = TcpStream::connect(addr).await.expect("the server listens");
+    socket.write_all(&bytes).await.expect("the server reads");
+    let mut answer = Vec::new();
+    while !answer.windows(PONG.len()).any(|it| it == PONG) {
+        assert!(socket.read_buf(&mut answer).await.expect("an answer") > 0, "it goes on");
+    }
+    eventually(SOON, "there is room for another stream", async || {
+        let mut alice = cluster.door(0).join("alice").await;
+        let mut bob = cluster.door(0).join("bob").await;
+        let joined = alice.hears("bob joined", std::time::Duration::from_millis(500)).await;
+        alice.half_close();
+        bob.half_close();
+        joined.then_some(())
+    })
+    .await;
 }
 
 async fn a_room_has_only_so_many_members(layout: Layout) {

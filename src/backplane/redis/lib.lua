@@ -115,10 +115,11 @@ local function finish()
   live_on()
 end
 
--- The same of a script that is called all the time, and makes no key that was not there.
+-- The same of a script that is called all the time. Of all keys it can only have made the log.
 local function finish_often()
   publish()
-  if redis.call('PTTL', META) < tonumber(ARGV[6]) then live_on() end
+  local lives = redis.call('PTTL', META) >= tonumber(ARGV[6])
+  if not lives or (first and redis.call('PTTL', LOG) < 0) then live_on() end
 end
 
 local function split(entry)
