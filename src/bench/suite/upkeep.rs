@@ -59,7 +59,7 @@ pub(super) async fn measure(
             seen = (members, Instant::now());
         }
         if let Some(ended) = crowd.try_join_next() {
-            let reason = ended.map_or_else(|error| error.to_string(), |reason| reason);
+            let reason = ended.unwrap_or_else(|error| error.to_string());
             return Err(Error::NotJoined(reason));
         }
         if seen.1.elapsed() > PATIENCE {
