@@ -30,9 +30,10 @@ const WAVE: u32 = 2000;
 const LOOK: Duration = Duration::from_millis(50);
 /// How long nobody may join before it is over.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the server takes of a core once it is done with those who came, and how long that may take.
+/// What a server takes of a core at the most once it is done with those who came, and how long it is
+/// waited for that. If it takes more then, that is what the members cost.
 const QUIET: f64 = 0.2;
-const QUIET_PATIENCE: Duration = Duration::from_secs(180);
+const QUIET_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lets a crowd join, and measures for so long. Says which percentage of one core Redis took, and the
 /// server.
@@ -80,10 +81,10 @@ async fn until_quiet(setup: &Setup) -> Result<(), Error> {
     while begun.elapsed() < QUIET_PATIENCE {
         let [_, server] = shares(setup, Duration::from_secs(1)).await?;
         if server < QUIET {
-            return Ok(());
+            break;
         }
     }
-    Err(Error::Start("it does not come to rest".to_owned()))
+    Ok(())
 }
 
 /// Which part of a core Redis takes for so long, and which the server.
