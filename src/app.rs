@@ -317,6 +317,8 @@ fn redis(config: &Config) -> Option<RedisConfig> {
         tls: tls_files(&redis.tls, TlsKeys::REDIS),
         password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
         timeout: redis.timeout,
+        // They wait again on the way out, where it saves more.
+        gather: config.limits.gather / 4,
         connections: redis.connections,
         replicated: redis.durability == Durability::Replicated,
         lease: config.names.lease,

@@ -10,6 +10,7 @@ mod keys;
 mod lane;
 mod op;
 mod operations;
+mod pace;
 mod reply;
 mod scripts;
 mod sessions;
@@ -50,7 +51,7 @@ use crate::{
 /// The most operations in one pipeline: of appends, of renewals with hundreds of names each, and of
 /// pages, each of which may have a megabyte.
 const APPEND_BATCH: usize = 1024;
-const UPKEEP_BATCH: usize = 64;
+const UPKEEP_BATCH: usize = 128;
 const READ_BATCH: usize = 4;
 
 /// The lanes beside those of `RedisConfig::connections`.
@@ -70,6 +71,9 @@ pub struct RedisConfig {
     /// Connections for what changes rooms. Three more are for upkeep, for reading logs and for the
     /// subscriber.
     pub connections: usize,
+    /// How often at the most what changes rooms is sent while there is much of it; zero for as soon as
+    /// Redis has answered.
+    pub gather: Duration,
     /// Whether an append succeeds only if a replica of Redis has it too. Where none has it in time the
     /// append fails, and may or may not have taken effect.
     pub replicated: bool,
@@ -138,10 +142,17 @@ impl Redis {
         let scripts = Arc::new(Scripts::new(config.log, config.lease));
         let status = Arc::new(Status::new(metrics));
         let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let lane = |batch| {
+        let lane = |batch, gather| {
             let (connector, scripts, status) = (connector.clone(), scripts.clone(), status.clone());
-            let (lane, driver) =
-                Lane::new(batch, config.replicated, connector, scripts, status, close.clone());
+            let (lane, driver) = Lane::new(
+                batch,
+                gather,
+                config.replicated,
+                connector,
+                scripts,
+                status,
+                close.clone(),
+            );
             tasks.spawn(driver);
             lane
         };
@@ -158,9 +169,9 @@ impl Redis {
         };
         tasks.spawn(subscriber.run());
         let redis = Self {
-            lanes: (0..config.connections).map(|_| lane(APPEND_BATCH)).collect(),
-            upkeep: lane(UPKEEP_BATCH),
-            reads: lane(READ_BATCH),
+            lanes: (0..config.connections).map(|_| lane(APPEND_BATCH, config.gather)).collect(),
+            upkeep: lane(UPKEEP_BATCH, Duration::ZERO),
+            reads: lane(READ_BATCH, Duration::ZERO),
             rooms: RandomState::new(),
             subscriptions,
             status,

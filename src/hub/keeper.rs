@@ -23,7 +23,10 @@ use crate::{
 };
 
 /// How many rooms are worked on at a time.
-const CONCURRENCY: usize = 64;
+const CONCURRENCY: usize = 256;
+
+/// Rooms are renewed at so many moments of a lease, so that those of one moment share calls.
+const MOMENTS: u32 = 300;
 
 /// How many calls of one room are under way at a time.
 const BATCHES: usize = 8;
@@ -72,21 +75,27 @@ impl Hub {
 /// One timer a room, however many members it has. A healthy room costs one renewal call for
 /// hundreds of names every third of a lease, and nothing else.
 pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
-    let mut keeper =
-        Keeper { lease: hub.config.lease, due: DelayQueue::new(), rooms: HashMap::new() };
+    let mut keeper = Keeper {
+        began: tokio::time::Instant::now(),
+        lease: hub.config.lease,
+        due: DelayQueue::new(),
+        rooms: HashMap::new(),
+    };
     let mut works = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some(done) = works.next() => keeper.follow(done),
+            biased;
             Some(due) = keeper.due.next(), if works.len() < CONCURRENCY => {
                 works.push(work(&hub, keeper.begin(due.into_inner())));
             }
+            Some(done) = works.next() => keeper.follow(done),
             Some(watch) = watches.recv() => keeper.watch(watch),
         }
     }
 }
 
 struct Keeper {
+    began: tokio::time::Instant,
     lease: Duration,
     due: DelayQueue<Due>,
     rooms: HashMap<RoomName, Timers>,
@@ -96,7 +105,8 @@ impl Keeper {
     fn watch(&mut self, watch: Watch) {
         let Watch { room, next_deadline } = watch;
         if !self.rooms.contains_key(&room) {
-            let renew = self.due.insert(Due::Renew(room.clone()), self.renew_pause());
+            let renew =
+                self.due.insert_at(Due::Renew(room.clone()), self.after(self.renew_pause()));
             self.rooms.insert(room.clone(), Timers { renew: Some(renew), reap: None });
         }
         // Another deadline may be sooner than the one that whoever came or went knows.
@@ -110,6 +120,14 @@ impl Keeper {
     /// A third of a lease, so that two renewals may fail.
     fn renew_pause(&self) -> Duration {
         jitter(self.lease / 3, 0.8, 1.0)
+    }
+
+    /// The last moment within this time.
+    fn after(&self, pause: Duration) -> tokio::time::Instant {
+        let until = (self.began.elapsed() + pause).as_micros();
+        let moment = (self.lease / MOMENTS).as_micros().max(1);
+        let late = u64::try_from(until % moment).unwrap_or(0);
+        tokio::time::Instant::now() + pause.saturating_sub(Duration::from_micros(late))
     }
 
     fn begin(&mut self, due: Due) -> Due {
@@ -128,10 +146,11 @@ impl Keeper {
         match done {
             Done::Renewed { room, answered, next_deadline } => {
                 let pause = if answered { self.renew_pause() } else { self.renew_pause() / 4 };
+                let at = self.after(pause);
                 if let Some(timers) = self.rooms.get_mut(&room)
                     && timers.renew.is_none()
                 {
-                    timers.renew = Some(self.due.insert(Due::Renew(room.clone()), pause));
+                    timers.renew = Some(self.due.insert_at(Due::Renew(room.clone()), at));
                 }
                 if answered {
                     self.set_reap(room, next_deadline);

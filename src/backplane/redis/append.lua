@@ -1,6 +1,6 @@
 -- Appends what members say, many messages of one room in one step.
 --
--- KEYS[1..4], ARGV[1..6]: see lib.lua
+-- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5..]   the lease of each sender
 -- ARGV[7]     how many senders
 -- ARGV[8..]   skeleton, token, session of each sender
@@ -10,15 +10,15 @@
 -- before it is missing. When this one or a later one was appended before: minus one, minus the seq of
 -- the session's last message, and by how many that one is later.
 
-open()
 local senders, skeletons = {}, {}
 local count = tonumber(ARGV[7])
 for i = 1, count do skeletons[i] = ARGV[5 + 3 * i] end
 local tokens = redis.call('MGET', unpack(KEYS, 5, 4 + count))
 local entries = redis.call('HMGET', ROSTER, unpack(skeletons))
 for i = 1, count do
-  local sender, session, entry = {}, ARGV[7 + 3 * i], entries[i]
-  if tokens[i] == ARGV[6 + 3 * i] and belongs(entry, session) then
+  local sender, session, entry, held = {}, ARGV[7 + 3 * i], entries[i], tokens[i]
+  if held and string.sub(held, 1, TOKEN) == ARGV[6 + 3 * i]
+      and entry and string.sub(entry, 1, #session) == session then
     local last, last_seq, rest = string.match(entry, '^ (%d+) (%d+) (.*)$', #session + 1)
     sender.session, sender.rest = session, rest
     sender.last, sender.last_seq = tonumber(last), tonumber(last_seq)
@@ -49,5 +49,8 @@ for i, sender in ipairs(senders) do
   end
 end
 if changes[1] then redis.call('HSET', ROSTER, unpack(changes)) end
-finish_often()
+publish()
+-- Of all keys this can only have made the log.
+local lives = redis.call('PTTL', META) >= tonumber(ARGV[6])
+if not lives or (seq > before and redis.call('PTTL', LOG) < 0) then live_on() end
 return { replid, epoch, seq, past, reply }

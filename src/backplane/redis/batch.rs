@@ -12,7 +12,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    backplane::{Hold, Unavailable},
+    backplane::{Hold, RENEW_BATCH, Unavailable},
     domain::{HoldToken, RoomName, SessionId},
 };
 
@@ -28,7 +28,8 @@ pub(super) struct Group {
     /// Which, by index, in order.
     pub(super) ops: Vec<usize>,
     kind: Kind,
-    bytes: usize,
+    /// How many bytes of payload it appends, or how many leases it extends.
+    size: usize,
 }
 
 impl Group {
@@ -41,6 +42,7 @@ impl Group {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Append,
+    Extend,
     /// A script whose reply begins with where the log stands.
     Script,
     /// A reply that is handed on as it is.
@@ -48,25 +50,37 @@ enum Kind {
 }
 
 /// Groups operations and writes the pipeline, one command a group. Operations of one room
-/// keep their order.
+/// keep their order, but for extensions of leases.
 pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>, Pipeline) {
     let mut groups: Vec<Group> = Vec::new();
     let mut open: HashMap<&RoomName, usize> = HashMap::new();
+    let mut extending: Option<usize> = None;
     for (index, op) in ops.iter().enumerate() {
-        let (kind, bytes) = match &op.work {
+        let (kind, size) = match &op.work {
             Work::Append { hold, payload, .. } => {
                 if let Some(&at) = open.get(&hold.room) {
                     let group = &mut groups[at];
                     if group.ops.len() < APPEND_MESSAGES
-                        && group.bytes + payload.len() <= APPEND_BYTES
+                        && group.size + payload.len() <= APPEND_BYTES
                     {
                         group.ops.push(index);
-                        group.bytes += payload.len();
+                        group.size += payload.len();
                         continue;
                     }
                 }
                 open.insert(&hold.room, groups.len());
                 (Kind::Append, payload.len())
+            }
+            Work::Extend { leases, .. } => {
+                if let Some(at) = extending
+                    && groups[at].size + leases.len() <= RENEW_BATCH
+                {
+                    groups[at].ops.push(index);
+                    groups[at].size += leases.len();
+                    continue;
+                }
+                extending = Some(groups.len());
+                (Kind::Extend, leases.len())
             }
             Work::Script { name, .. } if name.is_read_only() => (Kind::Plain, 0),
             Work::Publish { .. } => (Kind::Plain, 0),
@@ -75,7 +89,7 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
                 (Kind::Script, 0)
             }
         };
-        groups.push(Group { ops: vec![index], kind, bytes });
+        groups.push(Group { ops: vec![index], kind, size });
     }
     let mut pipeline = Pipeline::with_capacity(groups.len());
     for group in &groups {
@@ -87,6 +101,9 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
 fn command(group: &Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
     match &ops[group.ops[0]].work {
         Work::Append { .. } => append(group, ops, scripts, replid),
+        Work::Extend { .. } => {
+            scripts.extend(group.ops.iter().map(|&index| &ops[index].work), replid)
+        }
         Work::Script { name, room, keys, args } => {
             let mut cmd = scripts.call(*name, room, keys, replid);
             cmd.arg(args);
@@ -108,7 +125,7 @@ fn append(group: &Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
             Work::Append { hold, client_seq, payload } => {
                 Some((hold, *client_seq, payload.as_slice()))
             }
-            Work::Script { .. } | Work::Publish { .. } => None,
+            Work::Extend { .. } | Work::Script { .. } | Work::Publish { .. } => None,
         })
         .collect();
     // A session that took its name again within the batch is two senders.
@@ -163,7 +180,7 @@ pub(super) fn split(
     status: &Status,
 ) -> vec::IntoIter<Result<Reply, Unavailable>> {
     let parsed = match group.kind {
-        Kind::Plain => reply::plain(value),
+        Kind::Plain | Kind::Extend => reply::plain(value),
         Kind::Script | Kind::Append => reply::stamped(value, replid),
     };
     let reply = match parsed {
@@ -173,8 +190,14 @@ pub(super) fn split(
             return vec![Err(Unavailable); group.ops.len()].into_iter();
         }
     };
-    if group.kind != Kind::Append {
-        return vec![Ok(reply)].into_iter();
+    match group.kind {
+        Kind::Append => reply.each().into_iter().map(Ok).collect::<Vec<_>>().into_iter(),
+        Kind::Extend => reply
+            .rest
+            .into_iter()
+            .map(|room| reply::plain(room).map_err(|_| Unavailable))
+            .collect::<Vec<_>>()
+            .into_iter(),
+        Kind::Script | Kind::Plain => vec![Ok(reply)].into_iter(),
     }
-    reply.each().into_iter().map(Ok).collect::<Vec<_>>().into_iter()
 }

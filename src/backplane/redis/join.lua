@@ -1,6 +1,6 @@
 -- Takes a name in a room and tells the room.
 --
--- KEYS[1..4], ARGV[1..6]: see lib.lua
+-- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5]     the lease of the name
 -- KEYS[6]     whether the session has left already
 -- KEYS[7..]   the lease of each member to evict
@@ -27,8 +27,7 @@ local EVICTIONS = 20
 
 local skeleton, token, session = ARGV[8], ARGV[9], ARGV[10]
 
-open()
-local held = redis.call('GET', KEYS[5])
+local held = holder(KEYS[5])
 local there = redis.call('HGET', ROSTER, skeleton)
 local mine = there and (split(there)) == session
 local again, takeover = ARGV[13] ~= '', ARGV[18] ~= ''

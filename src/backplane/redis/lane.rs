@@ -1,7 +1,7 @@
 //! A held connection on which operations of many sessions go out in batches.
 //!
-//! One pipeline is under way at a time; what arrives meanwhile makes the next one. So batches
-//! grow with the load, order is kept without further care, and what was not answered
+//! One pipeline is under way at a time; what arrives meanwhile makes the next one, and where much does,
+//! it waits a little for more. So batches grow with the load, order is kept without further care, and what was not answered
 //! is simply sent again: every operation is repeatable.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -17,6 +17,7 @@ use super::{
     batch::{self, Group},
     connect::{Commands, Connector},
     op::{Op, Work},
+    pace::Pace,
     reply::{self, Reply},
     scripts::{Scripts, millis},
     status::Status,
@@ -45,11 +46,12 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane that sends at most `batch` operations at a time, and the work that drives it, which
+    /// A lane that sends at most `batch` operations at a time and, while it is busy, once in `gather`, and the work that drives it, which
     /// ends after `close`, once all is done. With `replicated`, an append succeeds only if a replica
     /// of Redis has it.
     pub(super) fn new(
         batch: usize,
+        gather: Duration,
         replicated: bool,
         connector: Arc<Connector>,
         scripts: Arc<Scripts>,
@@ -61,6 +63,7 @@ impl Lane {
         let driver = Driver {
             queue,
             batch,
+            pace: Pace::new(gather),
             replicated,
             pending: VecDeque::new(),
             connection: None,
@@ -89,6 +92,7 @@ struct Driver {
     queue: mpsc::Receiver<Op>,
     /// The most operations in one pipeline.
     batch: usize,
+    pace: Pace,
     replicated: bool,
     /// Taken from the queue and not answered, in order.
     pending: VecDeque<Op>,
@@ -105,6 +109,7 @@ impl Driver {
         // Connected before there is anything to do, so that a wrong password shows at once.
         self.connect_once().await;
         while self.fill().await {
+            self.gather().await;
             if self.connection.is_none() {
                 self.connect_once().await;
             }
@@ -130,6 +135,21 @@ impl Driver {
             let Some(op) = op else { return false };
             self.pending.extend((op.deadline > Instant::now()).then_some(op));
         }
+        self.top_up();
+        true
+    }
+
+    /// Waits for more where much comes.
+    async fn gather(&mut self) {
+        let wait = self.pace.wait(Instant::now().into_std(), self.pending.len());
+        if !wait.is_zero() && self.pending.len() < self.batch {
+            tokio::time::sleep(wait).await;
+            self.top_up();
+        }
+    }
+
+    /// Takes what is there, as much as goes out at once.
+    fn top_up(&mut self) {
         let mut bytes: usize = self.pending.iter().map(|op| op.work.size()).sum();
         while self.pending.len() < self.batch
             && bytes < BATCH_BYTES
@@ -138,7 +158,6 @@ impl Driver {
             bytes += op.work.size();
             self.pending.push_back(op);
         }
-        true
     }
 
     /// One try to connect; where it fails, the wait before the next one.
@@ -159,6 +178,7 @@ impl Driver {
     /// Sends all that is pending in one pipeline. Gives the connection back if it is still good.
     async fn send(&mut self, mut connection: Commands) -> Option<Commands> {
         let ops: Vec<Op> = self.pending.drain(..).collect();
+        self.pace.sent(Instant::now().into_std(), ops.len());
         let (groups, mut pipeline) = batch::build(&ops, &self.scripts, &connection.replid);
         let waits = self.replicated && groups.iter().any(|group| group.appended().is_some());
         if waits {

@@ -1,6 +1,6 @@
 -- Gives a name back and tells the room.
 --
--- KEYS[1..4], ARGV[1..6]: see lib.lua
+-- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5]     the lease of the name
 -- KEYS[6]     whether the session has left already
 -- ARGV[7..9]  skeleton, token, session
@@ -10,8 +10,7 @@
 --
 -- Reply: ..., the seq of `left`, or 0 when there was nothing to give back
 
-open()
-local held = redis.call('GET', KEYS[5])
+local held = holder(KEYS[5])
 local left = 0
 local holder = session_of(ARGV[7])
 -- A session that another stream, or a later hold, carries on has not left.

@@ -1,19 +1,18 @@
 -- Has a name stay for a while although its stream is gone. Tells the room nothing.
 --
--- KEYS[1..4], ARGV[1..6]: see lib.lua
+-- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5]     the lease of the name
 -- ARGV[7..9]  skeleton, token, session
 -- ARGV[10]    milliseconds until the lease ends; 0 to end it now
 --
 -- Reply: ..., 1, or 0 when the lease was not this hold's
 
-open()
 local skeleton, token, session, time = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
 local done = 0
 local entry = redis.call('HGET', ROSTER, skeleton)
-if entry and redis.call('GET', KEYS[5]) == token and (split(entry)) == session then
+if entry and holder(KEYS[5]) == token and (split(entry)) == session then
   if time > 0 then
-    redis.call('PEXPIRE', KEYS[5], int(time))
+    redis.call('SET', KEYS[5], token .. 'l', 'PX', int(time))
   else
     redis.call('DEL', KEYS[5])
   end

@@ -1,6 +1,6 @@
 -- Tells who has a name. Changes nothing.
 --
--- KEYS[1]     roster: see lib.lua
+-- KEYS[1]     roster: see log.lua
 -- KEYS[2]     the lease of the name
 -- ARGV[1]     skeleton
 --

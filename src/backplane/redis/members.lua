@@ -1,6 +1,6 @@
 -- Lists some members of a room. Changes nothing.
 --
--- KEYS[1]     roster: see lib.lua
+-- KEYS[1]     roster: see log.lua
 -- ARGV[1]     where to go on, as HSCAN told it; 0 to begin
 -- ARGV[2]     about how many
 --

@@ -8,6 +8,9 @@ use crate::{
     domain::RoomName,
 };
 
+/// About what it takes to ask for a lease's extension.
+const EXTEND_BYTES: usize = 200;
+
 /// One thing to do, and where to put the answer.
 #[derive(Debug)]
 pub(super) struct Op {
@@ -22,6 +25,15 @@ pub(super) struct Op {
 pub(super) enum Work {
     /// Append a message; joined with others of its room into one script call.
     Append { hold: Hold, client_seq: u64, payload: Vec<u8> },
+    /// Extend leases of a room; joined with those of other rooms into one script call, in no order with
+    /// anything else.
+    Extend {
+        room: RoomName,
+        leases: Vec<String>,
+        skeletons: Vec<String>,
+        /// All tokens in one.
+        tokens: String,
+    },
     /// Run a script.
     Script {
         name: ScriptName,
@@ -40,6 +52,7 @@ impl Work {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Append { payload, .. } => payload.len(),
+            Self::Extend { leases, .. } => EXTEND_BYTES * leases.len(),
             Self::Script { args, .. } => args.iter().map(Vec::len).sum(),
             Self::Publish { message, .. } => message.len(),
         }

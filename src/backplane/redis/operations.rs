@@ -102,7 +102,10 @@ impl Redis {
         room: &RoomName,
         holds: &[Hold],
     ) -> Result<Renewal, Unavailable> {
-        let keys = holds.iter().map(|hold| keys::lease(room, hold.name.skeleton())).collect();
+        if let Some(renewal) = self.extend(room, holds).await? {
+            return Ok(renewal);
+        }
+        let keys = leases(room, holds);
         let mut args = vec![text(millis(self.lease))];
         args.extend(holds.iter().flat_map(identity));
         self.script(&self.upkeep, ScriptName::Renew, room, keys, args, |reply| {
@@ -115,6 +118,36 @@ impl Redis {
             Ok(Renewal { verdicts, head: reply.head()?.clone(), next_deadline })
         })
         .await
+    }
+
+    /// Renews leases where all is as it was. Nothing was decided if it is not.
+    async fn extend(
+        &self,
+        room: &RoomName,
+        holds: &[Hold],
+    ) -> Result<Option<Renewal>, Unavailable> {
+        if holds.is_empty() {
+            return Ok(None);
+        }
+        let work = Work::Extend {
+            room: room.clone(),
+            leases: leases(room, holds),
+            skeletons: holds.iter().map(|hold| hold.name.skeleton().to_owned()).collect(),
+            tokens: holds.iter().map(|hold| hold.token.to_hex()).collect(),
+        };
+        let reply = self.upkeep.submit(work, Instant::now() + self.timeout).await?;
+        if reply.rest.is_empty() {
+            return Ok(None);
+        }
+        let head = reply::head(&mut reply.rest.iter().take(3).cloned());
+        let renewal = head.and_then(|head| {
+            let next_deadline = read_deadline(reply.int(3)?);
+            Ok(Renewal { verdicts: vec![Verdict::Held; holds.len()], head, next_deadline })
+        });
+        renewal.map(Some).map_err(|error| {
+            self.status.misunderstood(&error);
+            Unavailable
+        })
     }
 
     pub(super) async fn run_overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
@@ -172,6 +205,11 @@ impl Redis {
 /// An argument as Redis takes it.
 pub(super) fn text(value: impl ToString + Copy) -> Vec<u8> {
     value.to_string().into_bytes()
+}
+
+/// The lease of each hold.
+fn leases(room: &RoomName, holds: &[Hold]) -> Vec<String> {
+    holds.iter().map(|hold| keys::lease(room, hold.name.skeleton())).collect()
 }
 
 /// A hold's lease, and what says that its session has left.

@@ -1,11 +1,10 @@
 -- Names the members of a room whose leases ended unrenewed.
 --
--- KEYS[1..4], ARGV[1..6]: see lib.lua
+-- KEYS[1..4], ARGV[1..6]: see log.lua
 -- ARGV[7]     at most so many
 --
 -- Reply: ..., skeleton and roster entry of each
 
-open()
 local overdue = {}
 for _, skeleton in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, ARGV[7])) do
   local entry = redis.call('HGET', ROSTER, skeleton)

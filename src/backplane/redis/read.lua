@@ -1,6 +1,6 @@
 -- Reads a part of a room's log together with its head. Changes nothing.
 --
--- KEYS[1] meta, KEYS[2] log: see lib.lua
+-- KEYS[1] meta, KEYS[2] log: see log.lua
 -- ARGV[1]     after this seq
 -- ARGV[2]     at most so many entries
 -- ARGV[3]     about so many bytes, but at least one entry

@@ -1,12 +1,11 @@
 -- Removes members whose leases ended unrenewed, and tells the room: one burst for all of them.
 --
--- KEYS[1..4], ARGV[1..6]: see lib.lua
+-- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5..]   the lease of each member
 -- ARGV[7..]   skeleton, session, payload of `left` of each member
 --
 -- Reply: ..., how many were removed, milliseconds to the earliest deadline or -1
 
-open()
 local count = 0
 for i = 1, #KEYS - 4 do
   local a = 7 + (i - 1) * 3

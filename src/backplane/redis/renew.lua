@@ -1,6 +1,6 @@
--- Extends leases of one room.
+-- Extends leases of one room, and mends what is not as it was.
 --
--- KEYS[1..4], ARGV[1..6]: see lib.lua
+-- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5..]   the lease of each hold
 -- ARGV[7]     milliseconds of a lease
 -- ARGV[8..]   skeleton, token, session of each hold
@@ -8,7 +8,6 @@
 -- Reply: ..., milliseconds to the earliest deadline or -1, then for each hold
 -- 1 held, 2 gone, 3 taken, 4 moved
 
-open()
 local verdicts, deadlines, skeletons = {}, {}, {}
 local deadline = int(now + tonumber(ARGV[7]))
 for i = 1, #KEYS - 4 do skeletons[i] = ARGV[5 + 3 * i] end
@@ -20,7 +19,11 @@ end
 for i, skeleton in ipairs(skeletons) do
   local lease, held, entry = KEYS[4 + i], tokens[i], entries[i]
   -- Two holds of one name: the first may just have taken the lease again.
-  if seen[skeleton] then held = redis.call('GET', lease) end
+  if seen[skeleton] then
+    held = holder(lease)
+  elseif held then
+    held = string.sub(held, 1, TOKEN)
+  end
   seen[skeleton] = true
   local token = ARGV[6 + 3 * i]
   local mine = belongs(entry, ARGV[7 + 3 * i])
@@ -51,7 +54,6 @@ for i, skeleton in ipairs(skeletons) do
     verdicts[i] = 2
   end
 end
-local fresh = deadlines[1] and redis.call('ZADD', LEASES, unpack(deadlines)) or 0
--- Names that were no longer among the leases may be the first there.
-if fresh > 0 then finish() else finish_often() end
+if deadlines[1] then redis.call('ZADD', LEASES, unpack(deadlines)) end
+finish()
 return { replid, epoch, seq, past, next_deadline(), verdicts }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Script};
 
-use super::keys;
+use super::{keys, op::Work};
 use crate::{backplane::LogBounds, domain::RoomName};
 
 /// One of the scripts.
@@ -13,6 +13,7 @@ pub(super) enum ScriptName {
     Append,
     Join,
     Leave,
+    Extend,
     Renew,
     Overdue,
     Reap,
@@ -32,6 +33,7 @@ impl ScriptName {
             Self::Append
             | Self::Join
             | Self::Leave
+            | Self::Extend
             | Self::Renew
             | Self::Overdue
             | Self::Reap
@@ -50,25 +52,27 @@ impl ScriptName {
 pub(super) struct Scripts {
     hashes: [String; SOURCES.len()],
     bounds: LogBounds,
+    lease: Duration,
     /// How long a room outlives its last change.
     remember: Duration,
 }
 
-macro_rules! with_lib {
-    ($file:literal) => {
-        concat!(include_str!("lib.lua"), "\n", include_str!($file))
+macro_rules! on_log {
+    ($($file:literal),+) => {
+        concat!(include_str!("log.lua"), $("\n", include_str!($file)),+)
     };
 }
 
 /// In the order of [`ScriptName`].
-const SOURCES: [&str; 10] = [
-    with_lib!("append.lua"),
-    with_lib!("join.lua"),
-    with_lib!("leave.lua"),
-    with_lib!("renew.lua"),
-    with_lib!("overdue.lua"),
-    with_lib!("reap.lua"),
-    with_lib!("linger.lua"),
+const SOURCES: [&str; 11] = [
+    on_log!("append.lua"),
+    on_log!("roster.lua", "join.lua"),
+    on_log!("roster.lua", "leave.lua"),
+    include_str!("extend.lua"),
+    on_log!("roster.lua", "renew.lua"),
+    on_log!("roster.lua", "overdue.lua"),
+    on_log!("roster.lua", "reap.lua"),
+    on_log!("roster.lua", "linger.lua"),
     include_str!("read.lua"),
     include_str!("lookup.lua"),
     include_str!("members.lua"),
@@ -79,7 +83,7 @@ impl Scripts {
     pub(super) fn new(bounds: LogBounds, lease: Duration) -> Self {
         let hashes = SOURCES.map(|source| Script::new(source).get_hash().to_owned());
         // A room must not be forgotten while somebody holds a name in it.
-        Self { hashes, bounds, remember: bounds.age + lease }
+        Self { hashes, bounds, lease, remember: bounds.age + lease }
     }
 
     /// The commands that make Redis know all scripts.
@@ -91,7 +95,7 @@ impl Scripts {
         pipeline
     }
 
-    /// A call of a script on a room, up to the arguments that `lib.lua` names; the caller
+    /// A call of a script on a room, up to the arguments that `log.lua` names; the caller
     /// adds the script's own. `extra_keys` follow the common ones.
     pub(super) fn call(
         &self,
@@ -115,6 +119,23 @@ impl Scripts {
             .arg(self.bounds.length)
             .arg(millis(self.bounds.age))
             .arg(millis(self.remember));
+        cmd
+    }
+
+    /// A call of `extend.lua` on the rooms of these works.
+    pub(super) fn extend<'a>(&self, works: impl Iterator<Item = &'a Work>, replid: &str) -> Cmd {
+        let (mut all_keys, mut args) = (Vec::new(), Vec::new());
+        for work in works {
+            let Work::Extend { room, leases, skeletons, tokens } = work else { continue };
+            all_keys.extend(["meta", "roster", "leases"].map(|part| keys::key(room, part)));
+            all_keys.extend_from_slice(leases);
+            args.extend([skeletons.len().to_string(), tokens.clone()]);
+            args.extend_from_slice(skeletons);
+        }
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.hashes[ScriptName::Extend as usize]).arg(all_keys.len()).arg(all_keys);
+        cmd.arg(replid).arg(millis(self.lease)).arg(millis(self.bounds.age));
+        cmd.arg(millis(self.remember)).arg(args);
         cmd
     }
 }

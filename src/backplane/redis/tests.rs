@@ -1,6 +1,7 @@
 //! The conformance suite over a real `redis-server`, and what only Redis can do to a room.
 
 mod durability;
+mod renewing;
 mod upgrade;
 
 use std::{
@@ -83,6 +84,7 @@ impl Server {
     fn attach_with(&self, setup: Setup, replicated: bool) -> Replica {
         let config = RedisConfig {
             replicated,
+            gather: Duration::from_millis(2),
             url: format!("redis://127.0.0.1:{}", self.port),
             tls: TlsFiles::default(),
             password: None,
@@ -216,6 +218,7 @@ async fn wrong_credentials_are_told_from_a_redis_that_is_away() {
     let server = Server::start();
     let config = |password: Option<&str>, port| RedisConfig {
         replicated: false,
+        gather: Duration::ZERO,
         tls: TlsFiles::default(),
         url: format!("redis://127.0.0.1:{port}"),
         password: password.map(str::to_owned),

@@ -1,0 +1,54 @@
+-- Extends leases in many rooms, where all is as it was when they were taken. A room where anything is
+-- otherwise is for `renew.lua`: its answer is empty.
+--
+-- KEYS        of each room: meta, roster, leases, then the lease of each hold
+-- ARGV[1]     the replication id of this Redis, as the connection read it when it opened
+-- ARGV[2]     milliseconds of a lease
+-- ARGV[3]     how many milliseconds a log keeps its entries
+-- ARGV[4]     how many milliseconds a room outlives its last change
+-- ARGV[5..]   of each room: how many holds, all their tokens in one, the skeleton of each
+--
+-- Reply: for each room nothing, or epoch, seq, past, milliseconds to the earliest deadline
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lease = tonumber(ARGV[2])
+local deadline = string.format('%d', now + lease)
+local cutoff, remember = now - tonumber(ARGV[3]), tonumber(ARGV[4])
+
+-- Whether each key holds its token and nothing more, as it does while the name does not linger.
+local function all_hold(tokens, from, to)
+  local held = redis.call('MGET', unpack(KEYS, from, to))
+  for i = 1, #held do
+    if not held[i] then return false end
+  end
+  return table.concat(held) == tokens
+end
+
+local reply = {}
+local key, arg = 1, 5
+while key <= #KEYS do
+  local meta, roster, leases = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+  local count = tonumber(ARGV[arg])
+  local log = redis.call('HMGET', meta, 'epoch', 'seq', 'past', 'replid', 'oldest')
+  local answer = {}
+  if log[4] == ARGV[1] and tonumber(log[5] or now) >= cutoff and redis.call('PTTL', meta) >= remember
+      and redis.call('HLEN', roster) >= count
+      and all_hold(ARGV[arg + 1], key + 3, key + 2 + count) then
+    local deadlines = {}
+    for i = 1, count do
+      redis.call('PEXPIRE', KEYS[key + 2 + i], ARGV[2])
+      deadlines[2 * i - 1], deadlines[2 * i] = deadline, ARGV[arg + 1 + i]
+    end
+    if redis.call('ZADD', leases, 'XX', 'CH', unpack(deadlines)) == count then
+      -- Mostly all others' end later than these.
+      local sooner =
+        redis.call('ZRANGEBYSCORE', leases, '-inf', '(' .. deadline, 'WITHSCORES', 'LIMIT', 0, 1)
+      local left = sooner[2] and math.max(0, tonumber(sooner[2]) - now) or lease
+      answer = { log[1], log[2], log[3], left }
+    end
+  end
+  reply[#reply + 1] = answer
+  key, arg = key + 3 + count, arg + 2 + count
+end
+return reply

@@ -1,0 +1,93 @@
+//! Leases of many rooms are extended in one call, and what is not as it was is mended apart.
+
+use futures_util::future::join_all;
+
+use super::{SETUP, Server};
+use crate::{
+    backplane::{RENEW_BATCH, Verdict, conformance::props::some_room},
+    domain::RoomName,
+};
+
+#[tokio::test]
+async fn rooms_that_are_renewed_together_are_judged_apart() {
+    let server = Server::start();
+    let (a, b) = (server.attach(SETUP), server.attach(SETUP));
+    let rooms: Vec<RoomName> = (0..RENEW_BATCH).map(|_| some_room()).collect();
+    let holds = join_all(
+        rooms.iter().map(async |room| [a.join(room, "bob").await, a.join(room, "ann").await]),
+    );
+    let holds = holds.await;
+    // Of some, a name is gone, taken by another one, or moved on.
+    for (index, [bob, _]) in holds.iter().enumerate() {
+        match index % 16 {
+            1 => drop(b.leave(bob).await),
+            2 => {
+                b.leave(bob).await;
+                b.join(&bob.room, "bob").await;
+            }
+            3 => drop(b.take_over(bob).await),
+            4 => drop(b.say(bob, 1, "hi").await),
+            _ => {}
+        }
+    }
+    let renewals = join_all(holds.iter().map(|holds| a.renew(&holds[0].room, holds))).await;
+    for (index, renewal) in renewals.iter().enumerate() {
+        let (verdict, seq) = match index % 16 {
+            1 => (Verdict::Gone, 3),
+            2 => (Verdict::Taken, 4),
+            3 => (Verdict::Moved, 2),
+            4 => (Verdict::Held, 3),
+            _ => (Verdict::Held, 2),
+        };
+        assert_eq!(renewal.verdicts, [verdict, Verdict::Held], "room {index}");
+        assert_eq!(renewal.head.position.seq, seq, "room {index}");
+    }
+}
+
+#[tokio::test]
+async fn the_earliest_deadline_is_told() {
+    let server = Server::start();
+    let brief = super::Setup { lease: SETUP.lease / 10, ..SETUP };
+    let (a, b) = (server.attach(SETUP), server.attach(brief));
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    let alone = a.renew(&room, std::slice::from_ref(&bob)).await.next_deadline;
+    assert_eq!(alone, Some(SETUP.lease), "the lease that was just extended");
+    b.join(&room, "ann").await;
+    let other = a.renew(&room, std::slice::from_ref(&bob)).await.next_deadline.unwrap();
+    assert!(other <= brief.lease && other > brief.lease / 2, "{other:?}");
+}
+
+#[tokio::test]
+async fn a_room_that_lost_a_key_is_mended() {
+    let server = Server::start();
+    let a = server.attach(SETUP);
+    let lost = async |part: &str| {
+        let room = some_room();
+        let bob = a.join(&room, "bob").await;
+        a.say(&bob, 1, "hi").await;
+        let _: u64 = server.command(&["DEL", &format!("rc:{{{room}}}:{part}")]).await;
+        let verdict = a.renew_one(&bob).await;
+        (room, bob, verdict)
+    };
+    for part in ["leases", "name:bob"] {
+        let (room, bob, verdict) = lost(part).await;
+        assert_eq!(verdict, Verdict::Held, "{part}");
+        a.is_refused(&a.hold(&room, "bob"), "the name is bob's").await;
+        let keys: Vec<String> = server.command(&["KEYS", &format!("rc:{{{room}}}:*")]).await;
+        assert_eq!(keys.len(), 5, "{part}: {keys:?}");
+        for key in keys {
+            let ttl: i64 = server.command(&["PTTL", &key]).await;
+            assert!(ttl > 0, "{part}: {key} lives for ever");
+        }
+        a.say(&bob, 2, "here").await;
+    }
+    let (room, bob, verdict) = lost("roster").await;
+    assert_eq!(verdict, Verdict::Gone, "nobody is in a room without a roster");
+    assert!(a.lookup(&bob).await.is_none());
+    a.join(&room, "bob").await;
+    let (room, bob, verdict) = lost("meta").await;
+    assert_eq!(verdict, Verdict::Held);
+    assert_eq!(a.story(&room).await, [""; 0], "a room without meta begins anew");
+    assert_eq!(a.say(&bob, 2, "here").await.position.seq, 1);
+}
