@@ -193,25 +193,28 @@ impl Ending {
 /// Drives a stay to its end: appends what the client says, in order, and gives the name back, or,
 /// where there is a dialogue, leaves the session lingering. The stream's errors are how the client
 /// ended it; `gone` resolves when it is gone without a word.
-pub async fn run(
-    hub: &Hub,
+#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps what it is given twice")]
+pub fn run<'a>(
+    hub: &'a Hub,
     stay: Stay,
-    input: impl Stream<Item = Result<Input, Ending>> + Unpin + Send,
-    gone: impl Future<Output = ()> + Send,
+    input: impl Stream<Item = Result<Input, Ending>> + Unpin + Send + 'a,
+    gone: impl Future<Output = ()> + Send + 'a,
     limits: SessionLimits,
-    dialogue: Option<Dialogue<'_>>,
-) -> Ending {
-    let mut session = Session::new(hub, &stay, input, limits, dialogue);
-    let ending = session.drive(gone).await;
-    // What comes last is boxed: it is large, and a stream would have to carry it from its beginning on.
-    let ending = Box::pin(alive(dialogue, session.speech.finish(ending))).await;
-    drop(session);
-    Box::pin(part(stay, &ending, dialogue)).await;
-    ending
+    dialogue: Option<&'a Dialogue<'a>>,
+) -> impl Future<Output = Ending> + Send + 'a {
+    async move {
+        let mut session = Session::new(hub, &stay, input, limits, dialogue);
+        let ending = session.drive(gone).await;
+        // What comes last is boxed: it is large, and a stream would have to carry it from its beginning on.
+        let ending = Box::pin(alive(dialogue, session.speech.finish(ending))).await;
+        drop(session);
+        Box::pin(part(stay, &ending, dialogue)).await;
+        ending
+    }
 }
 
 /// Gives the name back, or leaves the session lingering.
-async fn part(stay: Stay, ending: &Ending, dialogue: Option<Dialogue<'_>>) {
+async fn part(stay: Stay, ending: &Ending, dialogue: Option<&Dialogue<'_>>) {
     match (ending.cause(), dialogue) {
         (None, _) if *ending == Ending::Superseded => stay.hand_over(),
         (None, _) => stay.abandon(),
@@ -240,7 +243,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         stay: &'a Stay,
         input: S,
         limits: SessionLimits,
-        dialogue: Option<Dialogue<'a>>,
+        dialogue: Option<&'a Dialogue<'a>>,
     ) -> Self {
         let speech = Speech::new(hub, stay, limits, dialogue);
         let tick = dialogue.map(|dialogue| Box::pin(sleep(dialogue.ping_interval)));
@@ -353,7 +356,8 @@ async fn ticked(tick: Option<&mut Pin<Box<Sleep>>>) {
 
 async fn until(instant: Option<Instant>) {
     match instant {
-        Some(instant) => sleep_until(instant).await,
+        // Boxed: it is seldom needed, and large.
+        Some(instant) => Box::pin(sleep_until(instant)).await,
         None => pending().await,
     }
 }

@@ -108,8 +108,14 @@ impl Listener {
             let _slot = slot;
             let _counted = InGauge::new(&metrics.connections);
             let served = connection::serve(socket, tls, peer, entrance, config, &metrics, drain);
+            // Not by `run_until_cancelled`, which would keep it twice.
+            let ended = tokio::select! {
+                biased;
+                () = cut.cancelled() => None,
+                ended = served => Some(ended),
+            };
             // A broken connection is its clients' affair; each of its streams tells of itself.
-            match cut.run_until_cancelled(served).await {
+            match ended {
                 Some(Err(ConnectionError::Tls(error))) => {
                     metrics.refusals.of(Refusal::TlsHandshake).inc();
                     audit::refused(peer, &error);

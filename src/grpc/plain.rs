@@ -47,14 +47,20 @@ impl Plain {
 impl Door for Plain {
     const METHOD: &'static str = "chat.ChatService/ChatStream";
 
+    type Asked = (Result<RoomName, Outcome>, Option<TraceParent>);
+
+    fn read(headers: &HeaderMap) -> Self::Asked {
+        (room(headers), traceparent(headers))
+    }
+
     async fn serve(
         &self,
         stream: &mut DoorStream,
-        headers: &HeaderMap,
+        (room, trace): Self::Asked,
         frames: &mut Frames<Incoming>,
     ) -> Outcome {
         let hub = self.hall.hub.clone();
-        let room = match room(headers) {
+        let room = match room {
             Ok(room) => room,
             Err(outcome) => return outcome,
         };
@@ -72,7 +78,6 @@ impl Door for Plain {
             Ok(name) => name,
             Err(error) => return Outcome::Name(error),
         };
-        let trace = traceparent(headers);
         let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
         let claim = Claim { room, name, session, since, linger, told: Arc::default() };
         // Boxed, as is the session: a stream would have to carry it to its end.

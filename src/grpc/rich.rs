@@ -30,7 +30,7 @@ use super::{
     outlet::Outlet,
     queries::{self, QueryLimits},
     status::Outcome,
-    stream::{Door, DoorStream, Hall},
+    stream::{Door, DoorStream, Hall, traceparent},
     translate,
 };
 use crate::{
@@ -108,10 +108,16 @@ impl Service<Request<Body>> for Rich {
 impl Door for Rich {
     const METHOD: &'static str = "roomcast.v1.RoomService/Connect";
 
+    type Asked = Option<TraceParent>;
+
+    fn read(headers: &HeaderMap) -> Self::Asked {
+        traceparent(headers)
+    }
+
     async fn serve(
         &self,
         stream: &mut DoorStream,
-        headers: &HeaderMap,
+        trace: Self::Asked,
         frames: &mut Frames<Incoming>,
     ) -> Outcome {
         let hub = self.hall.hub.clone();
@@ -123,7 +129,7 @@ impl Door for Rich {
         };
         let Ok(first) = first else { return Outcome::NoJoin("none came".to_owned()) };
         let asked = match first_frame(first)
-            .and_then(|join| Asked::read(join, headers, &self.config, stream.outlet.begun()))
+            .and_then(|join| Asked::read(join, trace, &self.config, stream.outlet.begun()))
         {
             Ok(asked) => asked,
             Err(outcome) => return outcome,
@@ -167,7 +173,7 @@ impl Door for Rich {
         };
         let input = frames.map(|frame| input(frame, trace.as_ref()));
         let input = std::pin::pin!(input);
-        let (limits, dialogue) = (self.config.session, Some(dialogue));
+        let (limits, dialogue) = (self.config.session, Some(&dialogue));
         let gone = outlet.finished();
         Outcome::Ended(Box::pin(session::run(&hub, stay, input, gone, limits, dialogue)).await)
     }

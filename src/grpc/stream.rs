@@ -48,11 +48,17 @@ pub(super) trait Door: Clone + Send + Sync + 'static {
     /// The method, as traces name it.
     const METHOD: &'static str;
 
+    /// What a request's metadata says. The metadata itself is large, and not kept.
+    type Asked: Send + 'static;
+
+    /// Reads a request's metadata.
+    fn read(headers: &HeaderMap) -> Self::Asked;
+
     /// Serves one stream to its end.
     fn serve(
         &self,
         stream: &mut DoorStream,
-        headers: &HeaderMap,
+        asked: Self::Asked,
         frames: &mut Frames<Incoming>,
     ) -> impl Future<Output = Outcome> + Send;
 
@@ -108,7 +114,7 @@ impl Hall {
         match self.admission.admit(peer.addr.ip()) {
             Ok(admitted) => {
                 let frames = Frames::new(body, self.places.clone());
-                let run = stream.run(door.clone(), parts.headers, frames, admitted);
+                let run = stream.run(door.clone(), D::read(&parts.headers), frames, admitted);
                 peer.spawner.spawn(run.instrument(span));
             }
             Err(full) => stream.end::<D>(&Outcome::Full(full)),
@@ -141,28 +147,31 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 impl DoorStream {
-    async fn run<D: Door>(
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps what it is given twice")]
+    fn run<D: Door>(
         mut self,
         door: D,
-        headers: HeaderMap,
+        asked: D::Asked,
         mut frames: Frames<Incoming>,
         admitted: Admitted,
-    ) {
-        let outcome = door.serve(&mut self, &headers, &mut frames).await;
-        frames.stop();
-        self.end::<D>(&outcome);
-        // A client that took nothing while it was served has had its chance.
-        let chance = match outcome {
-            Outcome::Ended(Ending::Stalled(_)) => Duration::ZERO,
-            _ => LAST_CHANCE,
-        };
-        // Until then the stream is not reset, whatever the client still sends.
-        if timeout(chance, self.outlet.finished()).await.is_err() {
-            info!("the client takes nothing; its stream is reset");
-            self.spawner.abort(self.outlet.job());
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let outcome = door.serve(&mut self, asked, &mut frames).await;
+            frames.stop();
+            self.end::<D>(&outcome);
+            // A client that took nothing while it was served has had its chance.
+            let chance = match outcome {
+                Outcome::Ended(Ending::Stalled(_)) => Duration::ZERO,
+                _ => LAST_CHANCE,
+            };
+            // Until then the stream is not reset, whatever the client still sends.
+            if timeout(chance, self.outlet.finished()).await.is_err() {
+                info!("the client takes nothing; its stream is reset");
+                self.spawner.abort(self.outlet.job());
+            }
+            // Only now does it cost nothing any more.
+            drop(admitted);
         }
-        // Only now does it cost nothing any more.
-        drop(admitted);
     }
 
     fn end<D: Door>(&mut self, outcome: &Outcome) {

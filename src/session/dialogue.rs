@@ -48,7 +48,7 @@ pub struct Dialogue<'a> {
 
 /// A dialogue and its times.
 pub(super) struct Pace<'a> {
-    pub(super) with: Dialogue<'a>,
+    pub(super) with: &'a Dialogue<'a>,
     /// When something came from the client.
     pub(super) heard: Instant,
     /// When a client that was sent elsewhere has to be gone.
@@ -56,7 +56,7 @@ pub(super) struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    pub(super) fn new(with: Dialogue<'a>) -> Self {
+    pub(super) fn new(with: &'a Dialogue<'a>) -> Self {
         Self { with, heard: Instant::now(), over: None }
     }
 
@@ -70,7 +70,7 @@ impl<'a> Pace<'a> {
     /// Looks whether both sides are alive, and shows that this one is. Whoever is not listened to cannot
     /// be heard. Returns when to look again.
     pub(super) fn look(&mut self, listening: bool) -> Result<Instant, Ending> {
-        let Dialogue { answers, ping_interval, idle_timeout, .. } = self.with;
+        let Dialogue { answers, ping_interval, idle_timeout, .. } = *self.with;
         if !listening || answers.is_full() {
             self.heard = Instant::now();
         }
@@ -92,8 +92,8 @@ impl<'a> Pace<'a> {
 }
 
 /// Gives signs of life while nothing else is done for the client.
-pub(super) async fn alive<T>(dialogue: Option<Dialogue<'_>>, work: impl Future<Output = T>) -> T {
-    let Some(Dialogue { answers, ping_interval, .. }) = dialogue else { return work.await };
+pub(super) async fn alive<T>(dialogue: Option<&Dialogue<'_>>, work: impl Future<Output = T>) -> T {
+    let Some(&Dialogue { answers, ping_interval, .. }) = dialogue else { return work.await };
     let mut work = pin!(work);
     loop {
         match timeout(ping_interval, &mut work).await {

@@ -70,7 +70,7 @@ pub(super) struct Speech<'a> {
     hub: &'a Hub,
     stay: &'a Stay,
     limits: SessionLimits,
-    dialogue: Option<Dialogue<'a>>,
+    dialogue: Option<&'a Dialogue<'a>>,
     positions: Option<Arc<Positions>>,
     /// The client sequence of the next message; dense. The server counts for plain clients.
     next_seq: u64,
@@ -91,7 +91,7 @@ impl<'a> Speech<'a> {
         hub: &'a Hub,
         stay: &'a Stay,
         limits: SessionLimits,
-        dialogue: Option<Dialogue<'a>>,
+        dialogue: Option<&'a Dialogue<'a>>,
     ) -> Self {
         let now = std::time::Instant::now();
         let appended = dialogue.map_or(0, |dialogue| dialogue.appended.0);

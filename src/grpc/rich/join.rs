@@ -6,12 +6,10 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
-
 use super::RichConfig;
 use crate::{
     domain::{RoomName, SecretHash, SessionId, TraceParent, Username},
-    grpc::{status::Outcome, stream::traceparent, translate},
+    grpc::{status::Outcome, translate},
     hub::{Claim, SessionClaim, Since},
     proto::room::{Join, join::Since as AskedSince},
 };
@@ -62,7 +60,7 @@ impl Asked {
     /// Checks a join.
     pub(super) fn read(
         join: Join,
-        headers: &HeaderMap,
+        trace: Option<TraceParent>,
         config: &RichConfig,
         begun: Arc<AtomicBool>,
     ) -> Result<Self, Outcome> {
@@ -90,7 +88,7 @@ impl Asked {
         // A negative one is none at all.
         let linger = join.linger.map(|it| Duration::try_from(it).unwrap_or_default());
         let linger = linger.map_or(config.linger, |linger| linger.min(config.linger));
-        let trace = TraceParent::parse(&join.traceparent).or_else(|| traceparent(headers));
+        let trace = TraceParent::parse(&join.traceparent).or(trace);
         // The welcome tells a new session's client of it.
         let told = match session {
             SessionClaim::Resumed(..) => Arc::new(AtomicBool::new(true)),

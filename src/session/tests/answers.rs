@@ -93,7 +93,7 @@ async fn play(
         .collect();
     let minute = stream::once(Box::pin(tokio::time::sleep(Duration::from_secs(60))));
     let input = stream::iter(says).chain(minute.filter_map(|()| ready(None)));
-    run(&hub, arrived.stay, input, pending(), limits, dialogue).await;
+    run(&hub, arrived.stay, input, pending(), limits, dialogue.as_ref()).await;
     let story = there.story(&room).await;
     hub.stop().await;
     (taker.told(), story)
@@ -142,7 +142,8 @@ async fn nothing_overtakes_what_was_said_too_fast() {
 #[tokio::test(start_paused = true)]
 async fn neither_side_is_silent_for_longer_than_agreed() {
     let taker = Taker::new();
-    let mut pace = Pace::new(taker.dialogue(Position::new(Epoch(1), 1)));
+    let dialogue = taker.dialogue(Position::new(Epoch(1), 1));
+    let mut pace = Pace::new(&dialogue);
     let (interval, began) = (Duration::from_secs(5), Instant::now());
     // An ack just behind a look, then nothing.
     tokio::time::advance(interval).await;
