@@ -31,8 +31,10 @@ use super::{
 /// program does not pause the server.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-/// How often probes are sent.
+/// How often probes are sent, in each room, and less often where there are many rooms: so many a second
+/// in all.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+const PROBES_PER_SECOND: u32 = 5000;
 /// How long streams may take to notice that their connection is gone.
 const END_PATIENCE: Duration = Duration::from_millis(500);
 /// A message that its timer brings out by so little late counts from when it was sent, so that
@@ -261,6 +263,8 @@ impl Client<'_> {
     async fn probe(&self, outgoing: &mut SendStream<Bytes>) -> Result<Instant, h2::Error> {
         let plan = &self.shared.plan;
         let mut phase = self.phase.clone();
+        let interval =
+            (Duration::from_secs(1) * plan.rooms / PROBES_PER_SECOND).max(PROBE_INTERVAL);
         loop {
             if let Phase::Running(start) = *phase.borrow_and_update() {
                 return Ok(start);
@@ -269,7 +273,7 @@ impl Client<'_> {
                 let probe = wire::content(plan.tag, Mark::Probe, 0);
                 send(outgoing, wire::frame(String::new(), probe)).await?;
                 tokio::select! {
-                    () = sleep(PROBE_INTERVAL) => {}
+                    () = sleep(interval) => {}
                     _ = phase.changed() => {}
                 }
             } else if phase.changed().await.is_err() {

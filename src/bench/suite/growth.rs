@@ -38,7 +38,7 @@ pub(super) const SERIES: [Series; 4] = [
     },
     Series {
         name: "growth-rooms",
-        title: "20,000 deliveries/s to 20,000 streams (60,000 in 30,000 rooms), a hundred a connection",
+        title: "20,000 deliveries/s to 20,000 streams (to 60,000 in 30,000 rooms), a hundred a connection",
         axis: "rooms",
         points: &[1, 10, 100, 1000, 10_000, 30_000],
         at: |rooms| {
