@@ -92,8 +92,9 @@ enum State {
 }
 
 impl Outlet {
-    /// Of the stream whose request is being answered in this future, which will send what it gets.
-    pub(super) fn new(spawner: &Spawner, turn: Arc<Turn>) -> Arc<Self> {
+    /// Of the stream whose request is being answered in this future, which will send what it gets. It may
+    /// have been `forwarded` by a proxy.
+    pub(super) fn new(spawner: &Spawner, turn: Arc<Turn>, forwarded: bool) -> Arc<Self> {
         turn.count_stream(true);
         Arc::new(Self {
             state: Mutex::new(State::Waiting),
@@ -103,7 +104,7 @@ impl Outlet {
             turn,
             called: AtomicBool::new(true),
             job: JobKey::current(),
-            reader: spawner.current_waker(),
+            reader: spawner.current_waker().forwarded(forwarded),
             answers: Mutex::default(),
             begun: Arc::default(),
             pushable: AtomicWaker::new(),

@@ -140,7 +140,7 @@ mod tests {
         };
         let (_, mut respond) = asked;
         let stream = respond.send_response(Response::new(()), false).unwrap();
-        let outlet = Outlet::new(&Tasks::new().spawner(), Arc::new(Turn::new()));
+        let outlet = Outlet::new(&Tasks::new().spawner(), Arc::new(Turn::new()), false);
         let sending = Sending::new(Spout::new(outlet.clone()), stream);
         Ends { server, sending, outlet, client, response, _ask: ask }
     }

@@ -35,6 +35,9 @@ use crate::{
 /// events, whatever happens in the room.
 const LAST_CHANCE: Duration = Duration::from_secs(60);
 
+/// What proxies add; Envoy the second one, whatever it is configured to.
+const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "via"];
+
 /// What all doors let their streams in to.
 #[derive(Clone, Debug)]
 pub(super) struct Hall {
@@ -105,7 +108,8 @@ impl Hall {
             caller.ended(&status);
             return status.into_http().map(Answer::Other);
         }
-        let outlet = Outlet::new(&peer.spawner, peer.turn.clone());
+        let forwarded = is_forwarded(&parts.headers);
+        let outlet = Outlet::new(&peer.spawner, peer.turn.clone(), forwarded);
         let (hall, spawner) = (self.clone(), peer.spawner.clone());
         let mut stream =
             DoorStream { hall, spawner, outlet: outlet.clone(), peer: peer.addr, caller };
@@ -144,6 +148,11 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let codec = content_type.and_then(|value| value.strip_prefix("application/grpc"));
     // `application/grpc-web` is another protocol.
     codec.is_some_and(|codec| codec.is_empty() || codec.starts_with(['+', ';']))
+}
+
+/// Whether a request says that it came through a proxy.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
 impl DoorStream {

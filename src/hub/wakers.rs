@@ -13,12 +13,19 @@ pub trait Wakers: Send + Sync + Debug {
 pub struct ReaderWaker {
     connection: Arc<dyn Wakers>,
     reader: usize,
+    forwarded: bool,
 }
 
 impl ReaderWaker {
     /// Of a reader of a connection.
     pub fn new(connection: Arc<dyn Wakers>, reader: usize) -> Self {
-        Self { connection, reader }
+        Self { connection, reader, forwarded: false }
+    }
+
+    /// The same, of one that comes through a proxy, behind which it has a connection of its own.
+    #[must_use]
+    pub fn forwarded(self, forwarded: bool) -> Self {
+        Self { forwarded, ..self }
     }
 
     /// Has it look for what is new.
@@ -34,7 +41,11 @@ impl ReaderWaker {
 
 /// The readers of a room, by connection.
 #[derive(Debug, Default)]
-pub(super) struct Audience(HashMap<usize, Group>);
+pub(super) struct Audience {
+    groups: HashMap<usize, Group>,
+    /// How many of them come through a proxy.
+    forwarded: usize,
+}
 
 #[derive(Debug)]
 struct Group {
@@ -44,31 +55,33 @@ struct Group {
 
 impl Audience {
     pub(super) fn add(&mut self, waker: &ReaderWaker) {
-        let group = self.0.entry(waker.address()).or_insert_with(|| Group {
+        let group = self.groups.entry(waker.address()).or_insert_with(|| Group {
             connection: waker.connection.clone(),
             readers: Vec::with_capacity(1),
         });
         group.readers.push(waker.reader);
+        self.forwarded += usize::from(waker.forwarded);
     }
 
     pub(super) fn remove(&mut self, waker: &ReaderWaker) {
-        let Some(group) = self.0.get_mut(&waker.address()) else { return };
+        let Some(group) = self.groups.get_mut(&waker.address()) else { return };
         if let Some(at) = group.readers.iter().position(|reader| *reader == waker.reader) {
             group.readers.swap_remove(at);
+            self.forwarded -= usize::from(waker.forwarded);
         }
         if group.readers.is_empty() {
-            self.0.remove(&waker.address());
+            self.groups.remove(&waker.address());
         }
     }
 
-    /// How many connections they have.
+    /// About how many connections they have, here and behind proxies.
     pub(super) fn connections(&self) -> usize {
-        self.0.len()
+        self.groups.len() + self.forwarded
     }
 
     /// Wakes all of them, each connection once.
     pub(super) fn wake(&self) {
-        for group in self.0.values() {
+        for group in self.groups.values() {
             group.connection.wake(&group.readers);
         }
     }
@@ -114,6 +127,16 @@ mod tests {
         audience.wake();
         assert_eq!(connections[0].take(), [[7, 5]]);
         assert!(connections[1].take().is_empty());
-        assert_eq!(audience.0.len(), 1, "a connection without readers is forgotten");
+
+        // Those behind a proxy have a connection each.
+        let behind = [4, 5].map(|reader| waker(1, reader).forwarded(true));
+        for waker in &behind {
+            audience.add(waker);
+        }
+        assert_eq!(audience.connections(), 4);
+        for waker in &behind {
+            audience.remove(waker);
+        }
+        assert_eq!(audience.connections(), 1, "a connection without readers is forgotten");
     }
 }
