@@ -85,11 +85,11 @@ pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
     loop {
         tokio::select! {
             biased;
+            Some(watch) = watches.recv() => keeper.watch(watch),
             Some(due) = keeper.due.next(), if works.len() < CONCURRENCY => {
                 works.push(work(&hub, keeper.begin(due.into_inner())));
             }
             Some(done) = works.next() => keeper.follow(done),
-            Some(watch) = watches.recv() => keeper.watch(watch),
         }
     }
 }

@@ -185,6 +185,11 @@ pub(super) fn split(
     };
     let reply = match parsed {
         Ok(reply) => reply,
+        // Perhaps for the sake of one room: each is judged apart.
+        Err(_) if group.kind == Kind::Extend => {
+            let undecided = || Ok(Reply { head: None, rest: Vec::new() });
+            return group.ops.iter().map(|_| undecided()).collect::<Vec<_>>().into_iter();
+        }
         Err(error) => {
             status.misunderstood(&error);
             return vec![Err(Unavailable); group.ops.len()].into_iter();

@@ -128,7 +128,7 @@ pub(super) fn encode_member(hold: &Hold) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// An entry of the roster; its form is told in `lib.lua`.
+/// An entry of the roster; its form is told in `log.lua`.
 #[derive(Debug)]
 pub(super) struct Entry {
     member: Member,

@@ -14,7 +14,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lease = tonumber(ARGV[2])
 local deadline = string.format('%d', now + lease)
-local cutoff, remember = now - tonumber(ARGV[3]), tonumber(ARGV[4])
+-- As in `log.lua`.
+local cutoff = now - tonumber(ARGV[3]) * 33 / 32
+local remember = tonumber(ARGV[4])
 
 -- Whether each key holds its token and nothing more, as it does while the name does not linger.
 local function all_hold(tokens, from, to)
@@ -32,7 +34,7 @@ while key <= #KEYS do
   local count = tonumber(ARGV[arg])
   local log = redis.call('HMGET', meta, 'epoch', 'seq', 'past', 'replid', 'oldest')
   local answer = {}
-  if log[4] == ARGV[1] and tonumber(log[5] or now) >= cutoff and redis.call('PTTL', meta) >= remember
+  if log[4] == ARGV[1] and tonumber(log[5] or 0) >= cutoff and redis.call('PTTL', meta) >= remember
       and redis.call('HLEN', roster) >= count
       and all_hold(ARGV[arg + 1], key + 3, key + 2 + count) then
     local deadlines = {}

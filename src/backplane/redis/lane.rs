@@ -143,8 +143,10 @@ impl Driver {
     async fn gather(&mut self) {
         let wait = self.pace.wait(Instant::now().into_std(), self.pending.len());
         if !wait.is_zero() && self.pending.len() < self.batch {
+            let before = self.pending.len();
             tokio::time::sleep(wait).await;
             self.top_up();
+            self.pace.waited(wait, self.pending.len() - before);
         }
     }
 

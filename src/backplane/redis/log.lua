@@ -2,7 +2,8 @@
 -- statements rather than functions, since a script makes its functions anew in every call.
 --
 -- KEYS[1] meta    hash: epoch, seq, replid, past ("epoch:seq epoch:seq ...", the latest last), oldest
---                 (no entry of the log is older, in milliseconds of Redis's clock)
+--                 (no entry of the log is older, in milliseconds of Redis's clock; an earlier version
+--                 of roomcast does not say)
 -- KEYS[2] log     stream: entries <seq>-0 with t (milliseconds of Redis's clock) and p (payload)
 -- KEYS[3] roster  hash: skeleton -> "<session> <last client seq> <last seq> <joined> <member>", where
 --                 <joined> is the seq of the join behind a t if the room was told, else a u, and
@@ -38,14 +39,14 @@ local NOW = int(now)
 -- position.
 local meta = redis.call('HMGET', META, 'epoch', 'seq', 'replid', 'past', 'oldest')
 local epoch, seq, replid, past, oldest =
-  meta[1], tonumber(meta[2]), meta[3], meta[4] or '', tonumber(meta[5])
+  meta[1], tonumber(meta[2]), meta[3], meta[4] or '', tonumber(meta[5] or 0)
 if replid ~= ARGV[1] then
   -- Perhaps only the connection is out of date: a Redis renames itself when it gets its first replica.
   local here = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
   if not epoch then
     redis.call('DEL', LOG)
-    epoch, seq, replid = ARGV[2], 0, here
-    redis.call('HSET', META, 'epoch', epoch, 'seq', '0', 'replid', replid, 'past', past)
+    epoch, seq, replid, oldest = ARGV[2], 0, here, now
+    redis.call('HSET', META, 'epoch', epoch, 'seq', '0', 'replid', replid, 'past', past, 'oldest', NOW)
   elseif replid ~= here then
     local kept = {}
     for e, s in string.gmatch(past, '(%x+):(%d+)') do
@@ -68,8 +69,12 @@ local function emit(payload)
   return seq
 end
 
--- Drops entries that are too old, at most a hundred a call.
-local function trim_by_age(cutoff)
+-- Drops entries that are too old, at most a hundred a call. They may be so by a thirty-second part: else
+-- there would be one in every other call.
+local function trim_by_age()
+  local age = tonumber(ARGV[5])
+  local cutoff = now - age
+  if oldest >= cutoff - age / 32 then return end
   local entries = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 100)
   local keep_from
   for _, entry in ipairs(entries) do
@@ -77,28 +82,22 @@ local function trim_by_age(cutoff)
     if oldest >= cutoff then break end
   end
   if oldest < cutoff then
-    if #entries < 100 then oldest = nil end
+    if #entries < 100 then oldest = now end
     -- The first id after the last one that was looked at.
     keep_from = keep_from and string.gsub(keep_from, '0$', '1')
   end
   if keep_from then redis.call('XTRIM', LOG, 'MINID', keep_from) end
-  if oldest then
-    redis.call('HSET', META, 'oldest', int(oldest))
-  else
-    redis.call('HDEL', META, 'oldest')
-  end
+  redis.call('HSET', META, 'oldest', int(oldest))
 end
 
 -- Publishes what was appended, and drops from the log what is too much or too old.
 local function publish()
   if seq > before then
-    oldest = oldest or now
     redis.call('XTRIM', LOG, 'MAXLEN', '~', ARGV[4])
-    redis.call('HSET', META, 'seq', int(seq), 'oldest', int(oldest))
+    redis.call('HSET', META, 'seq', int(seq))
     redis.call('PUBLISH', ARGV[3], epoch .. ' ' .. int(before + 1) .. '\n' .. table.concat(payloads))
   end
-  local cutoff = now - tonumber(ARGV[5])
-  if oldest and oldest < cutoff then trim_by_age(cutoff) end
+  trim_by_age()
 end
 
 -- Gives the room its time to live, and an eighth more, so that this need not be done in every call.

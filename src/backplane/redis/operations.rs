@@ -102,6 +102,16 @@ impl Redis {
         room: &RoomName,
         holds: &[Hold],
     ) -> Result<Renewal, Unavailable> {
+        // It may be asked for twice.
+        let renewed = tokio::time::timeout(self.timeout, self.extend_or_renew(room, holds));
+        renewed.await.unwrap_or(Err(Unavailable))
+    }
+
+    async fn extend_or_renew(
+        &self,
+        room: &RoomName,
+        holds: &[Hold],
+    ) -> Result<Renewal, Unavailable> {
         if let Some(renewal) = self.extend(room, holds).await? {
             return Ok(renewal);
         }

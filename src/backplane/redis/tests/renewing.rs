@@ -91,3 +91,20 @@ async fn a_room_that_lost_a_key_is_mended() {
     assert_eq!(a.story(&room).await, [""; 0], "a room without meta begins anew");
     assert_eq!(a.say(&bob, 2, "here").await.position.seq, 1);
 }
+
+#[tokio::test]
+async fn a_broken_room_is_no_other_rooms_affair() {
+    let server = Server::start();
+    let a = server.attach(SETUP);
+    let rooms: Vec<RoomName> = (0..32).map(|_| some_room()).collect();
+    let holds = join_all(rooms.iter().map(|room| a.join(room, "bob"))).await;
+    let broken = format!("rc:{{{}}}:meta", rooms[7]);
+    let _: u64 = server.command(&["DEL", &broken]).await;
+    let _: () = server.command(&["SET", &broken, "no hash"]).await;
+    let renewals =
+        holds.iter().map(|hold| a.backplane.renew(&hold.room, std::slice::from_ref(hold)));
+    let renewals = join_all(renewals).await;
+    for (index, renewal) in renewals.iter().enumerate() {
+        assert_eq!(renewal.is_ok(), index != 7, "room {index}");
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{SETUP, Server, Setup};
 use crate::{
     backplane::{
-        Hold, MembersPage, Verdict,
+        Hold, LogBounds, MembersPage, Verdict,
         conformance::{Replica, props},
     },
     domain::{LeftCause, RoomName, What},
@@ -61,4 +61,20 @@ async fn entries_of_an_earlier_version_are_understood() {
     let left = |cause| What::Left { cause };
     let expected = [("dave", left(LeftCause::TimedOut)), ("carol", left(LeftCause::ReplicaLost))];
     assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_said_grows_old_too() {
+    let server = Server::start();
+    let age = Duration::from_millis(600);
+    let setup = Setup { log: LogBounds { age, ..SETUP.log }, ..SETUP };
+    let a = server.attach(setup);
+    let room = props::some_room();
+    let bob = a.join(&room, "bob").await;
+    a.say(&bob, 1, "secret").await;
+    // It did not note how old the oldest entry is.
+    let _: u64 = server.command(&["HDEL", &format!("rc:{{{room}}}:meta"), "oldest"]).await;
+    tokio::time::sleep(age * 5 / 4).await;
+    assert_eq!(a.renew_one(&bob).await, Verdict::Held);
+    assert_eq!(a.story(&room).await, [""; 0]);
 }
