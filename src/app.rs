@@ -4,7 +4,10 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use rand::random;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -33,6 +36,10 @@ const RELEASE: Duration = Duration::from_secs(2);
 
 /// How long after `drain.deadline` the process ends even if nothing in it makes progress.
 const LAST_RESORT: Duration = Duration::from_secs(3);
+
+/// How many connections may wait to be accepted; the kernel allows no more than `net.core.somaxconn`,
+/// which is the same by default. All clients of a replica that is gone come to the others at once.
+const BACKLOG: u32 = 4096;
 
 /// The most signals that wait for the hub. A thousand messages a second fill it in some seconds.
 const SIGNAL_QUEUE: usize = 8192;
@@ -110,8 +117,8 @@ async fn serve(
     signals: &mut Signals,
 ) -> Result<Ended, Error> {
     let certificates = certificates(config, &metrics)?;
-    let grpc = bind("server.addr", config.server.addr).await?;
-    let admin = bind("admin.addr", config.admin.addr).await?;
+    let grpc = bind("server.addr", config.server.addr)?;
+    let admin = bind("admin.addr", config.admin.addr)?;
 
     let shared = Shared::start(config, replica, metrics.clone())?;
     let hub_config = hub_config(config);
@@ -227,13 +234,21 @@ async fn leave(
     hub.backplane().close().await;
 }
 
-async fn bind(key: &'static str, addr: SocketAddr) -> Result<TcpListener, Error> {
+fn bind(key: &'static str, addr: SocketAddr) -> Result<TcpListener, Error> {
     let refuse = |error| Error::Bind { key, addr, error };
-    let listener = TcpListener::bind(addr).await.map_err(refuse)?;
+    let listener = listen(addr).map_err(refuse)?;
     let addr = listener.local_addr().map_err(refuse)?;
     let name = if key == "server.addr" { "grpc" } else { "admin" };
     info!(listener = name, %addr, "listening");
     Ok(listener)
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the standard library does: connections of a process before it do not keep the address.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 /// Lets gRPC health follow the canary.

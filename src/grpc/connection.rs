@@ -142,7 +142,7 @@ impl Served<'_> {
         Poll::Pending
     }
 
-    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) {
         if let Some(drain) = &mut self.drain
             && drain.as_mut().poll(cx).is_ready()
         {
@@ -150,12 +150,16 @@ impl Served<'_> {
             self.http2.graceful_shutdown();
             self.tasks.wake_connection();
         }
-        if let Some(handshake) = &mut self.handshake {
-            if self.flusher.received() >= PREFACE {
-                self.handshake = None;
-            } else if handshake.as_mut().poll(cx).is_ready() {
-                return Err(ConnectionError::Handshake(self.config.handshake_timeout));
-            }
+    }
+
+    /// Gives up a peer that does not begin, once all that has arrived was read: this process may have
+    /// been paused.
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        let Some(handshake) = &mut self.handshake else { return Ok(()) };
+        if self.flusher.received() >= PREFACE {
+            self.handshake = None;
+        } else if handshake.as_mut().poll(cx).is_ready() {
+            return Err(ConnectionError::Handshake(self.config.handshake_timeout));
         }
         Ok(())
     }
@@ -190,10 +194,11 @@ impl Future for Served<'_> {
         let this = self.get_mut();
         this.tasks.begin(cx);
         this.turn.begin();
-        this.poll_limits(cx)?;
+        this.poll_drain(cx);
         let ended = this.poll_all(cx);
         this.turn.end(this.metrics);
         let ended = ended?;
+        this.poll_handshake(cx)?;
         this.poll_alive(cx)?;
         this.poll_stalled(cx)?;
         if ended.is_pending() && !this.tasks.end() {

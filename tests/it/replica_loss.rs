@@ -3,6 +3,11 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant as Due, sleep_until, timeout},
+};
 use tonic::Code;
 
 use crate::harness::{ChatClient, Cluster, Dialect, LEASE, Redis, SOON, quiet};
@@ -84,6 +89,67 @@ async fn a_paused_replicas_client_goes_on_when_its_name_is_still_free() {
     bob.assert_open();
     let taken = cluster.door(2).join("bob").await.expect_end(Code::AlreadyExists).await;
     assert_eq!(taken, "username \"bob\" is already taken");
+}
+
+/// The preface of HTTP/2, and settings that change nothing.
+const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_greets_a_paused_replica_in_time_is_served_when_it_goes_on() {
+    let cluster = Cluster::memory().with("ROOMCAST_SERVER__HANDSHAKE_TIMEOUT", "1s").start().await;
+    let replica = &cluster.replicas[0];
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(TcpStream::connect(replica.grpc()).await.expect("connect"));
+    }
+    replica.until_metric("roomcast_connections", 20.0).await;
+    replica.signal(Signal::SIGSTOP);
+    let due = Due::now() + Duration::from_millis(1_100);
+    for stream in &mut streams {
+        stream.write_all(GREETING).await.expect("greet");
+    }
+    // The time that they have passes meanwhile.
+    sleep_until(due).await;
+    replica.signal(Signal::SIGCONT);
+    for stream in streams {
+        timeout(SOON, settings_acknowledged(stream)).await.expect("an answer");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_clients_of_a_lost_replica_may_come_to_another_one_at_once() {
+    let cluster = Cluster::memory().start().await;
+    let replica = &cluster.replicas[0];
+    // It accepts none of them meanwhile: they wait in the kernel, and none is turned away.
+    replica.signal(Signal::SIGSTOP);
+    let mut streams = Vec::new();
+    for number in 0..somaxconn().min(1000) {
+        let connect = timeout(SOON, TcpStream::connect(replica.grpc())).await;
+        let connect = connect.unwrap_or_else(|_| panic!("only {number} may wait"));
+        let mut stream = connect.expect("connect");
+        stream.write_all(GREETING).await.expect("greet");
+        streams.push(stream);
+    }
+    replica.signal(Signal::SIGCONT);
+    for stream in streams {
+        timeout(SOON, settings_acknowledged(stream)).await.expect("an answer");
+    }
+}
+
+/// How many connections to one listener the kernel lets wait.
+fn somaxconn() -> usize {
+    let said = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("somaxconn");
+    said.trim().parse().expect("a number")
+}
+
+/// Reads HTTP/2 frames until the one that acknowledges the settings.
+async fn settings_acknowledged(mut stream: TcpStream) {
+    let mut head = [0; 9];
+    while (head[3], head[4]) != (4, 1) {
+        stream.read_exact(&mut head).await.expect("the connection stays");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        stream.read_exact(&mut vec![0; length as usize]).await.expect("the rest of a frame");
+    }
 }
 
 async fn hears_said(client: &mut ChatClient, from: &str, content: &str) -> bool {

@@ -15,7 +15,7 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::harness::{Authority, Cluster, PairFiles, Replica, SOON, eventually, get};
+use crate::harness::{Authority, Cluster, PairFiles, Replica};
 
 const CERT: &str = "ROOMCAST_SERVER__TLS__CERT_FILE";
 const KEY: &str = "ROOMCAST_SERVER__TLS__KEY_FILE";
@@ -24,18 +24,6 @@ const CLIENT_CA: &str = "ROOMCAST_SERVER__TLS__CLIENT_CA_FILE";
 /// One replica on memory that shows this certificate.
 async fn serving(files: &PairFiles) -> Cluster {
     Cluster::memory().with(CERT, &files.cert).with(KEY, &files.key).start().await
-}
-
-/// What a replica's `/metrics` says of this series.
-async fn metric(replica: &Replica, series: &str) -> f64 {
-    let (_, text) = get(replica.admin(), "/metrics").await.expect("metrics");
-    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("no {series} in {text}")).parse().expect("a number")
-}
-
-async fn until_metric(replica: &Replica, series: &str, least: f64) {
-    let what = format!("{series} is at least {least}");
-    eventually(SOON, &what, async || (metric(replica, series).await >= least).then_some(())).await;
 }
 
 /// A TLS connection that knows nothing of gRPC, as far as the handshake.

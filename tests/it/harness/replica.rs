@@ -106,6 +106,19 @@ impl Replica {
             .await;
     }
 
+    /// What its `/metrics` say of this series.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let (_, text) = get(self.admin, "/metrics").await.expect("metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {series} in {text}")).parse().expect("a number")
+    }
+
+    /// Waits until they say at least this of it.
+    pub(crate) async fn until_metric(&self, series: &str, least: f64) {
+        let what = format!("{series} is at least {least}");
+        eventually(SOON, &what, async || (self.metric(series).await >= least).then_some(())).await;
+    }
+
     /// Its resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tonic::Code;
 
-use super::{CERT, CLIENT_CA, KEY, handshake, metric, serving, until_metric};
+use super::{CERT, CLIENT_CA, KEY, handshake, serving};
 use crate::harness::{Authority, Cluster, Door, FaultProxy, Payload, SOON, eventually, quiet};
 
 const REFUSED: &str = "roomcast_refusals_total{reason=\"tls_handshake\"}";
@@ -53,7 +53,7 @@ async fn two_replicas_are_one_room() {
     bob.expect_end(Code::Ok).await;
     alice.expect_system("bob left").await;
     let expiry = "roomcast_tls_certificate_expiry_timestamp_seconds";
-    let expiry = metric(&cluster.replicas[0], expiry).await;
+    let expiry = cluster.replicas[0].metric(expiry).await;
     let left = expiry - jiff::Timestamp::now().as_duration().as_secs_f64();
     assert!((80_000.0..90_000.0).contains(&left), "a day, not {left} s");
     cluster.assert_no_errors();
@@ -78,7 +78,7 @@ async fn a_client_certificate_is_required_where_a_ca_is_named() {
     ] {
         assert_kept_out(&door.clone().over_tls(stranger)).await;
     }
-    until_metric(&cluster.replicas[0], REFUSED, 3.0).await;
+    cluster.replicas[0].until_metric(REFUSED, 3.0).await;
     let tls = servers.trusted_with(&clients.issue("bob.example"));
     let bob = door.over_tls(tls).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
@@ -106,7 +106,7 @@ async fn plain_text_gets_a_closed_connection() {
         let took = closed(stream).await;
         assert!(took < Duration::from_secs(5), "{said:?}: only after {took:?}");
     }
-    until_metric(&cluster.replicas[0], REFUSED, 4.0).await;
+    cluster.replicas[0].until_metric(REFUSED, 4.0).await;
     let bob = cluster.door(0).over_tls(tls).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     assert_quiet_log(&cluster);
@@ -148,7 +148,7 @@ async fn a_stalled_handshake_is_cut_and_holds_up_nobody() {
     }
     // This one finishes its handshake and then says nothing.
     let mut silent = handshake(addr, &authority, rustls::ALL_VERSIONS, &["h2"]).await.expect("TLS");
-    until_metric(&cluster.replicas[0], "roomcast_connections", 4.0).await;
+    cluster.replicas[0].until_metric("roomcast_connections", 4.0).await;
     let began = Instant::now();
     let door = cluster.door(0).over_tls(authority.trusted()).on_one_connection().await;
     let mut alice = door.enter("alice").await;
@@ -157,10 +157,9 @@ async fn a_stalled_handshake_is_cut_and_holds_up_nobody() {
     assert!(began.elapsed() < Duration::from_secs(2), "held up for {:?}", began.elapsed());
     // They count against limits.connections.
     let _sixth = TcpStream::connect(addr).await.expect("connect");
-    until_metric(&cluster.replicas[0], "roomcast_connections", 6.0).await;
+    cluster.replicas[0].until_metric("roomcast_connections", 6.0).await;
     closed(TcpStream::connect(addr).await.expect("connect")).await;
-    until_metric(&cluster.replicas[0], "roomcast_refusals_total{reason=\"connections\"}", 1.0)
-        .await;
+    cluster.replicas[0].until_metric("roomcast_refusals_total{reason=\"connections\"}", 1.0).await;
     for stream in stalled {
         closed(stream).await;
     }
@@ -169,7 +168,7 @@ async fn a_stalled_handshake_is_cut_and_holds_up_nobody() {
     let took = began.elapsed();
     assert!(took < Duration::from_secs(6), "only after {took:?}");
     eventually(SOON, "their places are free again", async || {
-        (metric(&cluster.replicas[0], "roomcast_connections").await <= 2.0).then_some(())
+        (cluster.replicas[0].metric("roomcast_connections").await <= 2.0).then_some(())
     })
     .await;
     quiet(&bob, &mut [&mut alice]).await;
@@ -194,10 +193,10 @@ async fn a_reader_behind_a_frozen_line_gets_all_of_it_after() {
         alice.send(Payload::message("", &format!("{number} {filler}"), "")).await;
     }
     let said = "roomcast_events_in_total";
-    until_metric(&cluster.replicas[0], said, 1.0).await;
+    cluster.replicas[0].until_metric(said, 1.0).await;
     eventually(SOON, "all is said", async || {
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-        (metric(&cluster.replicas[0], said).await >= MESSAGES as f64).then_some(())
+        (cluster.replicas[0].metric(said).await >= MESSAGES as f64).then_some(())
     })
     .await;
     line.restore();

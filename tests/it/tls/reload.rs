@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{A_LOOK, CERT, CLIENT_CA, KEY, metric, shown, until_metric};
+use super::{A_LOOK, CERT, CLIENT_CA, KEY, shown};
 use crate::harness::{
     Authority, ChatClient, Cluster, Pace, Pair, Payload, Replica, SOON, eventually, quiet,
 };
@@ -128,7 +128,7 @@ async fn a_reload_under_load_drops_nobody() {
             mounted.put(&next);
             reloads += 1.0;
             for replica in &cluster.replicas {
-                until_metric(replica, RELOADED, reloads).await;
+                replica.until_metric(RELOADED, reloads).await;
                 assert_eq!(shown(replica, authority).await.expect("TLS"), next.der);
             }
         }
@@ -168,7 +168,7 @@ async fn a_bad_pair_is_told_once_and_the_old_one_stays() {
     let mut bad = authority.issue("127.0.0.1");
     bad.key.clone_from(&good.key);
     mounted.put(&bad);
-    until_metric(replica, REFUSED, 1.0).await;
+    replica.until_metric(REFUSED, 1.0).await;
     assert_eq!(shown(replica, &authority).await.expect("TLS"), good.der);
     let mut bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&alice, &mut [&mut bob]).await;
@@ -177,15 +177,15 @@ async fn a_bad_pair_is_told_once_and_the_old_one_stays() {
     let said = replica.log().with(KEPT);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("server.tls.key_file = ") && said[0].contains("WARN"), "{said:?}");
-    assert!((metric(replica, REFUSED).await - 1.0).abs() < 0.5);
+    assert!((replica.metric(REFUSED).await - 1.0).abs() < 0.5);
 
     mounted.put(&authority.issue_expired("127.0.0.1"));
-    until_metric(replica, REFUSED, 2.0).await;
+    replica.until_metric(REFUSED, 2.0).await;
     let said = until_said(replica, 2).await;
     assert!(said[1].contains("expired"), "{said:?}");
     let next = authority.issue("127.0.0.1");
     mounted.put(&next);
-    until_metric(replica, RELOADED, 1.0).await;
+    replica.until_metric(RELOADED, 1.0).await;
     assert_eq!(shown(replica, &authority).await.expect("TLS"), next.der);
     quiet(&bob, &mut [&mut alice]).await;
     cluster.assert_no_errors();
@@ -205,15 +205,15 @@ async fn the_ca_of_clients_is_followed_too() {
     };
     let mut alice = door(&old).enter("alice").await;
     fs::write(&ca, new.pem()).expect("write");
-    until_metric(&cluster.replicas[0], RELOADED, 1.0).await;
+    cluster.replicas[0].until_metric(RELOADED, 1.0).await;
     let bob = door(&new).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     let refused = "roomcast_refusals_total{reason=\"tls_handshake\"}";
-    let before = metric(&cluster.replicas[0], refused).await;
+    let before = cluster.replicas[0].metric(refused).await;
     // With TLS 1.3 a client learns of it after its own part of the handshake.
     let _ = door(&old).try_channel().await;
     eventually(SOON, "the old CA is refused", async || {
-        (metric(&cluster.replicas[0], refused).await > before).then_some(())
+        (cluster.replicas[0].metric(refused).await > before).then_some(())
     })
     .await;
 }
