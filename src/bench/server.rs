@@ -177,7 +177,8 @@ fn follow(log: impl Read, wanted: usize, found: oneshot::Sender<Result<Listeners
     for line in BufReader::new(log).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line).into_owned();
         if found.is_none() {
-            if line.contains(r#""level":"ERROR""#) {
+            // What is no log line is the last word of a server that ends.
+            if line.contains(r#""level":"ERROR""#) || !line.starts_with('{') {
                 eprintln!("{line}");
             }
             continue;

@@ -161,7 +161,7 @@ impl Suite {
             }
             Work::Upkeep(_) => {
                 let setup = Setup::start(stage, program).await?;
-                let shares = upkeep::measure(&setup, load, 6 * self.pace.measured).await?;
+                let shares = upkeep::measure(&setup, load, self.pace).await?;
                 Ok(shares.to_vec())
             }
         }

@@ -50,7 +50,7 @@ impl Load {
 
     /// A load that shows whether everything works, and takes little time.
     fn small(self) -> Self {
-        let clients = self.clients.min(1000);
+        let clients = self.clients.min(200);
         let rooms = self.rooms.min(clients / 2);
         let senders = self.senders.min(clients - rooms);
         let (connections, rate) = (self.connections.min(clients), self.rate.min(2000));

@@ -18,7 +18,10 @@ use h2::{
 use http::Request;
 use tokio::{net::TcpStream, sync::watch, task::JoinSet, time::sleep};
 
-use super::{scenario::Load, setup::Setup};
+use super::{
+    scenario::{Load, Pace},
+    setup::Setup,
+};
 use crate::{
     bench::{Error, wire},
     health,
@@ -34,14 +37,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// waited for that. If it takes more then, that is what the members cost.
 const QUIET: f64 = 0.2;
 const QUIET_PATIENCE: Duration = Duration::from_secs(60);
+/// How much longer it is measured than other loads: leases are extended only now and then.
+const LONGER: u32 = 6;
 
-/// Lets a crowd join, and measures for so long. Says which percentage of one core Redis took, and the
-/// server.
-pub(super) async fn measure(
-    setup: &Setup,
-    load: Load,
-    measured: Duration,
-) -> Result<[f64; 2], Error> {
+/// Lets a crowd join, and measures it. Says which percentage of one core Redis took, and the server.
+pub(super) async fn measure(setup: &Setup, load: Load, pace: Pace) -> Result<[f64; 2], Error> {
     let untold = || Error::Start("only roomcast tells how many members it has".to_owned());
     let (addr, admin) = (setup.addrs()[0], setup.admin().ok_or_else(untold)?);
     let mut crowd = JoinSet::new();
@@ -70,7 +70,11 @@ pub(super) async fn measure(
         admit.send_replace(members.saturating_add(WAVE).min(load.clients));
         sleep(LOOK).await;
     }
-    until_quiet(setup).await?;
+    let mut measured = pace.measured;
+    if !pace.quick {
+        until_quiet(setup).await?;
+        measured *= LONGER;
+    }
     let [redis, server] = shares(setup, measured).await?;
     Ok([redis * 100.0, server * 100.0])
 }
