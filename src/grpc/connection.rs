@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -56,6 +56,15 @@ pub(super) struct ConnectionConfig {
     pub(super) streams: u32,
 }
 
+/// How a connection comes to its end with the replica.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    /// It is asked to.
+    pub(super) drain: CancellationToken,
+    /// It is cut. Not before it was asked.
+    pub(super) cut: CancellationToken,
+}
+
 /// Why a connection ended otherwise than by agreement.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
@@ -73,7 +82,7 @@ pub(super) enum ConnectionError {
     Io(#[from] io::Error),
 }
 
-/// Serves a connection until it ends. When `drain` is cancelled it is asked to.
+/// Serves a connection until it ends, or the replica does.
 pub(super) async fn serve(
     socket: TcpStream,
     tls: Option<TlsAcceptor>,
@@ -81,14 +90,14 @@ pub(super) async fn serve(
     entrance: Arc<Entrance>,
     config: ConnectionConfig,
     metrics: &Metrics,
-    drain: CancellationToken,
+    end: End,
 ) -> Result<(), ConnectionError> {
     let deadline = Instant::now() + config.handshake_timeout;
     let socket = match tls {
         None => Socket::Plain(socket),
         Some(tls) => {
             let accept = Box::pin(Socket::accept(socket, tls, deadline));
-            let Some(accepted) = drain.run_until_cancelled(accept).await else { return Ok(()) };
+            let Some(accepted) = end.drain.run_until_cancelled(accept).await else { return Ok(()) };
             match accepted {
                 Err(HandshakeError::Silent) => return Ok(()),
                 accepted => accepted?,
@@ -100,11 +109,10 @@ pub(super) async fn serve(
     let peer = Arc::new(Peer { addr, certificate, spawner, turn: turn.clone() });
     let (wire, flusher) = wire(socket);
     let http2 = Http2::new(wire, config.streams, entrance, peer);
-    let drain = pin!(drain.cancelled_owned());
-    let handshake = pin!(sleep_until(deadline));
-    let (drain, handshake) = (Some(drain), Some(handshake));
+    let (told, cut) = (pin!(end.drain.cancelled_owned()), Some(end.cut));
+    let handshake = Some(pin!(sleep_until(deadline)));
     let stalled = pin!(sleep(STALLED));
-    Served { http2, tasks, turn, flusher, drain, handshake, stalled, config, metrics }.await
+    Served { http2, tasks, turn, flusher, told, cut, handshake, stalled, config, metrics }.await
 }
 
 struct Served<'a> {
@@ -112,7 +120,9 @@ struct Served<'a> {
     tasks: Tasks,
     turn: Arc<Turn>,
     flusher: Flusher<Socket>,
-    drain: Option<Pin<&'a mut WaitForCancellationFutureOwned>>,
+    /// What the replica says next: that the connection is to end, and then that it is cut.
+    told: Pin<&'a mut WaitForCancellationFutureOwned>,
+    cut: Option<CancellationToken>,
     handshake: Option<Pin<&'a mut Sleep>>,
     stalled: Pin<&'a mut Sleep>,
     config: ConnectionConfig,
@@ -142,14 +152,14 @@ impl Served<'_> {
         Poll::Pending
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) {
-        if let Some(drain) = &mut self.drain
-            && drain.as_mut().poll(cx).is_ready()
-        {
-            self.drain = None;
-            self.http2.graceful_shutdown();
-            self.tasks.wake_connection();
-        }
+    /// Asks the peer to end when the replica wants to. `Ready` when the connection is cut.
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.told.as_mut().poll(cx));
+        let Some(cut) = self.cut.take() else { return Poll::Ready(()) };
+        self.told.set(cut.cancelled_owned());
+        self.http2.graceful_shutdown();
+        self.tasks.wake_connection();
+        self.told.as_mut().poll(cx)
     }
 
     /// Gives up a peer that does not begin, once all that has arrived was read: this process may have
@@ -194,7 +204,9 @@ impl Future for Served<'_> {
         let this = self.get_mut();
         this.tasks.begin(cx);
         this.turn.begin();
-        this.poll_drain(cx);
+        if this.poll_told(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         let ended = this.poll_all(cx);
         this.turn.end(this.metrics);
         let ended = ended?;

@@ -12,7 +12,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     audit,
-    connection::{self, ConnectionConfig, ConnectionError},
+    connection::{self, ConnectionConfig, ConnectionError, End},
     services::Entrance,
 };
 use crate::{
@@ -46,10 +46,7 @@ pub struct Listener {
     metrics: Metrics,
     slots: Arc<Semaphore>,
     connections: TaskTracker,
-    /// Connections are asked to end.
-    drain: CancellationToken,
-    /// Connections are cut.
-    cut: CancellationToken,
+    end: End,
 }
 
 impl Listener {
@@ -67,8 +64,7 @@ impl Listener {
             entrance,
             metrics,
             connections: TaskTracker::new(),
-            drain: CancellationToken::new(),
-            cut: CancellationToken::new(),
+            end: End { drain: CancellationToken::new(), cut: CancellationToken::new() },
         }
     }
 
@@ -102,36 +98,30 @@ impl Listener {
             streams: u32::try_from(self.config.streams_per_connection).unwrap_or(u32::MAX),
         };
         let (entrance, metrics) = (self.entrance.clone(), self.metrics.clone());
-        let (drain, cut) = (self.drain.clone(), self.cut.clone());
+        let end = self.end.clone();
         let tls = self.tls.as_ref().map(|certificates| certificates.acceptor());
         self.connections.spawn(async move {
             let _slot = slot;
             let _counted = InGauge::new(&metrics.connections);
-            let served = connection::serve(socket, tls, peer, entrance, config, &metrics, drain);
-            // Not by `run_until_cancelled`, which would keep it twice.
-            let ended = tokio::select! {
-                biased;
-                () = cut.cancelled() => None,
-                ended = served => Some(ended),
-            };
+            let ended = connection::serve(socket, tls, peer, entrance, config, &metrics, end).await;
             // A broken connection is its clients' affair; each of its streams tells of itself.
             match ended {
-                Some(Err(ConnectionError::Tls(error))) => {
+                Err(ConnectionError::Tls(error)) => {
                     metrics.refusals.of(Refusal::TlsHandshake).inc();
                     audit::refused(peer, &error);
                 }
-                Some(Err(error)) => debug!(%peer, %error, "connection ended"),
-                Some(Ok(())) | None => debug!(%peer, "connection ended"),
+                Err(error) => debug!(%peer, %error, "connection ended"),
+                Ok(()) => debug!(%peer, "connection ended"),
             }
         });
     }
 
     /// Asks all connections to end, and cuts those that do not in time.
     pub async fn close(&self) {
-        self.drain.cancel();
+        self.end.drain.cancel();
         self.connections.close();
         if timeout(FAREWELL, self.connections.wait()).await.is_err() {
-            self.cut.cancel();
+            self.end.cut.cancel();
             self.connections.wait().await;
         }
     }
