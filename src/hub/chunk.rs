@@ -96,8 +96,9 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
-    pub(super) fn new() -> Self {
-        Self { state: Some((None, Vec::new())) }
+    /// Nothing yet, where somebody else could take it.
+    pub(super) fn new(wanted: bool) -> Self {
+        Self { state: wanted.then(|| (None, Vec::new())) }
     }
 
     /// It holds an event, which is for everybody.
@@ -134,6 +135,8 @@ impl Sharing {
 /// Gathers frames; a single one is shared, not copied.
 #[derive(Default)]
 pub(super) struct Taken {
+    /// About how many events there will be.
+    expected: usize,
     one: Bytes,
     many: BytesMut,
     events: usize,
@@ -141,6 +144,10 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    pub(super) fn expecting(events: usize) -> Self {
+        Self { expected: events, ..Self::default() }
+    }
+
     /// False when it does not fit any more.
     pub(super) fn add(&mut self, event: &Event, frame: &Bytes, max_bytes: usize) -> bool {
         if !self.add_frame(frame, max_bytes) {
@@ -165,7 +172,9 @@ impl Taken {
         match self.events {
             0 => self.one = frame.clone(),
             1 => {
-                self.many.reserve(self.one.len() + frame.len());
+                let two = self.one.len() + frame.len();
+                let all = (two * self.expected).div_ceil(2);
+                self.many.reserve(all.min(max_bytes).max(two));
                 self.many.extend_from_slice(&self.one);
                 self.many.extend_from_slice(frame);
             }
@@ -220,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_many_did_or_nobody_is_not_shared() {
-        let mut sharing = Sharing::new();
+        let mut sharing = Sharing::new(true);
         for at in 0..SENDERS as u64 {
             let session = SessionId::from_bytes([u8::try_from(at).unwrap(); 16]);
             sharing.add_but_for(position(2 * at), session);
@@ -230,8 +239,11 @@ mod tests {
         assert_eq!((last, sessions.len()), (Some(position(2 * SENDERS as u64 - 1)), SENDERS));
         sharing.add_but_for(position(99), SessionId::from_bytes([255; 16]));
         assert!(sharing.into_parts().is_none());
-        assert!(Sharing::new().into_parts().is_none(), "there is nothing in it");
-        let mut spoilt = Sharing::new();
+        assert!(Sharing::new(true).into_parts().is_none(), "there is nothing in it");
+        let mut unwanted = Sharing::new(false);
+        unwanted.add(position(1));
+        assert!(unwanted.into_parts().is_none());
+        let mut spoilt = Sharing::new(true);
         spoilt.add(position(1));
         spoilt.spoil();
         spoilt.add(position(2));

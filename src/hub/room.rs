@@ -349,9 +349,10 @@ impl Room {
         shared: Option<&mut Shared>,
     ) -> Result<Chunk, Fallen> {
         let State { window, readings, feed, .. } = &mut *self.lock();
-        let (mut taken, mut sharing) = (Taken::default(), Sharing::new());
         let Some(reading) = readings.get_mut(key) else { return Ok(Chunk::default()) };
         let begin = reading.member.cursor();
+        let expected = usize::try_from(window.head().saturating_sub(begin)).unwrap_or(0);
+        let (mut taken, mut sharing) = (Taken::expecting(expected), Sharing::new(shared.is_some()));
         match reading.gate {
             Gate::Shut => {}
             Gate::After(_) | Gate::Open => {
