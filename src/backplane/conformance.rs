@@ -90,6 +90,7 @@ macro_rules! suite {
                 only_the_holder_speaks
                 an_ended_lease_is_silent_until_renewed
                 a_client_sequence_is_appended_once
+                of_messages_sent_again_only_those_are_appended_that_were_not
                 appends_take_effect_in_the_order_of_their_calls
                 closing_finishes_what_is_queued
             }

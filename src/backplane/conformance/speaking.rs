@@ -7,7 +7,7 @@ use tokio::join;
 
 use super::{Fixture, Setup, outlast_leases, props::*, replicas};
 use crate::{
-    backplane::{AppendError, Join, Verdict},
+    backplane::{AppendError, Hold, Join, Verdict},
     domain::{Event, LeftCause, TraceParent, What},
 };
 
@@ -119,6 +119,62 @@ pub(crate) async fn a_client_sequence_is_appended_once(fixture: &impl Fixture) {
     a.leave(&bob).await;
     let bob = a.join(&room, "bob").await;
     assert!(!a.say(&bob, 1, "one").await.duplicate, "a new session begins anew");
+}
+
+pub(crate) async fn of_messages_sent_again_only_those_are_appended_that_were_not(
+    fixture: &impl Fixture,
+) {
+    let [a, mut b] = replicas(fixture, Setup::CALM).await;
+    let room = some_room();
+    b.subscribe(&room).await;
+    let (bob, carol) = (a.join(&room, "bob").await, a.join(&room, "carol").await);
+    let stranger = a.hold(&room, "dora");
+    let mut last = a.say(&bob, 1, "bob 1").await;
+    for client_seq in [2, 3] {
+        last = a.say(&bob, client_seq, &format!("bob {client_seq}")).await;
+    }
+    // All at once, from the second on, among others' and with what nothing may come of.
+    let mut calls: Vec<(&Hold, u64)> = Vec::new();
+    for client_seq in 2..=20 {
+        calls.extend([(&bob, client_seq), (&carol, client_seq - 1), (&stranger, client_seq)]);
+    }
+    calls.extend([(&bob, 22), (&bob, 20), (&carol, 20)]);
+    let said = calls.iter().map(|(hold, client_seq)| {
+        a.backplane.append(hold, *client_seq, said(hold, &format!("{} {client_seq}", hold.name)))
+    });
+    let answers = join_all(said.collect::<Vec<_>>()).await;
+    let mut seqs = Vec::new();
+    for ((hold, client_seq), answer) in calls.iter().zip(answers) {
+        if hold.session == stranger.session || *client_seq == 22 {
+            assert_eq!(answer, Err(AppendError::Stale), "{client_seq} of {}", hold.name);
+            continue;
+        }
+        let answer = answer.expect("a holder speaks");
+        if hold.session == bob.session && *client_seq <= 3 {
+            let known = (answer.duplicate, answer.position, answer.client_seq);
+            assert_eq!(known, (true, last.position, 3), "what was appended is known");
+        } else if *client_seq == 20 && hold.session == bob.session && answer.duplicate {
+            assert_eq!(answer.client_seq, 20, "it is the last");
+        } else {
+            assert!(!answer.duplicate, "{client_seq} of {} is new", hold.name);
+            assert_eq!(answer.client_seq, *client_seq);
+            seqs.push(answer.position.seq);
+        }
+    }
+    seqs.sort_unstable();
+    assert_eq!(
+        seqs,
+        (6..=42).collect::<Vec<_>>(),
+        "each has a position of its own, with none between"
+    );
+    let story = a.story(&room).await;
+    for (hold, most) in [(&bob, 20), (&carol, 20)] {
+        let of = format!("{}: ", hold.name);
+        let own: Vec<_> = story.iter().filter_map(|it| it.split_once(&of)).map(|it| it.1).collect();
+        let expected: Vec<_> = (1..=most).map(|it| format!("{} {it}", hold.name)).collect();
+        assert_eq!(own, expected, "the order of each is kept");
+    }
+    assert_eq!(b.hear_until(&room, 42).await.story(), story, "listeners hear that order");
 }
 
 pub(crate) async fn appends_take_effect_in_the_order_of_their_calls(fixture: &impl Fixture) {

@@ -1,49 +1,58 @@
 -- Appends what members say, many messages of one room in one step.
 --
 -- KEYS[1..4], ARGV[1..6]: see log.lua
--- KEYS[5..]   the lease of each sender
--- ARGV[7]     how many senders
--- ARGV[8..]   skeleton, token, session of each sender
--- then        sender (from 1), client seq, payload of each message
+-- KEYS[5..]   the lease of each run's sender. A run is what one sender says one after another
+-- ARGV[7]     how many runs
+-- ARGV[8..]   of each run: skeleton, token and session of its sender, its first client seq, how many
+--             messages
+-- then        the payload of each message, run by run
 --
--- Reply: ..., then for each message its seq; 0 when the sender does not hold the name, or a message
--- before it is missing. When this one or a later one was appended before: minus one, minus the seq of
--- the session's last message, and by how many that one is later.
+-- Reply: ..., then for each run the seq of its first message; 0 when the sender does not hold the name, or a
+-- message before it is missing. When its first messages were appended before: minus one, minus the seq of
+-- the session's last message; by how many that one is later than the first; the seq of the first that was not.
 
-local senders, skeletons = {}, {}
-local count = tonumber(ARGV[7])
-for i = 1, count do skeletons[i] = ARGV[5 + 3 * i] end
-local tokens = redis.call('MGET', unpack(KEYS, 5, 4 + count))
+local runs = tonumber(ARGV[7])
+local skeletons = {}
+for i = 1, runs do skeletons[i] = ARGV[3 + 5 * i] end
+local tokens = redis.call('MGET', unpack(KEYS, 5, 4 + runs))
 local entries = redis.call('HMGET', ROSTER, unpack(skeletons))
-for i = 1, count do
-  local sender, session, entry, held = {}, ARGV[7 + 3 * i], entries[i], tokens[i]
-  if held and string.sub(held, 1, TOKEN) == ARGV[6 + 3 * i]
-      and entry and string.sub(entry, 1, #session) == session then
-    local last, last_seq, rest = string.match(entry, '^ (%d+) (%d+) (.*)$', #session + 1)
-    sender.session, sender.rest = session, rest
-    sender.last, sender.last_seq = tonumber(last), tonumber(last_seq)
-  end
-  senders[i] = sender
-end
 
-local reply = {}
-for a = 8 + count * 3, #ARGV, 3 do
-  local sender = senders[tonumber(ARGV[a])]
-  local client_seq = tonumber(ARGV[a + 1])
-  if not sender.session or client_seq > sender.last + 1 then
-    reply[#reply + 1] = 0
-  elseif client_seq <= sender.last then
-    reply[#reply + 1] = { -1 - sender.last_seq, sender.last - client_seq }
-  else
-    sender.last, sender.last_seq, sender.dirty = client_seq, emit(ARGV[a + 2]), true
-    reply[#reply + 1] = sender.last_seq
+local senders, reply = {}, {}
+local payload = 8 + 5 * runs
+for i = 1, runs do
+  local at = 3 + 5 * i
+  local token, session = ARGV[at + 1], ARGV[at + 2]
+  local first, count = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  -- Every hold has a token of its own. What its sender said before in this call is not in its entry.
+  local sender = senders[token]
+  if not sender then
+    sender = { skeleton = skeletons[i], session = session }
+    local entry, held = entries[i], tokens[i]
+    if held and string.sub(held, 1, TOKEN) == token
+        and entry and string.sub(entry, 1, #session) == session then
+      local last, last_seq, rest = string.match(entry, '^ (%d+) (%d+) (.*)$', #session + 1)
+      sender.last, sender.last_seq, sender.rest = tonumber(last), tonumber(last_seq), rest
+    end
+    senders[token] = sender
   end
+  if not sender.last or first > sender.last + 1 then
+    reply[i] = 0
+  else
+    -- So many were appended before, or all of them.
+    local known = sender.last + 1 - first
+    reply[i] = known == 0 and seq + 1 or { -1 - sender.last_seq, known - 1, seq + 1 }
+    for a = payload + known, payload + count - 1 do emit(ARGV[a]) end
+    if known < count then
+      sender.last, sender.last_seq, sender.dirty = first + count - 1, seq, true
+    end
+  end
+  payload = payload + count
 end
 
 local changes = {}
-for i, sender in ipairs(senders) do
+for _, sender in pairs(senders) do
   if sender.dirty then
-    changes[#changes + 1] = skeletons[i]
+    changes[#changes + 1] = sender.skeleton
     changes[#changes + 1] = sender.session
       .. ' ' .. int(sender.last) .. ' ' .. int(sender.last_seq) .. ' ' .. sender.rest
   end

@@ -7,7 +7,7 @@ use redis::{Cmd, Pipeline, ServerError, Value};
 use super::{
     keys,
     op::{Op, Work},
-    reply::{self, Reply},
+    reply::{self, Reply, ReplyError},
     scripts::{ScriptName, Scripts},
     status::Status,
 };
@@ -25,9 +25,11 @@ const APPEND_BYTES: usize = 64 * 1024;
 /// Operations that one command does.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// Which, by index, in order.
+    /// Which, by index, in the order of their answers.
     pub(super) ops: Vec<usize>,
     kind: Kind,
+    /// If it appends: how many messages each run has.
+    runs: Vec<usize>,
     /// How many bytes of payload it appends, or how many leases it extends.
     size: usize,
 }
@@ -49,8 +51,18 @@ enum Kind {
     Plain,
 }
 
+/// What one sender says one after another: the client sequences follow on each other.
+struct Run<'a> {
+    hold: &'a Hold,
+    first: u64,
+    /// Which operations, by index.
+    ops: Vec<usize>,
+    payloads: Vec<&'a [u8]>,
+}
+
 /// Groups operations and writes the pipeline, one command a group. Operations of one room
-/// keep their order, but for extensions of leases.
+/// keep their order, but for extensions of leases, and for messages of different senders that are
+/// appended by one command.
 pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>, Pipeline) {
     let mut groups: Vec<Group> = Vec::new();
     let mut open: HashMap<&RoomName, usize> = HashMap::new();
@@ -89,16 +101,16 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
                 (Kind::Script, 0)
             }
         };
-        groups.push(Group { ops: vec![index], kind, size });
+        groups.push(Group { ops: vec![index], kind, runs: Vec::new(), size });
     }
     let mut pipeline = Pipeline::with_capacity(groups.len());
-    for group in &groups {
+    for group in &mut groups {
         pipeline.add_command(command(group, ops, scripts, replid));
     }
     (groups, pipeline)
 }
 
-fn command(group: &Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
+fn command(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
     match &ops[group.ops[0]].work {
         Work::Append { .. } => append(group, ops, scripts, replid),
         Work::Extend { .. } => {
@@ -117,41 +129,50 @@ fn command(group: &Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
     }
 }
 
-fn append(group: &Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
-    let messages: Vec<(&Hold, u64, &[u8])> = group
-        .ops
-        .iter()
-        .filter_map(|&index| match &ops[index].work {
-            Work::Append { hold, client_seq, payload } => {
-                Some((hold, *client_seq, payload.as_slice()))
-            }
-            Work::Extend { .. } | Work::Script { .. } | Work::Publish { .. } => None,
-        })
-        .collect();
-    // A session that took its name again within the batch is two senders.
-    let mut numbers: HashMap<(SessionId, HoldToken), usize> = HashMap::new();
-    let mut senders: Vec<&Hold> = Vec::new();
-    let mut numbered = Vec::with_capacity(messages.len());
-    for (hold, ..) in &messages {
-        let number = numbers.entry((hold.session, hold.token)).or_insert_with(|| {
-            senders.push(hold);
-            senders.len()
-        });
-        numbered.push(*number);
-    }
-
-    let room = &messages[0].0.room;
+/// The command that appends a group's messages, which are ordered by sender.
+fn append(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
+    let runs = runs(&group.ops, ops);
+    let room = &runs[0].hold.room;
     let leases: Vec<String> =
-        senders.iter().map(|hold| keys::lease(room, hold.name.skeleton())).collect();
+        runs.iter().map(|run| keys::lease(room, run.hold.name.skeleton())).collect();
     let mut cmd = scripts.call(ScriptName::Append, room, &leases, replid);
-    cmd.arg(senders.len());
-    for hold in senders {
+    cmd.arg(runs.len());
+    for Run { hold, first, ops, .. } in &runs {
         cmd.arg(hold.name.skeleton()).arg(hold.token.to_hex()).arg(hold.session.to_string());
+        cmd.arg(*first).arg(ops.len());
     }
-    for ((_, client_seq, payload), sender) in messages.iter().zip(numbered) {
-        cmd.arg(sender).arg(*client_seq).arg(*payload);
+    for payload in runs.iter().flat_map(|run| &run.payloads) {
+        cmd.arg(*payload);
     }
+    group.ops = runs.iter().flat_map(|run| &run.ops).copied().collect();
+    group.runs = runs.iter().map(|run| run.ops.len()).collect();
     cmd
+}
+
+fn runs<'a>(group: &[usize], ops: &'a [Op]) -> Vec<Run<'a>> {
+    let mut runs: Vec<Run<'a>> = Vec::new();
+    // The last one of each sender. A session that took its name again within the batch is two.
+    let mut last: HashMap<(SessionId, HoldToken), usize> = HashMap::new();
+    for &index in group {
+        let Work::Append { hold, client_seq, payload } = &ops[index].work else { continue };
+        let last = last.entry((hold.session, hold.token)).or_insert(usize::MAX);
+        match runs.get_mut(*last) {
+            Some(run) if run.first + run.ops.len() as u64 == *client_seq => {
+                run.ops.push(index);
+                run.payloads.push(payload);
+            }
+            _ => {
+                *last = runs.len();
+                runs.push(Run {
+                    hold,
+                    first: *client_seq,
+                    ops: vec![index],
+                    payloads: vec![payload],
+                });
+            }
+        }
+    }
+    runs
 }
 
 /// Whether an error says that the operation should be tried again, perhaps elsewhere: the scripts
@@ -196,7 +217,13 @@ pub(super) fn split(
         }
     };
     match group.kind {
-        Kind::Append => reply.each().into_iter().map(Ok).collect::<Vec<_>>().into_iter(),
+        Kind::Append => {
+            let runs = reply.each();
+            let each = runs.iter().zip(&group.runs).flat_map(|(run, &messages)| {
+                (0..messages).map(|nth| message(run, nth).map_err(|_| Unavailable))
+            });
+            each.collect::<Vec<_>>().into_iter()
+        }
         Kind::Extend => reply
             .rest
             .into_iter()
@@ -205,4 +232,19 @@ pub(super) fn split(
             .into_iter(),
         Kind::Script | Kind::Plain => vec![Ok(reply)].into_iter(),
     }
+}
+
+/// The answer of a run's nth message: its seq, or 0; or what the script says of one that was appended
+/// before.
+fn message(run: &Reply, nth: usize) -> Result<Reply, ReplyError> {
+    let nth = i64::try_from(nth).map_err(|_| ReplyError::Unexpected("fewer messages"))?;
+    let rest = match (run.int(0)?, nth) {
+        (0, _) => vec![0],
+        (first, nth) if first > 0 => vec![first + nth],
+        (last, nth) => {
+            let later = run.int(1)? - nth;
+            if later >= 0 { vec![last, later] } else { vec![run.int(2)? - later - 1] }
+        }
+    };
+    Ok(Reply { head: run.head.clone(), rest: rest.into_iter().map(Value::Int).collect() })
 }
