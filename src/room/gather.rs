@@ -9,7 +9,7 @@ use std::{
 const MEMORY: u32 = 8;
 
 /// So many writes a second cost next to nothing, and so many are worth the longest wait.
-const WRITES: Range<f64> = 1_000.0..20_000.0;
+const WRITES: Range<f64> = 5_000.0..20_000.0;
 
 /// Judges how long readers are to wait once something has come. A write is most of what a delivery
 /// costs, so they do not wait in a room where that would save few: a quiet one, or one whose readers share
