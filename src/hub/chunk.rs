@@ -21,7 +21,7 @@ pub struct Chunk {
 }
 
 /// How many senders' messages a chunk may hold that is shared.
-const SENDERS: usize = 32;
+const SENDERS: usize = 128;
 
 /// What a reader of a connection has just taken, for those that have come just as far: they need not ask
 /// their room, and no other connection's task touches it.
