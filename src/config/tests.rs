@@ -46,7 +46,7 @@ fn defaults_are_valid_and_as_documented() {
     assert_eq!(config.limits.content_bytes, 16384);
     assert_eq!(config.limits.username_chars, 64);
     assert_eq!(config.limits.window_bytes, 8 << 20);
-    assert_eq!(config.limits.gather, Duration::from_millis(10));
+    assert_eq!(config.limits.gather, Duration::from_millis(8));
     assert_eq!(config.limits.page_size, 500);
     assert_eq!(config.limits.members_per_room, 200_000);
     assert_eq!(config.limits.rooms, 50_000);
