@@ -333,7 +333,7 @@ fn redis(config: &Config) -> Option<RedisConfig> {
         password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
         timeout: redis.timeout,
         // They wait again on the way out, where it saves more.
-        gather: config.limits.gather / 3,
+        gather: config.limits.gather / 2,
         connections: redis.connections,
         replicated: redis.durability == Durability::Replicated,
         lease: config.names.lease,
