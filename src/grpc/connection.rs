@@ -33,6 +33,10 @@ const PREFACE: usize = 24;
 /// How often the streams and the connection take turns before other tasks may run.
 const ROUNDS: usize = 32;
 
+/// How long after its time was up a greeting may still come: timers fire before sockets are read when
+/// this process goes on after a pause.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// How long a socket may take nothing of what waits to be sent. A client that only reads slowly takes
 /// something now and then, and one that stalls a stream holds up that stream's window, not the socket.
 const STALLED: Duration = Duration::from_secs(30);
@@ -112,7 +116,9 @@ pub(super) async fn serve(
     let (told, cut) = (pin!(end.drain.cancelled_owned()), Some(end.cut));
     let handshake = Some(pin!(sleep_until(deadline)));
     let stalled = pin!(sleep(STALLED));
-    Served { http2, tasks, turn, flusher, told, cut, handshake, stalled, config, metrics }.await
+    let late = false;
+    Served { http2, tasks, turn, flusher, told, cut, handshake, late, stalled, config, metrics }
+        .await
 }
 
 struct Served<'a> {
@@ -124,6 +130,8 @@ struct Served<'a> {
     told: Pin<&'a mut WaitForCancellationFutureOwned>,
     cut: Option<CancellationToken>,
     handshake: Option<Pin<&'a mut Sleep>>,
+    /// Its time was up.
+    late: bool,
     stalled: Pin<&'a mut Sleep>,
     config: ConnectionConfig,
     metrics: &'a Metrics,
@@ -162,14 +170,18 @@ impl Served<'_> {
         self.told.as_mut().poll(cx)
     }
 
-    /// Gives up a peer that does not begin, once all that has arrived was read: this process may have
-    /// been paused.
+    /// Gives up a peer that does not begin, and not before all that has arrived was read.
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
         let Some(handshake) = &mut self.handshake else { return Ok(()) };
         if self.flusher.received() >= PREFACE {
             self.handshake = None;
-        } else if handshake.as_mut().poll(cx).is_ready() {
-            return Err(ConnectionError::Handshake(self.config.handshake_timeout));
+            return Ok(());
+        }
+        while handshake.as_mut().poll(cx).is_ready() {
+            if std::mem::replace(&mut self.late, true) {
+                return Err(ConnectionError::Handshake(self.config.handshake_timeout));
+            }
+            handshake.as_mut().reset(Instant::now() + GRACE);
         }
         Ok(())
     }
