@@ -132,6 +132,9 @@ impl Sharing {
     }
 }
 
+/// For how many frames there is room at first, at most: many may turn out not to be for this reader.
+const EXPECTED: usize = 32;
+
 /// Gathers frames; a single one is shared, not copied.
 #[derive(Default)]
 pub(super) struct Taken {
@@ -173,7 +176,7 @@ impl Taken {
             0 => self.one = frame.clone(),
             1 => {
                 let two = self.one.len() + frame.len();
-                let all = (two * self.expected).div_ceil(2);
+                let all = two * self.expected.min(EXPECTED).div_ceil(2);
                 self.many.reserve(all.min(max_bytes).max(two));
                 self.many.extend_from_slice(&self.one);
                 self.many.extend_from_slice(frame);
