@@ -28,8 +28,8 @@ use crate::domain::{Epoch, Event, Position, RoomName, SessionId, StreamId, Usern
 /// (epoch, seq), dense from 1 within an epoch, and everybody who reads sees the same event at
 /// the same position.
 ///
-/// **Ordered.** Appends that one caller issues for one room, one after another without waiting
-/// for the answers, take effect in that order. Live events of one room arrive in order of
+/// **Ordered.** Appends that are issued for one hold, one after another without waiting for the
+/// answers, take effect in that order. Live events of one room arrive in order of
 /// position; between rooms there is no order.
 ///
 /// **What may be lost.** Live events may be lost in any number, whether or not
