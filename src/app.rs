@@ -329,6 +329,7 @@ fn redis(config: &Config) -> Option<RedisConfig> {
     let redis = &config.redis;
     Some(RedisConfig {
         url: redis.url.as_ref()?.expose().to_owned(),
+        prefix: redis.prefix.as_str().to_owned(),
         tls: tls_files(&redis.tls, TlsKeys::REDIS),
         password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
         timeout: redis.timeout,

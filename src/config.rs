@@ -23,7 +23,7 @@ pub use sections::{
     AdminConfig, DrainConfig, HistoryConfig, LimitsConfig, NamesConfig, RedisConfig, ServerConfig,
     TelemetryConfig, TlsConfig, TlsKeys,
 };
-pub use values::{Durability, Endpoint, LogFilter, LogFormat, Ratio, Secret};
+pub use values::{Durability, Endpoint, KeyPrefix, LogFilter, LogFormat, Ratio, Secret};
 
 /// Everything that can be configured. All values are within their ranges.
 #[derive(Clone, PartialEq, Debug)]

@@ -32,6 +32,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     connect::{ConnectError, Connector},
+    keys::Keys,
     lane::Lane,
     scripts::Scripts,
     status::Status,
@@ -62,6 +63,8 @@ const SHARED_LANES: usize = 2;
 pub struct RedisConfig {
     /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://…` for TLS.
     pub url: String,
+    /// What every key and every channel begins with: another one is another deployment.
+    pub prefix: String,
     /// What to trust and what to show where the URL asks for TLS.
     pub tls: TlsFiles,
     /// Overrides the password of the URL.
@@ -98,6 +101,7 @@ pub struct Redis {
     /// For pages of logs: large answers that hold up nothing else.
     reads: Lane,
     rooms: RandomState,
+    keys: Arc<Keys>,
     subscriptions: Arc<Subscriptions>,
     status: Arc<Status>,
     replica: ReplicaId,
@@ -139,7 +143,8 @@ impl Redis {
         metrics: Metrics,
     ) -> Result<(Arc<Self>, Signals), RedisConfigError> {
         let connector = Arc::new(Connector::new(config, config.connections + SHARED_LANES)?);
-        let scripts = Arc::new(Scripts::new(config.log, config.lease));
+        let keys = Arc::new(Keys::new(&config.prefix, connector.database()));
+        let scripts = Arc::new(Scripts::new(keys.clone(), config.log, config.lease));
         let status = Arc::new(Status::new(metrics));
         let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
         let lane = |batch, gather| {
@@ -160,6 +165,7 @@ impl Redis {
         let subscriptions = Arc::new(Subscriptions::new());
         let subscriber = Subscriber {
             connector: connector.clone(),
+            keys: keys.clone(),
             subscriptions: subscriptions.clone(),
             status: status.clone(),
             replica,
@@ -173,6 +179,7 @@ impl Redis {
             upkeep: lane(UPKEEP_BATCH, Duration::ZERO),
             reads: lane(READ_BATCH, Duration::ZERO),
             rooms: RandomState::new(),
+            keys,
             subscriptions,
             status,
             replica,

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use super::{
     reader::Reader,
     redis_url::RedisUrl,
-    values::{Bytes, Durability, Endpoint, LogFilter, LogFormat, Ratio, Secret, Setting, shown},
+    values::{
+        Bytes, Durability, Endpoint, KeyPrefix, LogFilter, LogFormat, Ratio, Secret, Setting, shown,
+    },
 };
 
 const fn millis(millis: u64) -> Duration {
@@ -145,6 +147,8 @@ impl AdminConfig {
 pub struct RedisConfig {
     /// Where it is, wherever that was read from. `None`: the memory backplane.
     pub url: Option<RedisUrl>,
+    /// What every key and every channel begins with.
+    pub prefix: KeyPrefix,
     /// The password, if the URL has none.
     pub password: Option<Secret>,
     /// How long an operation waits for Redis.
@@ -160,6 +164,7 @@ pub struct RedisConfig {
 impl RedisConfig {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let url = inline_or_file::<RedisUrl>(reader, "redis.url", "redis.url_file");
+        let prefix = reader.required("redis.prefix");
         let password = inline_or_file::<Secret>(reader, "redis.password", "redis.password_file");
         let given = |keys: [&'static str; 2], reader: &Reader| {
             keys.into_iter().find(|key| reader.is_set(key))
@@ -188,7 +193,7 @@ impl RedisConfig {
                 None => reader.alone(key, "redis.url"),
             }
         }
-        Self { url, password, timeout, connections, durability, tls }
+        Self { url, prefix, password, timeout, connections, durability, tls }
     }
 }
 

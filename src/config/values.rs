@@ -172,6 +172,33 @@ impl Setting for Secret {
     }
 }
 
+/// What the names of keys in Redis begin with. It has no character that means something in a pattern,
+/// in a hash tag, or between the parts of a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyPrefix(String);
+
+impl KeyPrefix {
+    /// The prefix, without a colon behind it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for KeyPrefix {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let text = value.as_str().unwrap_or_default();
+        let allowed = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '-');
+        if (1..=32).contains(&text.len()) && text.chars().all(allowed) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err("1 to 32 characters of a-z A-Z 0-9 _ -".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.as_str().into()
+    }
+}
+
 /// Which events are logged; directives that `tracing-subscriber` has accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogFilter(String);

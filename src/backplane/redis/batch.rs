@@ -5,7 +5,6 @@ use std::{collections::HashMap, vec};
 use redis::{Cmd, Pipeline, ServerError, Value};
 
 use super::{
-    keys,
     op::{Op, Work},
     reply::{self, Reply, ReplyError},
     scripts::{ScriptName, Scripts},
@@ -134,7 +133,7 @@ fn append(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd
     let runs = runs(&group.ops, ops);
     let room = &runs[0].hold.room;
     let leases: Vec<String> =
-        runs.iter().map(|run| keys::lease(room, run.hold.name.skeleton())).collect();
+        runs.iter().map(|run| scripts.keys.lease(room, run.hold.name.skeleton())).collect();
     let mut cmd = scripts.call(ScriptName::Append, room, &leases, replid);
     cmd.arg(runs.len());
     for Run { hold, first, ops, .. } in &runs {

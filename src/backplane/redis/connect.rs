@@ -86,6 +86,11 @@ impl Connector {
         Ok(Self { targets: Targets::new(config, connections)? })
     }
 
+    /// The number of the database that connections lead to.
+    pub(super) fn database(&self) -> i64 {
+        self.targets.database()
+    }
+
     /// Opens a connection that knows all scripts.
     pub(super) async fn commands(&self) -> Result<Commands, ConnectError> {
         let mut connection =

@@ -6,7 +6,8 @@ use redis::Value;
 use tokio::time::Instant;
 
 use super::{
-    Redis, codec, keys,
+    Redis, codec,
+    keys::Keys,
     lane::Lane,
     op::Work,
     reply::{self, Reply, ReplyError},
@@ -41,14 +42,14 @@ impl Redis {
 
     pub(super) async fn run_join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
         let hold = join.hold;
-        let mut keys = departure_keys(hold);
+        let mut keys = departure_keys(&self.keys, hold);
         let mut args = vec![text(millis(self.lease))];
         args.extend(identity(hold));
         args.extend([codec::encode_member(hold), codec::encode(&join.event)]);
         args.extend(confirmed(hold));
         args.extend([text(u8::from(join.reap_first)), text(REAP_BATCH), text(join.appended)]);
         args.extend([takeover(join.takeover), text(self.members_per_room)]);
-        add_evictions(&hold.room, join.evict, &mut keys, &mut args);
+        add_evictions(&self.keys, &hold.room, join.evict, &mut keys, &mut args);
         let lane = self.lane(&hold.room);
         self.script(lane, ScriptName::Join, &hold.room, keys, args, |reply| {
             read_joined(reply, self.members_per_room)
@@ -84,7 +85,7 @@ impl Redis {
         hold: &Hold,
         event: Arc<Event>,
     ) -> Result<Option<Position>, Unavailable> {
-        let keys = departure_keys(hold);
+        let keys = departure_keys(&self.keys, hold);
         let mut args = identity(hold).to_vec();
         args.push(codec::encode(&event));
         args.extend(confirmed(hold));
@@ -115,7 +116,7 @@ impl Redis {
         if let Some(renewal) = self.extend(room, holds).await? {
             return Ok(renewal);
         }
-        let keys = leases(room, holds);
+        let keys = leases(&self.keys, room, holds);
         let mut args = vec![text(millis(self.lease))];
         args.extend(holds.iter().flat_map(identity));
         self.script(&self.upkeep, ScriptName::Renew, room, keys, args, |reply| {
@@ -141,7 +142,7 @@ impl Redis {
         }
         let work = Work::Extend {
             room: room.clone(),
-            leases: leases(room, holds),
+            leases: leases(&self.keys, room, holds),
             skeletons: holds.iter().map(|hold| hold.name.skeleton().to_owned()).collect(),
             tokens: holds.iter().map(|hold| hold.token.to_hex()).collect(),
         };
@@ -174,7 +175,7 @@ impl Redis {
         evict: &[Eviction],
     ) -> Result<Reaped, Unavailable> {
         let (mut keys, mut args) = (Vec::new(), Vec::new());
-        add_evictions(room, evict, &mut keys, &mut args);
+        add_evictions(&self.keys, room, evict, &mut keys, &mut args);
         self.script(&self.upkeep, ScriptName::Reap, room, keys, args, |reply| {
             let count = usize::try_from(reply.int(0)?).unwrap_or(0);
             Ok(Reaped { count, next_deadline: read_deadline(reply.int(1)?) })
@@ -183,7 +184,7 @@ impl Redis {
     }
 
     pub(super) async fn run_canary(&self, number: u64) -> Result<(), Unavailable> {
-        let channel = keys::canary(self.replica);
+        let channel = self.keys.canary(self.replica);
         let work = Work::Publish { channel, message: number.to_string() };
         self.upkeep.submit(work, Instant::now() + self.timeout).await?;
         self.subscriptions.canary_sent(number);
@@ -218,14 +219,14 @@ pub(super) fn text(value: impl ToString + Copy) -> Vec<u8> {
 }
 
 /// The lease of each hold.
-fn leases(room: &RoomName, holds: &[Hold]) -> Vec<String> {
-    holds.iter().map(|hold| keys::lease(room, hold.name.skeleton())).collect()
+fn leases(keys: &Keys, room: &RoomName, holds: &[Hold]) -> Vec<String> {
+    holds.iter().map(|hold| keys.lease(room, hold.name.skeleton())).collect()
 }
 
 /// A hold's lease, and what says that its session has left.
-fn departure_keys(hold: &Hold) -> Vec<String> {
-    let lease = keys::lease(&hold.room, hold.name.skeleton());
-    vec![lease, keys::gone(&hold.room, hold.session)]
+fn departure_keys(keys: &Keys, hold: &Hold) -> Vec<String> {
+    let lease = keys.lease(&hold.room, hold.name.skeleton());
+    vec![lease, keys.gone(&hold.room, hold.session)]
 }
 
 /// Epoch and seq at which a hold was last confirmed; an empty epoch when it never was.
@@ -252,13 +253,14 @@ pub(super) fn identity(hold: &Hold) -> [Vec<u8>; 3] {
 }
 
 fn add_evictions(
+    names: &Keys,
     room: &RoomName,
     evict: &[Eviction],
     keys: &mut Vec<String>,
     args: &mut Vec<Vec<u8>>,
 ) {
     for Eviction { overdue, event } in evict {
-        keys.push(keys::lease(room, &overdue.skeleton));
+        keys.push(names.lease(room, &overdue.skeleton));
         args.push(overdue.skeleton.clone().into_bytes());
         args.push(overdue.member.session.to_string().into_bytes());
         args.push(codec::encode(event));

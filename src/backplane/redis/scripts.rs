@@ -1,10 +1,10 @@
 //! The Lua scripts and what every call of them carries.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, Pipeline, Script};
 
-use super::{keys, op::Work};
+use super::{keys::Keys, op::Work};
 use crate::{backplane::LogBounds, domain::RoomName};
 
 /// One of the scripts.
@@ -50,6 +50,7 @@ impl ScriptName {
 /// All scripts with their hashes, and the arguments that are the same for every call.
 #[derive(Debug)]
 pub(super) struct Scripts {
+    pub(super) keys: Arc<Keys>,
     hashes: [String; SOURCES.len()],
     bounds: LogBounds,
     lease: Duration,
@@ -79,11 +80,11 @@ const SOURCES: [&str; 11] = [
 ];
 
 impl Scripts {
-    /// Scripts for logs with these bounds and leases of this length.
-    pub(super) fn new(bounds: LogBounds, lease: Duration) -> Self {
+    /// Scripts for keys of these names, logs with these bounds and leases of this length.
+    pub(super) fn new(keys: Arc<Keys>, bounds: LogBounds, lease: Duration) -> Self {
         let hashes = SOURCES.map(|source| Script::new(source).get_hash().to_owned());
         // A room must not be forgotten while somebody holds a name in it.
-        Self { hashes, bounds, lease, remember: bounds.age + lease }
+        Self { keys, hashes, bounds, lease, remember: bounds.age + lease }
     }
 
     /// The commands that make Redis know all scripts.
@@ -107,15 +108,15 @@ impl Scripts {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[name as usize]);
         if let Some(first) = name.read_only_keys() {
-            let first: Vec<String> = first.iter().map(|part| keys::key(room, part)).collect();
+            let first: Vec<String> = first.iter().map(|part| self.keys.key(room, part)).collect();
             cmd.arg(first.len() + extra_keys.len()).arg(first).arg(extra_keys);
             return cmd;
         }
-        let common = keys::common(room);
+        let common = self.keys.common(room);
         cmd.arg(common.len() + extra_keys.len()).arg(common).arg(extra_keys);
         cmd.arg(replid)
             .arg(format!("{:016x}", rand::random::<u64>()))
-            .arg(keys::channel(room))
+            .arg(self.keys.channel(room))
             .arg(self.bounds.length)
             .arg(millis(self.bounds.age))
             .arg(millis(self.remember));
@@ -127,7 +128,7 @@ impl Scripts {
         let (mut all_keys, mut args) = (Vec::new(), Vec::new());
         for work in works {
             let Work::Extend { room, leases, skeletons, tokens } = work else { continue };
-            all_keys.extend(["meta", "roster", "leases"].map(|part| keys::key(room, part)));
+            all_keys.extend(["meta", "roster", "leases"].map(|part| self.keys.key(room, part)));
             all_keys.extend_from_slice(leases);
             args.extend([skeletons.len().to_string(), tokens.clone()]);
             args.extend_from_slice(skeletons);

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{codec, connect::Connector, keys, status::Status};
+use super::{codec, connect::Connector, keys::Keys, status::Status};
 use crate::{
     backplane::{Live, Moved, Signal},
     domain::{ReplicaId, RoomName, SessionId},
@@ -117,6 +117,7 @@ impl Subscriptions {
 /// The task that keeps the connection.
 pub(super) struct Subscriber {
     pub(super) connector: Arc<Connector>,
+    pub(super) keys: Arc<Keys>,
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) status: Arc<Status>,
     pub(super) replica: ReplicaId,
@@ -226,11 +227,10 @@ impl Subscriber {
     ) -> redis::RedisResult<()> {
         let rooms = self.subscriptions.all();
         for rooms in rooms.chunks(SUBSCRIBE_BATCH) {
-            let channels: Vec<String> = rooms.iter().map(keys::channel).collect();
-            connection.subscribe(channels).await?;
+            connection.subscribe(self.channels(rooms)).await?;
             self.subscriptions.confirm(rooms);
         }
-        connection.subscribe(keys::canary(self.replica)).await?;
+        connection.subscribe(self.keys.canary(self.replica)).await?;
         // Those from before the interruption will not come any more.
         let sent = self.subscriptions.sent.load(Ordering::Relaxed);
         self.subscriptions.heard.fetch_max(sent, Ordering::Relaxed);
@@ -259,13 +259,17 @@ impl Subscriber {
         remove: &[RoomName],
     ) -> redis::RedisResult<()> {
         for rooms in remove.chunks(SUBSCRIBE_BATCH) {
-            connection.unsubscribe(rooms.iter().map(keys::channel).collect::<Vec<_>>()).await?;
+            connection.unsubscribe(self.channels(rooms)).await?;
         }
         for rooms in add.chunks(SUBSCRIBE_BATCH) {
-            connection.subscribe(rooms.iter().map(keys::channel).collect::<Vec<_>>()).await?;
+            connection.subscribe(self.channels(rooms)).await?;
             self.subscriptions.confirm(rooms);
         }
         Ok(())
+    }
+
+    fn channels(&self, rooms: &[RoomName]) -> Vec<String> {
+        rooms.iter().map(|room| self.keys.channel(room)).collect()
     }
 
     /// One message after another, so that order is kept.
@@ -294,7 +298,7 @@ impl Subscriber {
 
     fn signal(&self, data: &[Value]) -> Option<Signal> {
         let [Value::BulkString(channel), Value::BulkString(payload)] = data else { return None };
-        let Some(room) = keys::room_of(channel) else {
+        let Some(room) = self.keys.room_of(channel) else {
             let number = std::str::from_utf8(payload).ok()?.parse().ok()?;
             self.subscriptions.heard.fetch_max(number, Ordering::Relaxed);
             return Some(Signal::Canary(number));

@@ -72,6 +72,10 @@ impl Targets {
         Ok(Self { info, connections, files, latest })
     }
 
+    pub(super) fn database(&self) -> i64 {
+        self.info.redis_settings().db()
+    }
+
     /// For a connection that is opened now. Files that cannot be used any more are said once, and
     /// what they held before counts.
     pub(super) async fn current(&self) -> Result<Target, RedisError> {

@@ -1,5 +1,6 @@
 //! The conformance suite over a real `redis-server`, and what only Redis can do to a room.
 
+mod apart;
 mod durability;
 mod renewing;
 mod upgrade;
@@ -82,10 +83,21 @@ impl Server {
     }
 
     fn attach_with(&self, setup: Setup, replicated: bool) -> Replica {
-        let config = RedisConfig {
-            replicated,
+        let config = RedisConfig { replicated, ..self.config(setup) };
+        Self::attach_to(&config, ReplicaId::from_bytes(rand::random()))
+    }
+
+    fn attach_to(config: &RedisConfig, id: ReplicaId) -> Replica {
+        let (redis, signals) = Redis::start(config, id, Metrics::new()).expect("an address");
+        Replica { id, backplane: redis, signals }
+    }
+
+    fn config(&self, setup: Setup) -> RedisConfig {
+        RedisConfig {
+            replicated: false,
             gather: Duration::from_millis(2),
             url: format!("redis://127.0.0.1:{}", self.port),
+            prefix: "rc".to_owned(),
             tls: TlsFiles::default(),
             password: None,
             timeout: Duration::from_secs(5),
@@ -94,10 +106,7 @@ impl Server {
             log: setup.log,
             members_per_room: setup.members_per_room,
             signal_queue: setup.signal_queue,
-        };
-        let id = ReplicaId::from_bytes(rand::random());
-        let (redis, signals) = Redis::start(&config, id, Metrics::new()).expect("an address");
-        Replica { id, backplane: redis, signals }
+        }
     }
 
     async fn command<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
@@ -217,17 +226,10 @@ async fn nothing_is_left_without_a_time_to_live() {
 async fn wrong_credentials_are_told_from_a_redis_that_is_away() {
     let server = Server::start();
     let config = |password: Option<&str>, port| RedisConfig {
-        replicated: false,
-        gather: Duration::ZERO,
-        tls: TlsFiles::default(),
         url: format!("redis://127.0.0.1:{port}"),
         password: password.map(str::to_owned),
         timeout: Duration::from_millis(500),
-        connections: 1,
-        lease: SETUP.lease,
-        log: SETUP.log,
-        members_per_room: SETUP.members_per_room,
-        signal_queue: 16,
+        ..server.config(SETUP)
     };
     let id = ReplicaId::from_bytes(rand::random());
     let start = |config: &RedisConfig| Redis::start(config, id, Metrics::new()).unwrap().0;

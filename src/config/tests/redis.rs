@@ -76,6 +76,23 @@ fn durability_is_one_of_two() {
 }
 
 #[test]
+fn a_prefix_is_a_plain_word() {
+    let prefix = |text: &str| {
+        let variables = variables(&[("ROOMCAST_REDIS__PREFIX", text)]);
+        load(&variables).map(|loaded| loaded.config.redis.prefix.as_str().to_owned())
+    };
+    assert_eq!(load(&variables(&[])).unwrap().config.redis.prefix.as_str(), "rc");
+    for good in ["a", "Team_7-b", "0123456789abcdef0123456789ABCDEF"] {
+        assert_eq!(prefix(good).unwrap(), good);
+    }
+    for bad in ["", "a:b", "a b", "rc*", "{rc}", "ä", "0123456789abcdef0123456789abcdef0"] {
+        let error = prefix(bad).unwrap_err().to_string();
+        assert!(error.contains("redis.prefix"), "{error}");
+        assert!(error.contains("must be 1 to 32 characters of a-z A-Z 0-9 _ -"), "{error}");
+    }
+}
+
+#[test]
 fn secrets_never_show() {
     let loaded = load(&variables(&[
         ("ROOMCAST_REDIS__URL", "redis://user@cache"),
