@@ -43,6 +43,7 @@ mod address;
 mod ask;
 mod connector;
 mod core;
+mod details;
 mod driver;
 mod error;
 mod handle;
@@ -56,6 +57,7 @@ pub use self::{
     address::{Address, AddressError},
     ask::{Member, Members, Page, Range},
     connector::Connector,
+    details::Details,
     error::{CallError, Error, LeaveError, SayError},
     handle::{Client, Events, Options, Said},
     tls::Credentials,

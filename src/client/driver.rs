@@ -324,7 +324,7 @@ fn resolve(resolved: Resolved<Answer>) {
 
 fn refused(reason: Reason) -> Error {
     match reason {
-        Reason::Ended { code, message } => Error::Refused { code, message },
+        Reason::Ended { code, message, .. } => Error::Refused { code, message },
         other => Error::Refused { code: Code::Unknown, message: other.to_string() },
     }
 }

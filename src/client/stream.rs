@@ -8,6 +8,7 @@ use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use super::{
     core::reader::Since,
+    details::Details,
     update::{Reason, wire},
     words::{root_cause, sanitise},
 };
@@ -105,11 +106,16 @@ impl Stream {
 pub(super) fn reason(status: &Status, to: &str) -> Reason {
     match status.source() {
         Some(source) => Reason::Lost { to: to.to_owned(), cause: root_cause(source) },
-        None => Reason::Ended { code: status.code(), message: sanitise(status.message()) },
+        None => Reason::Ended {
+            code: status.code(),
+            message: sanitise(status.message()),
+            details: Details::of(status),
+        },
     }
 }
 
 /// What an end without a status says.
 pub(super) fn ended() -> Reason {
-    Reason::Ended { code: Code::Ok, message: "the server ended the stream".to_owned() }
+    let message = "the server ended the stream".to_owned();
+    Reason::Ended { code: Code::Ok, message, details: Details::default() }
 }

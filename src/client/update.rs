@@ -4,7 +4,7 @@ use std::{fmt, time::SystemTime};
 
 use tonic::Code;
 
-use super::words::sanitise;
+use super::{details::Details, words::sanitise};
 use crate::{
     domain::{Epoch, Position},
     proto::room as proto,
@@ -125,6 +125,8 @@ pub enum Reason {
         code: Code,
         /// The status's message.
         message: String,
+        /// What else it says, for programs.
+        details: Details,
     },
     /// The server did what the protocol does not allow.
     Broken {
@@ -139,7 +141,9 @@ impl fmt::Display for Reason {
             Self::Unreachable { to, cause } => write!(f, "cannot reach {to}: {cause}"),
             Self::Lost { to, cause } => write!(f, "the connection to {to} was lost: {cause}"),
             Self::Silent { to } => write!(f, "nothing was heard from {to}"),
-            Self::Ended { code, message } if message.is_empty() => f.write_str(code.description()),
+            Self::Ended { code, message, .. } if message.is_empty() => {
+                f.write_str(code.description())
+            }
             Self::Ended { message, .. } => f.write_str(&sanitise(message)),
             Self::Broken { what } => write!(f, "the server broke the protocol: {what}"),
         }

@@ -61,11 +61,16 @@ impl Caller {
 
     /// Its stream ends.
     pub(super) fn ended(&mut self, status: &Status) {
-        self.told = true;
-        self.tell(if self.session.is_some() { "left" } else { "refused" }, Some(status), None);
+        self.tell_end(status.code(), status.message());
     }
 
-    fn tell(&self, what: &'static str, status: Option<&Status>, trace_id: Option<&str>) {
+    fn tell_end(&mut self, code: Code, reason: &str) {
+        self.told = true;
+        let what = if self.session.is_some() { "left" } else { "refused" };
+        self.tell(what, Some((code, reason)), None);
+    }
+
+    fn tell(&self, what: &'static str, end: Option<(Code, &str)>, trace_id: Option<&str>) {
         info!(
             target: "audit",
             parent: None,
@@ -76,8 +81,8 @@ impl Caller {
             // As text, so that whatever it contains is escaped.
             user = self.user,
             session = self.session.map(tracing::field::display),
-            code = status.map(|status| tracing::field::debug(status.code())),
-            reason = status.map(Status::message),
+            code = end.map(|(code, _)| tracing::field::debug(code)),
+            reason = end.map(|(_, reason)| reason),
             trace_id,
             "{what}"
         );
@@ -87,7 +92,7 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         if !self.told {
-            self.ended(&Status::new(Code::Cancelled, "the connection broke"));
+            self.tell_end(Code::Cancelled, "the connection broke");
         }
     }
 }

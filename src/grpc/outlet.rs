@@ -316,7 +316,8 @@ fn trailers(status: &Status) -> HeaderMap {
     if status.add_header(&mut trailers).is_err() {
         // A message that no header can carry: the code alone.
         trailers.clear();
-        let _ = Status::new(status.code(), "").add_header(&mut trailers);
+        let details = Bytes::copy_from_slice(status.details());
+        let _ = Status::with_details(status.code(), "", details).add_header(&mut trailers);
     }
     trailers
 }

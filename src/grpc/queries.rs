@@ -6,10 +6,9 @@ mod history;
 mod tests;
 
 use futures_util::future::BoxFuture;
-use tonic::Status;
 
 use self::history::{Found, History, Log};
-use super::translate;
+use super::{status::Outcome, translate};
 use crate::{
     backplane::{
         Backplane, Members, MembersCursor, MembersPage, Page, PageLimit, Present, Unavailable,
@@ -50,7 +49,7 @@ pub(super) async fn list_members(
     backplane: &dyn Backplane,
     limits: &QueryLimits,
     request: ListMembersRequest,
-) -> Result<ListMembersResponse, Status> {
+) -> Result<ListMembersResponse, Outcome> {
     let room = room(&request.room)?;
     let cursor = read_token(&request.page_token)?;
     let read = |page| backplane.members(&room, page);
@@ -68,7 +67,7 @@ pub(super) async fn list_events(
     backplane: &dyn Backplane,
     limits: &QueryLimits,
     request: ListEventsRequest,
-) -> Result<ListEventsResponse, Status> {
+) -> Result<ListEventsResponse, Outcome> {
     let room = room(&request.room)?;
     let log = RoomLog { backplane, room: &room };
     let limit = PageLimit { events: limits.page(request.page_size), bytes: PAGE_BYTES };
@@ -86,15 +85,15 @@ pub(super) async fn list_events(
     })
 }
 
-fn room(name: &str) -> Result<RoomName, Status> {
+fn room(name: &str) -> Result<RoomName, Outcome> {
     if name.is_empty() {
         return Ok(RoomName::lobby());
     }
-    RoomName::parse(name).map_err(|error| Status::invalid_argument(format!("room: {error}")))
+    RoomName::parse(name).map_err(Outcome::JoinRoom)
 }
 
-fn unavailable(_: Unavailable) -> Status {
-    Status::unavailable("the room cannot be reached; try again")
+fn unavailable(Unavailable: Unavailable) -> Outcome {
+    Outcome::Unreachable
 }
 
 /// A page that is not empty unless it is the last one, or others are far away. The backplane may give
@@ -132,17 +131,13 @@ fn write_token(MembersCursor(cursor): MembersCursor) -> String {
     format!("{cursor:016x}")
 }
 
-fn read_token(token: &str) -> Result<Option<MembersCursor>, Status> {
+fn read_token(token: &str) -> Result<Option<MembersCursor>, Outcome> {
     if token.is_empty() {
         return Ok(None);
     }
     let digits = token.len() == 16 && token.bytes().all(|digit| digit.is_ascii_hexdigit());
     let cursor = digits.then(|| u64::from_str_radix(token, 16).ok()).flatten();
-    cursor.map(|cursor| Some(MembersCursor(cursor))).ok_or_else(|| {
-        Status::invalid_argument(
-            "page_token: not a next_page_token; pass on the one of the page before, or none to begin",
-        )
-    })
+    cursor.map(|cursor| Some(MembersCursor(cursor))).ok_or(Outcome::PageToken)
 }
 
 /// One room's log.

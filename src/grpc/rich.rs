@@ -16,7 +16,6 @@ use http::{HeaderMap, Request, Response};
 use prost::Message as _;
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{
-    Status,
     body::Body,
     server::{Grpc, NamedService},
 };
@@ -29,7 +28,7 @@ use super::{
     incoming::Incoming,
     outlet::Outlet,
     queries::{self, QueryLimits},
-    status::Outcome,
+    status::{Outcome, status},
     stream::{Door, DoorStream, Hall, traceparent},
     translate,
 };
@@ -100,7 +99,7 @@ impl Service<Request<Body>> for Rich {
         match request.uri().path() {
             "/roomcast.v1.RoomService/ListMembers" => self.clone().list_members(request).boxed(),
             "/roomcast.v1.RoomService/ListEvents" => self.clone().list_events(request).boxed(),
-            _ => ready(Ok(Status::unimplemented("").into_http())).boxed(),
+            _ => ready(Ok(status(&Outcome::NoMethod).into_http())).boxed(),
         }
     }
 }
@@ -195,7 +194,8 @@ impl Rich {
             let slots = self.queries.clone();
             async move {
                 let (_slot, asked) = (slots.acquire().await, asked.into_inner());
-                queries::list_members(hub.backplane(), &limits, asked).await.map(Into::into)
+                let answer = queries::list_members(hub.backplane(), &limits, asked).await;
+                answer.map(Into::into).map_err(|outcome| status(&outcome))
             }
         });
         Ok(Grpc::new(ProstCodec::default()).unary(answer, request).await)
@@ -207,7 +207,8 @@ impl Rich {
             let slots = self.queries.clone();
             async move {
                 let (_slot, asked) = (slots.acquire().await, asked.into_inner());
-                queries::list_events(hub.backplane(), &limits, asked).await.map(Into::into)
+                let answer = queries::list_events(hub.backplane(), &limits, asked).await;
+                answer.map(Into::into).map_err(|outcome| status(&outcome))
             }
         });
         Ok(Grpc::new(ProstCodec::default()).unary(answer, request).await)

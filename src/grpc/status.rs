@@ -1,16 +1,23 @@
-//! The one table from errors to gRPC status.
+//! The one table from errors to gRPC status: code and text, and the details by which programs decide.
+
+use std::collections::HashMap;
 
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::admission::Full;
 use crate::{
     domain::{RoomNameError, UsernameError},
     hub::EnterError,
     metrics::Refusal,
+    proto::room::ErrorReason,
     session::Ending,
 };
 
-/// Why a stream ends.
+/// Who tells the reason, in a [`google.rpc.ErrorInfo`][ErrorReason].
+const DOMAIN: &str = "roomcast";
+
+/// Why a stream ends, or a call fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
     /// The session ran and ended.
@@ -33,11 +40,30 @@ pub(super) enum Outcome {
     NotEntered(EnterError, String),
     /// There are too many streams.
     Full(Full),
+    /// The backplane did not answer a call.
+    Unreachable,
+    /// What came as a page's token is none.
+    PageToken,
+    /// There is no such method.
+    NoMethod,
 }
 
 /// The status that tells a client of it.
 pub(super) fn status(outcome: &Outcome) -> Status {
-    let (code, message) = match outcome {
+    let (code, message) = code_and_message(outcome);
+    match detail(outcome) {
+        Some(detail) => Status::with_error_details(code, message, detail.into_proto()),
+        None => Status::new(code, message),
+    }
+}
+
+/// The code of that status.
+pub(super) fn code(outcome: &Outcome) -> Code {
+    code_and_message(outcome).0
+}
+
+fn code_and_message(outcome: &Outcome) -> (Code, String) {
+    match outcome {
         Outcome::Ended(Ending::HalfClosed | Ending::Left) => (Code::Ok, String::new()),
         Outcome::Ended(Ending::Stalled(time)) => (
             Code::ResourceExhausted,
@@ -113,18 +139,129 @@ pub(super) fn status(outcome: &Outcome) -> Status {
             Code::Unavailable,
             "another stream has resumed the session meanwhile; try again".into(),
         ),
-        Outcome::NotEntered(EnterError::Unavailable(_), _) => {
+        Outcome::NotEntered(EnterError::StaleAttempt, _) => (
+            Code::Aborted,
+            "the session has seen a later attempt to join than this one".into(),
+        ),
+        Outcome::NotEntered(EnterError::Unavailable(_), _) | Outcome::Unreachable => {
             (Code::Unavailable, "the room cannot be reached; try again".into())
         }
         Outcome::Full(full) => (Code::ResourceExhausted, full.to_string()),
+        Outcome::PageToken => (
+            Code::InvalidArgument,
+            "page_token: not a next_page_token; pass on the one of the page before, or none to begin"
+                .into(),
+        ),
+        Outcome::NoMethod => (Code::Unimplemented, String::new()),
+    }
+}
+
+/// What else programs are told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Detail {
+    reason: ErrorReason,
+    remedy: Remedy,
+}
+
+/// What a client can do about it by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Remedy {
+    /// Nothing.
+    Stop,
+    /// Try again, as the reason says.
+    TryAgain,
+    /// Try again; another replica may well be able to.
+    TryAnother,
+}
+
+impl Detail {
+    fn into_proto(self) -> ErrorDetails {
+        let is_final = self.remedy == Remedy::Stop;
+        let mut metadata = HashMap::from([("final".to_owned(), is_final.to_string())]);
+        if self.remedy == Remedy::TryAnother {
+            metadata.insert("try_another".to_owned(), true.to_string());
+        }
+        ErrorDetails::with_error_info(self.reason.as_str_name(), DOMAIN, metadata)
+    }
+}
+
+/// The reason, and what to do. None for an end that is in order, or that nobody is told.
+fn detail(outcome: &Outcome) -> Option<Detail> {
+    use Remedy::{Stop, TryAgain, TryAnother};
+    let (reason, remedy) = match outcome {
+        Outcome::Ended(Ending::HalfClosed | Ending::Left | Ending::Disconnected) => return None,
+        Outcome::Ended(Ending::Stalled(_)) => (ErrorReason::ClientStalled, TryAgain),
+        Outcome::Ended(Ending::Silent(_)) => (ErrorReason::ClientSilent, TryAgain),
+        Outcome::Ended(Ending::Unreadable(_)) | Outcome::NoRegistration(_) | Outcome::NoJoin(_) => {
+            (ErrorReason::InvalidMessage, Stop)
+        }
+        Outcome::Ended(Ending::ContentTooLong { .. }) => (ErrorReason::ContentTooLarge, Stop),
+        Outcome::Ended(Ending::Unavailable) => (ErrorReason::MessageNotStored, TryAgain),
+        Outcome::Ended(Ending::TooSlow) => (ErrorReason::ReaderTooSlow, TryAgain),
+        Outcome::Ended(Ending::NameLost) => (ErrorReason::NameLost, TryAgain),
+        Outcome::Ended(Ending::Superseded) => (ErrorReason::Superseded, Stop),
+        Outcome::Ended(Ending::ShuttingDown) | Outcome::NotEntered(EnterError::Draining, _) => {
+            (ErrorReason::ShuttingDown, TryAnother)
+        }
+        Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => {
+            (ErrorReason::InvalidSessionToken, Stop)
+        }
+        Outcome::Name(_) => (ErrorReason::InvalidUsername, Stop),
+        Outcome::Room(_) | Outcome::JoinRoom(_) | Outcome::RoomNotText => {
+            (ErrorReason::InvalidRoom, Stop)
+        }
+        Outcome::NotEntered(EnterError::Taken, _) => (ErrorReason::NameTaken, Stop),
+        Outcome::NotEntered(EnterError::NoSession, _) => (ErrorReason::SessionNotFound, TryAgain),
+        Outcome::NotEntered(EnterError::Moved, _) => (ErrorReason::SessionMoved, TryAgain),
+        Outcome::NotEntered(EnterError::StaleAttempt, _) => (ErrorReason::StaleAttempt, Stop),
+        Outcome::NotEntered(EnterError::Full { .. }, _) => (ErrorReason::RoomFull, Stop),
+        Outcome::NotEntered(EnterError::TooManyRooms { .. }, _) => {
+            (ErrorReason::TooManyRooms, TryAnother)
+        }
+        Outcome::Full(Full::Streams { .. }) => (ErrorReason::TooManyStreams, TryAnother),
+        Outcome::Full(Full::StreamsPerPeer { .. }) => {
+            (ErrorReason::TooManyStreamsPerAddress, TryAnother)
+        }
+        Outcome::NotEntered(EnterError::Unavailable(_), _) | Outcome::Unreachable => {
+            (ErrorReason::StoreUnavailable, TryAgain)
+        }
+        Outcome::PageToken => (ErrorReason::InvalidPageToken, Stop),
+        Outcome::NoMethod => (ErrorReason::UnknownMethod, Stop),
     };
-    Status::new(code, message)
+    Some(Detail { reason, remedy })
+}
+
+/// The name of a code, as gRPC writes it.
+pub(super) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
 }
 
 /// How it is counted, if it is a refusal.
 pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
     Some(match outcome {
-        Outcome::Ended(Ending::HalfClosed | Ending::Left | Ending::Disconnected) => return None,
+        Outcome::Ended(Ending::HalfClosed | Ending::Left | Ending::Disconnected)
+        // Calls are not counted as streams are.
+        | Outcome::Unreachable
+        | Outcome::PageToken
+        | Outcome::NoMethod => return None,
         Outcome::Ended(Ending::Unreadable(_)) | Outcome::NoRegistration(_) | Outcome::NoJoin(_) => {
             Refusal::Unreadable
         }
@@ -136,7 +273,8 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         | Outcome::NotEntered(EnterError::Unavailable(_), _) => Refusal::Unavailable,
         Outcome::Ended(Ending::TooSlow | Ending::Stalled(_)) => Refusal::SlowReader,
         Outcome::Ended(Ending::NameLost) => Refusal::NameLost,
-        Outcome::Ended(Ending::Superseded) | Outcome::NotEntered(EnterError::Moved, _) => {
+        Outcome::Ended(Ending::Superseded)
+        | Outcome::NotEntered(EnterError::Moved | EnterError::StaleAttempt, _) => {
             Refusal::Superseded
         }
         Outcome::Ended(Ending::ShuttingDown) | Outcome::NotEntered(EnterError::Draining, _) => {
@@ -153,133 +291,4 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backplane::Unavailable;
-
-    /// An outcome, its code, what its message has to say, and how it is counted.
-    type Row = (Outcome, Code, &'static str, Option<Refusal>);
-
-    fn check(rows: &[Row]) {
-        for (outcome, code, said, counted) in rows {
-            let status = status(outcome);
-            assert_eq!(status.code(), *code, "{outcome:?}");
-            assert!(status.message().contains(said), "{outcome:?}: {}", status.message());
-            assert_eq!(refusal(outcome), *counted, "{outcome:?}");
-        }
-    }
-
-    #[test]
-    fn every_row_of_the_table() {
-        let rows = [
-            (Outcome::Ended(Ending::HalfClosed), Code::Ok, "", None),
-            (Outcome::Ended(Ending::Disconnected), Code::Cancelled, "went away", None),
-            (
-                Outcome::Ended(Ending::Unreadable("why".into())),
-                Code::InvalidArgument,
-                "failed to receive message: why",
-                Some(Refusal::Unreadable),
-            ),
-            (
-                Outcome::Ended(Ending::ContentTooLong { got: 20_000, max: 16_384 }),
-                Code::InvalidArgument,
-                "content has 20000 bytes; at most 16384 bytes are allowed",
-                Some(Refusal::ContentTooLarge),
-            ),
-            (
-                Outcome::Ended(Ending::Unavailable),
-                Code::Unavailable,
-                "in time",
-                Some(Refusal::Unavailable),
-            ),
-            (
-                Outcome::Ended(Ending::TooSlow),
-                Code::ResourceExhausted,
-                "fast enough",
-                Some(Refusal::SlowReader),
-            ),
-            (Outcome::Ended(Ending::NameLost), Code::Aborted, "taken", Some(Refusal::NameLost)),
-            (
-                Outcome::Ended(Ending::Superseded),
-                Code::Aborted,
-                "superseded",
-                Some(Refusal::Superseded),
-            ),
-            (
-                Outcome::Ended(Ending::ShuttingDown),
-                Code::Unavailable,
-                "server is shutting down",
-                Some(Refusal::ShuttingDown),
-            ),
-            (
-                Outcome::NoRegistration("why".into()),
-                Code::InvalidArgument,
-                "failed to receive registration: why",
-                Some(Refusal::Unreadable),
-            ),
-            (
-                Outcome::Name(UsernameError::Empty),
-                Code::InvalidArgument,
-                "username cannot be empty",
-                Some(Refusal::NameInvalid),
-            ),
-            (
-                Outcome::Room(RoomNameError::Character { got: ' ' }),
-                Code::InvalidArgument,
-                "chat-room: room name contains ' '",
-                Some(Refusal::RoomInvalid),
-            ),
-            (Outcome::RoomNotText, Code::InvalidArgument, "chat-room", Some(Refusal::RoomInvalid)),
-            (
-                Outcome::Full(Full::Streams { max: 3 }),
-                Code::ResourceExhausted,
-                "limits.streams",
-                Some(Refusal::Streams),
-            ),
-            (
-                Outcome::Full(Full::StreamsPerPeer { max: 3 }),
-                Code::ResourceExhausted,
-                "limits.streams_per_peer",
-                Some(Refusal::StreamsPerPeer),
-            ),
-        ];
-        check(&rows);
-    }
-
-    #[test]
-    fn every_row_of_who_does_not_get_in() {
-        let bob = || "bob".to_owned();
-        check(&[
-            (
-                Outcome::NotEntered(EnterError::Draining, bob()),
-                Code::Unavailable,
-                "server is shutting down",
-                Some(Refusal::ShuttingDown),
-            ),
-            (
-                Outcome::NotEntered(EnterError::Taken, bob()),
-                Code::AlreadyExists,
-                "username \"bob\" is already taken",
-                Some(Refusal::NameTaken),
-            ),
-            (
-                Outcome::NotEntered(EnterError::Full { max: 3 }, bob()),
-                Code::ResourceExhausted,
-                "3 members, its limit (limits.members_per_room)",
-                Some(Refusal::RoomFull),
-            ),
-            (
-                Outcome::NotEntered(EnterError::TooManyRooms { max: 3 }, bob()),
-                Code::ResourceExhausted,
-                "limits.rooms",
-                Some(Refusal::Rooms),
-            ),
-            (
-                Outcome::NotEntered(EnterError::Unavailable(Unavailable), bob()),
-                Code::Unavailable,
-                "try again",
-                Some(Refusal::Unavailable),
-            ),
-        ]);
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Empty;
 use tokio::time::timeout;
-use tonic::body::Body;
+use tonic::{Code, body::Body};
 use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     incoming::Incoming,
     outlet::{Outlet, Spout},
     responding::Answer,
-    status::{Outcome, refusal, status},
+    status::{Outcome, code, code_name, refusal, status},
     tasks::Spawner,
 };
 use crate::{
@@ -218,16 +218,13 @@ impl DoorStream {
 /// Notes how the call is answered. That a name is taken or a limit reached is no error of the server.
 fn tell_answer(join: &Span, entered: &Result<Arrived, EnterError>) {
     let code = match entered {
-        Ok(_) => "OK",
-        Err(EnterError::Taken) => "ALREADY_EXISTS",
-        Err(EnterError::Full { .. } | EnterError::TooManyRooms { .. }) => "RESOURCE_EXHAUSTED",
-        Err(EnterError::NoSession) => "NOT_FOUND",
-        Err(EnterError::WrongSecret) => "PERMISSION_DENIED",
-        Err(EnterError::Unavailable(_) | EnterError::Draining | EnterError::Moved) => "UNAVAILABLE",
+        Ok(_) => Code::Ok,
+        Err(error) => code(&Outcome::NotEntered(*error, String::new())),
     };
-    trace::answered(join, code);
-    if code == "UNAVAILABLE" {
-        trace::failed(join, code);
+    let name = code_name(code);
+    trace::answered(join, name);
+    if code == Code::Unavailable {
+        trace::failed(join, name);
     }
 }
 

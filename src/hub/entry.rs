@@ -92,6 +92,9 @@ pub enum EnterError {
     /// The session went to yet another stream meanwhile.
     #[error("the session moved meanwhile")]
     Moved,
+    /// The session has seen a later attempt of its client.
+    #[error("the session has seen a later attempt")]
+    StaleAttempt,
     /// The session is not the caller's.
     #[error("the session's secret is another one")]
     WrongSecret,

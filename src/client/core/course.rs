@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::client::update::Reason;
+use crate::{client::update::Reason, proto::room::ErrorReason};
 
 /// The bound of the first wait between attempts.
 const FIRST: Duration = Duration::from_millis(100);
@@ -17,8 +17,6 @@ const GOOD: Duration = Duration::from_secs(5);
 const HELD: Duration = Duration::from_secs(30);
 /// A second stream that takes the session within this time is not one of ours that was late.
 const CONTESTED: Duration = Duration::from_secs(60);
-/// How a status begins whose stream ended because another one has its session.
-const SUPERSEDED: &str = "superseded";
 
 /// What the attempt or the stream was that ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,17 +86,21 @@ impl Course {
         if self.since.take().is_some_and(|since| now.duration_since(since) >= GOOD) {
             self.failures = 0;
         }
-        let Reason::Ended { code, message } = reason else { return Next::Again };
+        let Reason::Ended { code, details, .. } = reason else { return Next::Again };
         match code {
             Code::InvalidArgument
             | Code::PermissionDenied
             | Code::Unauthenticated
             | Code::Unimplemented
             | Code::FailedPrecondition => Next::Refused,
-            Code::ResourceExhausted if stage == Stage::Coming => Next::Refused,
+            Code::ResourceExhausted
+                if stage == Stage::Coming && details.is_final != Some(false) =>
+            {
+                Next::Refused
+            }
             Code::AlreadyExists => self.name_is_held(stage, now),
             Code::NotFound if stage == Stage::Resuming => Next::Anew,
-            Code::Aborted if message.starts_with(SUPERSEDED) => {
+            Code::Aborted if details.known() == Some(ErrorReason::Superseded) => {
                 let before = self.superseded.replace(now);
                 match before {
                     Some(at) if now.duration_since(at) < CONTESTED => Next::Superseded,
@@ -131,9 +133,16 @@ impl Course {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::details::Details;
 
-    fn ended(code: Code, message: &str) -> Reason {
-        Reason::Ended { code, message: message.to_owned() }
+    fn ended(code: Code) -> Reason {
+        Reason::Ended { code, message: String::new(), details: Details::default() }
+    }
+
+    fn because(code: Code, reason: ErrorReason, is_final: bool) -> Reason {
+        let reason = reason.as_str_name().to_owned();
+        let details = Details { reason, is_final: Some(is_final), ..Details::default() };
+        Reason::Ended { code, message: String::new(), details }
     }
 
     #[test]
@@ -176,8 +185,8 @@ mod tests {
         ];
         for (code, expected) in table {
             let stages = [Stage::Coming, Stage::Resuming, Stage::Returning, Stage::Within];
-            let judged = stages
-                .map(|stage| Course::default().judge(stage, &ended(code, ""), Instant::now()));
+            let judged =
+                stages.map(|stage| Course::default().judge(stage, &ended(code), Instant::now()));
             assert_eq!(judged, expected, "{code:?}");
         }
         let lost = Reason::Lost { to: "a:1".to_owned(), cause: "reset".to_owned() };
@@ -185,9 +194,19 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_of_one_replica_is_not_everybodys() {
+        let judge = |reason, is_final| {
+            let refused = because(Code::ResourceExhausted, reason, is_final);
+            Course::default().judge(Stage::Coming, &refused, Instant::now())
+        };
+        assert_eq!(judge(ErrorReason::TooManyStreams, false), Next::Again);
+        assert_eq!(judge(ErrorReason::RoomFull, true), Next::Refused);
+    }
+
+    #[test]
     fn a_session_that_is_taken_twice_is_given_up() {
         let (mut course, now) = (Course::default(), Instant::now());
-        let taken = ended(Code::Aborted, "superseded by a newer stream of the same session");
+        let taken = because(Code::Aborted, ErrorReason::Superseded, true);
         assert_eq!(course.judge(Stage::Within, &taken, now), Next::Again);
         let later = now + CONTESTED;
         assert_eq!(course.judge(Stage::Within, &taken, later), Next::Again);
@@ -197,7 +216,7 @@ mod tests {
     #[test]
     fn a_name_that_an_earlier_self_holds_is_waited_for() {
         let (mut course, now) = (Course::default(), Instant::now());
-        let held = ended(Code::AlreadyExists, "taken");
+        let held = ended(Code::AlreadyExists);
         assert_eq!(course.judge(Stage::Returning, &held, now), Next::Again);
         assert_eq!(course.judge(Stage::Returning, &held, now + HELD / 2), Next::Again);
         assert_eq!(course.judge(Stage::Returning, &held, now + HELD), Next::Refused);

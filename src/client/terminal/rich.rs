@@ -288,7 +288,10 @@ mod tests {
     use tokio::{net::TcpListener, task::JoinSet};
 
     use super::*;
-    use crate::{bench::baseline, client::Address};
+    use crate::{
+        bench::baseline,
+        client::{Address, Details},
+    };
 
     #[tokio::test]
     async fn a_server_without_the_rich_door_is_one_for_plain() {
@@ -311,7 +314,8 @@ mod tests {
         let lost = Reason::Lost { to: to.clone(), cause };
         assert_eq!(gave_up(lost), "the connection to a:1 was lost: reset");
         assert_eq!(gave_up(Reason::Silent { to }), "cannot reach a:1: it does not answer");
-        let ended = Reason::Ended { code: Code::Unavailable, message: "away".to_owned() };
+        let (code, message) = (Code::Unavailable, "away".to_owned());
+        let ended = Reason::Ended { code, message, details: Details::default() };
         assert_eq!(gave_up(ended), "the server ended the stream: away");
         let refused = |code, message: &str| {
             refusal(client::Error::Refused { code, message: message.to_owned() }).to_string()
