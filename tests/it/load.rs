@@ -63,12 +63,10 @@ fn said(client: &ChatClient) -> Vec<(String, String)> {
     heard.map(|heard| (heard.username.clone(), heard.content.clone())).collect()
 }
 
-/// What a client heard but for what these said, from the first that anybody else said, one line
-/// each.
-fn lines(client: &ChatClient, without: &[&str]) -> Vec<String> {
+/// All that a client heard but for what this one said, one line each.
+fn lines(client: &ChatClient, without: &str) -> Vec<String> {
     let state = client.record().state();
-    let others = |heard: &&Heard| !without.contains(&heard.username.as_str());
-    let heard = state.heard.iter().filter(others).skip_while(|heard| !is_said(heard));
+    let heard = state.heard.iter().filter(|heard| heard.username != without);
     heard.map(|heard| format!("{} {} {}", heard.timestamp, heard.username, heard.content)).collect()
 }
 
@@ -83,45 +81,95 @@ fn assert_dense(client: &ChatClient) -> HashMap<String, usize> {
     next
 }
 
-/// Two clients saw one order of everything, leaving out what either of the two said itself.
-fn assert_one_order(one: &ChatClient, other: &ChatClient) {
-    let own = [one.name(), other.name()];
-    let (left, right) = (lines(one, &own), lines(other, &own));
-    // The last comings and goings may not have reached both yet.
-    let common = left.len().min(right.len());
-    assert!(common > 0, "nothing to compare: {one:?} {other:?}");
-    if let Some(at) = (0..common).find(|at| left[*at] != right[*at]) {
-        let (name, other) = (one.name(), other.name());
-        panic!("{name} and {other} differ at {at}: {:?} and {:?}", left[at], right[at]);
+/// This client, which is still there, heard all that the witness heard since it came in, in the same
+/// order, and nothing else, but for what each of the two said itself. The witness was there before
+/// it, and both have heard the server say `end`.
+fn assert_one_order(client: &ChatClient, witness: &ChatClient, end: &str) {
+    let (heard, expected) = (lines(client, witness.name()), lines(witness, client.name()));
+    let came = format!("{} joined", client.name());
+    if let Some(wrong) = difference(heard, expected, &came, end) {
+        panic!("{} and {}: {wrong}", client.name(), witness.name());
     }
 }
 
-async fn crowd(cluster: &Cluster, prefix: &str, count: usize) -> Vec<ChatClient> {
+/// How the first differs from the part of the second that begins behind the line in which the server
+/// says `came`, both up to the one in which it says `end`.
+fn difference(
+    mut heard: Vec<String>,
+    mut expected: Vec<String>,
+    came: &str,
+    end: &str,
+) -> Option<String> {
+    let place = |lines: &[String], text: &str| {
+        let text = format!(" System {text}");
+        let mut places = lines.iter().enumerate().filter(|(_, line)| line.ends_with(&text));
+        let place = places.next().map(|(place, _)| place);
+        place.filter(|_| places.next().is_none()).ok_or(format!("not once:{text}"))
+    };
+    let mut cut = || -> Result<(), String> {
+        heard.truncate(place(&heard, end)? + 1);
+        expected.truncate(place(&expected, end)? + 1);
+        expected.drain(..=place(&expected, came)?);
+        Ok(())
+    };
+    if let Err(wrong) = cut() {
+        return Some(wrong);
+    }
+    let at = heard.iter().zip(&expected).take_while(|(heard, expected)| heard == expected).count();
+    let (one, other) = (heard.get(at), expected.get(at));
+    (one != other).then(|| format!("{one:?} and {other:?} at {at}"))
+}
+
+#[test]
+fn records_are_compared_whole() {
+    let record = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let witness = "t System a joined,t b 1,t System c joined,t b 2,t System end,t b 3";
+    let wrong = |heard: &str| difference(record(heard), record(witness), "a joined", "end");
+    assert_eq!(wrong("t b 1,t System c joined,t b 2,t System end"), None);
+    for (what, heard) in [
+        ("the first", "t System c joined,t b 2,t System end"),
+        ("one", "t b 1,t b 2,t System end"),
+        ("the last", "t b 1,t System c joined,t System end"),
+        ("order", "t b 1,t b 2,t System c joined,t System end"),
+        ("one too many", "t b 0,t b 1,t System c joined,t b 2,t System end"),
+        ("one twice", "t b 1,t System c joined,t b 2,t b 2,t System end"),
+        ("the end", "t b 1,t System c joined,t b 2"),
+    ] {
+        assert!(wrong(heard).is_some(), "{what}");
+    }
+}
+
+/// Somebody comes last of all; answers what the server says then, once all of these have heard it.
+async fn the_end(cluster: &Cluster, everybody: &[&ChatClient]) -> (ChatClient, &'static str) {
+    let last = cluster.door(1).join("the last one").await;
+    for client in everybody {
+        client.until_heard("the last one joined").await;
+    }
+    (last, "the last one joined")
+}
+
+/// Comes in by way of all replicas and in both dialects; the witness has seen everybody come.
+async fn crowd(
+    cluster: &Cluster,
+    witness: &ChatClient,
+    prefix: &str,
+    count: usize,
+) -> Vec<ChatClient> {
     let mut crowd: Vec<ChatClient> = Vec::new();
     for number in 0..count {
         let dialect = [Dialect::Typed, Dialect::Struct][number / 3 % 2];
         let door = cluster.door(number).speaking(dialect);
-        crowd.push(door.join(&format!("{prefix}{number}")).await);
+        crowd.push(door.enter_in_sight_of(&format!("{prefix}{number}"), witness).await);
     }
     crowd
-}
-
-/// All of `clients` are in: each was seen by the witness, which was there before.
-async fn seen(witness: &ChatClient, clients: &[ChatClient]) {
-    for client in clients {
-        let text = format!("{} joined", client.name());
-        eventually(SOON, &text, async || (witness.times(&text) == 1).then_some(())).await;
-    }
 }
 
 async fn everybody_sees_one_order_with_nothing_missing_and_nothing_twice(layout: Layout) {
     const MESSAGES: usize = 2_000;
     let cluster = layout.plan().alone().start().await;
     let witness = cluster.door(0).enter("witness").await;
-    let senders = crowd(&cluster, "sender ", 6).await;
-    let listeners = crowd(&cluster, "listener ", 3).await;
-    seen(&witness, &senders).await;
-    seen(&witness, &listeners).await;
+    let senders = crowd(&cluster, &witness, "sender ", 6).await;
+    let listeners = crowd(&cluster, &witness, "listener ", 3).await;
 
     let stop = CancellationToken::new();
     let mut guests = JoinSet::new();
@@ -142,6 +190,7 @@ async fn everybody_sees_one_order_with_nothing_missing_and_nothing_twice(layout:
     guests.join_all().await;
 
     let everybody: Vec<_> = senders.iter().chain(&listeners).chain([&witness]).collect();
+    let (_last, end) = the_end(&cluster, &everybody).await;
     for client in &everybody {
         for sender in senders.iter().filter(|sender| sender.name() != client.name()) {
             let all = client.record().wait(SOON, |state| {
@@ -153,7 +202,9 @@ async fn everybody_sees_one_order_with_nothing_missing_and_nothing_twice(layout:
         let counts = assert_dense(client);
         assert!(counts.values().all(|count| *count == MESSAGES), "{counts:?}");
         assert!(!counts.contains_key(client.name()), "{} heard itself", client.name());
-        assert_one_order(client, &witness);
+        if client.name() != witness.name() {
+            assert_one_order(client, &witness, end);
+        }
     }
     let comings = |state: &str| {
         let record = witness.record().state();
@@ -191,11 +242,13 @@ async fn a_replica_killed_under_load_leaves_once_and_costs_the_survivors_nothing
     const MESSAGES: usize = 1_500;
     let mut cluster = Cluster::redis(3).alone().start().await;
     let witness = cluster.door(1).enter("witness").await;
-    let senders = crowd(&cluster, "sender ", 6).await;
-    let idle = [cluster.door(0).join("idle one").await, cluster.door(0).join("idle two").await];
-    let listener = cluster.door(2).join("listener").await;
-    seen(&witness, &senders).await;
-    seen(&witness, &idle).await;
+    let senders = crowd(&cluster, &witness, "sender ", 6).await;
+    let mut idle = vec![];
+    for name in ["idle one", "idle two"] {
+        idle.push(cluster.door(0).enter_in_sight_of(name, &witness).await);
+    }
+    // Senders wait for whoever they are held to, so that everybody is in before the first begins.
+    let listener = cluster.door(2).enter_in_sight_of("listener", &witness).await;
 
     // Senders 0 and 3 are on the replica that dies, as are the idle ones.
     let survivors = |number: usize| !number.is_multiple_of(3);
@@ -231,15 +284,20 @@ async fn a_replica_killed_under_load_leaves_once_and_costs_the_survivors_nothing
     // A name is free again, and nobody is told a second time.
     let mut back = cluster.door(1).join("sender 0").await;
     seen_again(&witness, "sender 0 joined", 2).await;
+    // Nothing more happens until a lease has passed.
+    let successor = cluster.replicas[0].successor().await;
+    successor.until_ready(SOON).await;
+    cluster.replicas.push(successor);
+    cluster.lose_the_last(&mut [&mut back]).await;
+    for client in [&witness, &listener] {
+        client.until_heard("lost one left").await;
+    }
+    assert_one_order(&listener, &witness, "lost one left");
     for client in [&witness, &listener] {
         let counts = assert_dense(client);
         for sender in ["sender 1", "sender 2", "sender 4", "sender 5"] {
             assert_eq!(counts.get(sender), Some(&MESSAGES), "{client:?}");
         }
-    }
-    assert_one_order(&witness, &listener);
-    assert_eq!(back.next(LEASE * 2).await, None, "nothing more happens");
-    for client in [&witness, &listener] {
         for name in gone {
             assert_eq!(client.times(&format!("{name} left")), 1, "{name}: {client:?}");
         }
@@ -256,8 +314,7 @@ async fn a_replica_terminated_under_load_leaves_once_and_loses_nothing_for_the_o
     const MESSAGES: usize = 1_000;
     let mut cluster = Cluster::redis(3).alone().start().await;
     let witness = cluster.door(1).enter("witness").await;
-    let senders = crowd(&cluster, "sender ", 6).await;
-    seen(&witness, &senders).await;
+    let senders = crowd(&cluster, &witness, "sender ", 6).await;
     let pace = Pace::of([&witness], AHEAD);
     let records: Vec<_> = senders.iter().map(|sender| Arc::clone(sender.record())).collect();
     let mut talks = JoinSet::new();

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Dialect, Door, FaultProxy, LEASE, Redis, Replica, SOON, machine::Machine};
+use super::{ChatClient, Dialect, Door, FaultProxy, LEASE, Redis, Replica, SOON, machine::Machine};
 
 const REDIS_URL: &str = "ROOMCAST_REDIS__URL";
 
@@ -26,6 +26,7 @@ pub(crate) struct Plan {
     redis: Backing,
     proxied: bool,
     alone: bool,
+    descriptors: Option<u32>,
     settings: Vec<(String, String)>,
 }
 
@@ -83,6 +84,19 @@ impl Cluster {
         }
     }
 
+    /// Loses the last replica, with a member on it that all of these see come: its going is the next
+    /// thing that they hear. By then a whole lease has passed, and whoever had not renewed a name
+    /// would have been heard to leave as well.
+    pub(crate) async fn lose_the_last(&mut self, listeners: &mut [&mut ChatClient]) {
+        let mut last = self.replicas.pop().expect("a replica to lose");
+        let door = Door::at(last.grpc(), Dialect::Typed);
+        let _lost = door.enter_seen_by("lost one", listeners).await;
+        last.kill();
+        for listener in listeners {
+            listener.expect_system("lost one left").await;
+        }
+    }
+
     /// Fails the test if a replica logged an error or panicked.
     pub(crate) fn assert_no_errors(&self) {
         self.replicas.iter().for_each(Replica::assert_no_errors);
@@ -94,7 +108,26 @@ impl Plan {
         let lease = ("ROOMCAST_NAMES__LEASE".to_owned(), format!("{}s", LEASE.as_secs()));
         // The whole suite comes from one address; what the cap does has tests of its own.
         let cap = ("ROOMCAST_LIMITS__STREAMS_PER_PEER".to_owned(), "10000".to_owned());
-        Self { replicas, redis, proxied: false, alone: false, settings: vec![lease, cap] }
+        Self {
+            replicas,
+            redis,
+            proxied: false,
+            alone: false,
+            descriptors: None,
+            settings: vec![lease, cap],
+        }
+    }
+
+    /// With no settings but those that are given from here on.
+    pub(crate) fn with_default_limits(mut self) -> Self {
+        self.settings.clear();
+        self
+    }
+
+    /// Replicas that may have so many descriptors.
+    pub(crate) fn with_descriptors(mut self, descriptors: u32) -> Self {
+        self.descriptors = Some(descriptors);
+        self
     }
 
     /// Each replica reaches Redis through a [`FaultProxy`] of its own.
@@ -140,8 +173,9 @@ impl Plan {
                 }
                 settings.push((REDIS_URL.to_owned(), url));
             }
-            let label = char::from(b'A' + u8::try_from(number).expect("few replicas"));
-            cluster.replicas.push(Replica::start(&label.to_string(), &settings).await);
+            let label = char::from(b'A' + u8::try_from(number).expect("few replicas")).to_string();
+            let replica = Replica::start_with(&label, &settings, self.descriptors).await;
+            cluster.replicas.push(replica);
         }
         cluster.until_ready(SOON).await;
         cluster

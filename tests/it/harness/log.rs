@@ -40,6 +40,11 @@ impl Log {
         self.0.lock().expect("log lock").lines.clone()
     }
 
+    /// How many bytes they have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.lock().expect("log lock").lines.iter().map(|line| line.len() + 1).sum()
+    }
+
     /// Whether the process, and all that it started, has closed it.
     pub(crate) fn ended(&self) -> bool {
         self.0.lock().expect("log lock").ended

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     os::unix::process::ExitStatusExt,
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -20,12 +20,22 @@ pub(crate) fn binary() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_roomcast").into(), PathBuf::from)
 }
 
+/// The same command by way of a shell that lowers its limit of descriptors first.
+fn limited(command: &Command, descriptors: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+}
+
 /// A running `roomcast serve` on free ports. Killed when dropped; when the test failed, the end
 /// of its log is printed first.
 #[derive(Debug)]
 pub(crate) struct Replica {
     label: String,
     settings: Vec<(String, String)>,
+    descriptors: Option<u32>,
     child: Child,
     log: Log,
     grpc: SocketAddr,
@@ -35,17 +45,35 @@ pub(crate) struct Replica {
 impl Replica {
     /// Starts it with these settings and waits until both its ports are bound.
     pub(crate) async fn start(label: &str, settings: &[(String, String)]) -> Self {
-        Self::start_at("127.0.0.1:0", label, settings).await
+        Self::start_with(label, settings, None).await
+    }
+
+    /// The same, with so many descriptors, or as many as this process may have.
+    pub(crate) async fn start_with(
+        label: &str,
+        settings: &[(String, String)],
+        descriptors: Option<u32>,
+    ) -> Self {
+        Self::start_at("127.0.0.1:0", label, settings, descriptors).await
     }
 
     /// Another process in the place of this one, which has ended: with its settings, and where
     /// clients found it.
     pub(crate) async fn successor(&self) -> Self {
-        Self::start_at(&self.grpc.to_string(), &format!("{}'", self.label), &self.settings).await
+        let (addr, label) = (self.grpc.to_string(), format!("{}'", self.label));
+        Self::start_at(&addr, &label, &self.settings, self.descriptors).await
     }
 
-    async fn start_at(addr: &str, label: &str, settings: &[(String, String)]) -> Self {
+    async fn start_at(
+        addr: &str,
+        label: &str,
+        settings: &[(String, String)],
+        descriptors: Option<u32>,
+    ) -> Self {
         let mut command = roomcast(&["serve", "--addr", addr, "--admin-addr", "127.0.0.1:0"]);
+        if let Some(descriptors) = descriptors {
+            command = limited(&command, descriptors);
+        }
         let mut child = command
             .env("ROOMCAST_TELEMETRY__LOG_FORMAT", "json")
             .envs(settings.iter().map(|(name, value)| (name, value)))
@@ -57,7 +85,8 @@ impl Replica {
         let log = Log::capture(child.stderr.take().expect("piped"));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let (label, settings) = (label.to_owned(), settings.to_vec());
-        let mut replica = Self { label, settings, child, log, grpc: nowhere, admin: nowhere };
+        let mut replica =
+            Self { label, settings, descriptors, child, log, grpc: nowhere, admin: nowhere };
         (replica.grpc, replica.admin) = replica.ports().await;
         replica
     }
