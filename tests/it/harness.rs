@@ -11,6 +11,7 @@ mod command;
 mod door;
 mod fault_proxy;
 mod http;
+pub(crate) mod http2;
 mod log;
 mod machine;
 mod pace;
@@ -37,6 +38,7 @@ pub(crate) use self::{
     door::Door,
     fault_proxy::FaultProxy,
     http::{Probe, get},
+    http2::{PREFACE, frame},
     log::Log,
     pace::Pace,
     proxy::Proxy,

@@ -13,7 +13,9 @@ use tokio::{
 };
 use tonic::Code;
 
-use crate::harness::{ChatClient, Cluster, Dialect, Door, Layout, Payload, RawCall, SOON, quiet};
+use crate::harness::{
+    ChatClient, Cluster, Dialect, Door, Layout, PREFACE, Payload, RawCall, SOON, frame, quiet,
+};
 
 on_both_backplanes!(
     ten_thousand_mutated_payloads_leave_the_server_serving,
@@ -23,8 +25,6 @@ on_both_backplanes!(
 
 /// What all that may add to a replica's memory.
 const GROWTH: u64 = 64 * 1024 * 1024;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// From the variable `IT_SEED`, or a fresh one; printed, so that a failure can be run again.
 fn seeded() -> StdRng {
@@ -158,13 +158,6 @@ async fn throw(addr: SocketAddr, bytes: Vec<u8>, wait: Duration) {
     let mut answer = vec![0; 4096];
     let drain = async { while stream.read(&mut answer).await.is_ok_and(|read| read > 0) {} };
     let _ = timeout(wait, drain).await;
-}
-
-/// An HTTP/2 frame of this type with this body.
-fn frame(kind: u8, flags: u8, stream: u32, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len()).expect("a small frame").to_be_bytes();
-    let head = [length[1], length[2], length[3], kind, flags];
-    [&head[..], &stream.to_be_bytes(), body].concat()
 }
 
 fn opening(random: &mut StdRng) -> Vec<u8> {

@@ -7,6 +7,7 @@
 #[macro_use]
 mod harness;
 
+mod attack;
 mod audit;
 mod behind_envoy;
 mod caps;
