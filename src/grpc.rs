@@ -15,6 +15,7 @@ mod plain;
 mod queries;
 mod responding;
 mod rich;
+mod scan;
 mod sending;
 mod services;
 mod socket;

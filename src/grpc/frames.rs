@@ -4,6 +4,7 @@
 
 use std::{
     future::Future,
+    io::{self, Read},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -11,7 +12,9 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use flate2::read::GzDecoder;
 use futures_util::Stream;
+use http::{HeaderMap, HeaderValue};
 use http_body::Body;
 use prost::Message;
 use tokio::{
@@ -35,9 +38,20 @@ pub(super) enum FrameError {
     /// The stream ended within a message.
     #[error("the stream ended within a message")]
     Truncated,
-    /// A flag that says something else than "not compressed".
-    #[error("the message has the flag {0}, which is not 0; compression is not supported")]
+    /// A flag that says "compressed" where nothing has said how, or says something else.
+    #[error("the message has the flag {0}, which the stream's grpc-encoding does not explain")]
     Compressed(u8),
+    /// What is compressed is not what it is said to be.
+    #[error("the message is not gzip: {0}")]
+    NotGzip(io::Error),
+    /// A message that is unpacked no further, and its beginning.
+    #[error("the message has more than {max} bytes unpacked")]
+    Unpacked {
+        /// How far it was.
+        max: usize,
+        /// So far.
+        beginning: Bytes,
+    },
     /// A large message that does not arrive.
     #[error("the message did not arrive within {} s", LARGE_MESSAGE_TIME.as_secs())]
     TooSlow,
@@ -54,6 +68,48 @@ pub(super) fn encode(message: &impl Message) -> Bytes {
     framed.put_u32(u32::try_from(size).unwrap_or(u32::MAX));
     message.encode(&mut framed).expect("a growing buffer takes any message");
     framed.freeze()
+}
+
+/// How the messages of a stream are packed, where their flag says that they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Encoding {
+    Identity,
+    /// With the most bytes to which one is unpacked.
+    Gzip(usize),
+}
+
+/// What a message may have beside its content when it is unpacked.
+const BESIDE_CONTENT: usize = 64 * 1024;
+
+impl Encoding {
+    /// What a request's headers say; an error if it is an encoding that is not known.
+    pub(super) fn of(headers: &HeaderMap, content_bytes: usize) -> Result<Self, String> {
+        match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+            None | Some(b"" | b"identity") => Ok(Self::Identity),
+            Some(b"gzip") => Ok(Self::Gzip(MAX_MESSAGE.min(content_bytes + BESIDE_CONTENT))),
+            Some(other) => Err(String::from_utf8_lossy(other).chars().take(32).collect()),
+        }
+    }
+
+    /// The message as it was before it was packed.
+    fn unpack(self, flag: u8, message: Bytes) -> Result<Bytes, FrameError> {
+        match (flag, self) {
+            (0, _) => Ok(message),
+            (1, Self::Gzip(max)) => {
+                let mut unpacked = Vec::new();
+                let reader = GzDecoder::new(&message[..]).take(max as u64 + 1);
+                { reader }.read_to_end(&mut unpacked).map_err(FrameError::NotGzip)?;
+                let fits = unpacked.len() <= max;
+                let unpacked = Bytes::from(unpacked);
+                if fits {
+                    Ok(unpacked)
+                } else {
+                    Err(FrameError::Unpacked { max, beginning: unpacked })
+                }
+            }
+            (flag, _) => Err(FrameError::Compressed(flag)),
+        }
+    }
 }
 
 /// A message up to this size is buffered without further ado.
@@ -80,6 +136,7 @@ impl Places {
 #[derive(Debug)]
 pub(super) struct Frames<B> {
     body: Option<B>,
+    encoding: Encoding,
     buffer: BytesMut,
     places: Option<Places>,
     /// The large message that is being read.
@@ -95,8 +152,9 @@ struct Large {
 }
 
 impl<B> Frames<B> {
-    pub(super) fn new(body: B, places: Places) -> Self {
-        Self { body: Some(body), buffer: BytesMut::new(), places: Some(places), large: None }
+    pub(super) fn new(body: B, encoding: Encoding, places: Places) -> Self {
+        let (buffer, places) = (BytesMut::new(), Some(places));
+        Self { body: Some(body), encoding, buffer, places, large: None }
     }
 
     /// Reads no more, and keeps nothing.
@@ -133,7 +191,7 @@ impl<B> Frames<B> {
         let Some((&flag, rest)) = self.buffer.split_first() else { return Ok(None) };
         let Some(size) = rest.first_chunk::<4>() else { return Ok(None) };
         let size = u32::from_be_bytes(*size) as usize;
-        if flag != 0 {
+        if flag != 0 && (flag != 1 || self.encoding == Encoding::Identity) {
             return Err(FrameError::Compressed(flag));
         }
         if size > MAX_MESSAGE {
@@ -149,7 +207,7 @@ impl<B> Frames<B> {
             // An idle stream keeps no buffer.
             self.buffer = BytesMut::new();
         }
-        Ok(Some(message))
+        self.encoding.unpack(flag, message).map(Some)
     }
 }
 
@@ -199,7 +257,7 @@ mod tests {
             .into_iter()
             .map(|part| Ok::<_, String>(http_body::Frame::data(Bytes::from(part))));
         let body = StreamBody::new(futures_util::stream::iter(frames));
-        Frames::new(body, Places::new())
+        Frames::new(body, Encoding::Identity, Places::new())
             .map(|frame| frame.map_err(|error| error.to_string()))
             .collect()
             .await
@@ -239,8 +297,8 @@ mod tests {
             timestamp: String::new(),
         };
         let framed = encode(&message);
-        let mut frames =
-            Frames::new(Full::new(framed).map_err(|never| match never {}), Places::new());
+        let body = Full::new(framed).map_err(|never| match never {});
+        let mut frames = Frames::new(body, Encoding::Identity, Places::new());
         let got = frames.next().await.unwrap().unwrap();
         assert_eq!(crate::proto::chat::ChatMessage::decode(got).unwrap(), message);
     }

@@ -86,8 +86,9 @@ impl Door for Plain {
             Err(error) => return Outcome::NotEntered(error, asked),
         };
         stream.outlet.open(stay.reader().clone(), dialect.encoder());
-        let said = frames.map(move |frame| said(frame, dialect, trace.clone()));
         let (gone, limits) = (stream.outlet.finished(), self.config.session);
+        let max = limits.content_bytes;
+        let said = frames.map(move |frame| said(frame, dialect, max, trace.clone()));
         Outcome::Ended(Box::pin(session::run(&hub, stay, said, gone, limits, None)).await)
     }
 
@@ -112,20 +113,35 @@ fn registration(first: Option<Result<Bytes, FrameError>>) -> Result<(Dialect, St
         None => return Err(refuse(&"the stream ended before a first message")),
     };
     let dialect = Dialect::of(&payload);
-    let message = dialect.decode(payload).map_err(|error| refuse(&error))?;
-    Ok((dialect, message.username))
+    let username = dialect.username(&payload).map_err(|error| refuse(&error))?;
+    Ok((dialect, username))
 }
 
 /// What a later message says.
 fn said(
     frame: Result<Bytes, FrameError>,
     dialect: Dialect,
+    content_bytes: usize,
     stream_trace: Option<TraceParent>,
 ) -> Result<Input, Ending> {
-    let payload = frame.map_err(|error| match error {
-        FrameError::Reset => Ending::Disconnected,
-        error => Ending::Unreadable(error.to_string()),
-    })?;
-    let message = dialect.decode(payload).map_err(|error| Ending::Unreadable(error.to_string()))?;
-    Ok(Input::Say(Say { content: message.content, stream_trace, ..Say::default() }))
+    let payload = match frame {
+        Ok(payload) => payload,
+        Err(FrameError::Reset) => return Err(Ending::Disconnected),
+        Err(error) => return Err(unreadable(&error, dialect, content_bytes)),
+    };
+    let content = dialect.content(&payload);
+    let content = content.map_err(|error| Ending::Unreadable(error.to_string()))?;
+    Ok(Input::Say(Say { content, stream_trace, ..Say::default() }))
+}
+
+/// What a message that cannot be taken comes to: of one that was not unpacked to its end, the sizes are known
+/// all the same.
+fn unreadable(error: &FrameError, dialect: Dialect, max: usize) -> Ending {
+    if let FrameError::Unpacked { beginning, .. } = error
+        && let Some(got) = dialect.content_size(beginning)
+        && got > max
+    {
+        return Ending::ContentTooLong { got, max };
+    }
+    Ending::Unreadable(error.to_string())
 }

@@ -13,10 +13,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
-use prost::Message as _;
+use prost::Message;
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{
     body::Body,
+    codec::CompressionEncoding,
     server::{Grpc, NamedService},
 };
 use tonic_prost::ProstCodec;
@@ -28,6 +29,7 @@ use super::{
     incoming::Incoming,
     outlet::Outlet,
     queries::{self, QueryLimits},
+    scan::{self, ScanError},
     status::{Outcome, status},
     stream::{Door, DoorStream, Hall, traceparent},
     translate,
@@ -183,6 +185,18 @@ impl Door for Rich {
     }
 }
 
+/// What answers a unary call. Requests are small, also unpacked.
+fn unary<T, U>() -> Grpc<ProstCodec<T, U>>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    const REQUEST: usize = 16 * 1024;
+    Grpc::new(ProstCodec::default())
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(REQUEST)
+}
+
 impl Rich {
     fn query_limits(&self) -> QueryLimits {
         QueryLimits { page_size: self.config.page_size }
@@ -198,7 +212,7 @@ impl Rich {
                 answer.map(Into::into).map_err(|outcome| status(&outcome))
             }
         });
-        Ok(Grpc::new(ProstCodec::default()).unary(answer, request).await)
+        Ok(unary().unary(answer, request).await)
     }
 
     async fn list_events(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
@@ -211,7 +225,7 @@ impl Rich {
                 answer.map(Into::into).map_err(|outcome| status(&outcome))
             }
         });
-        Ok(Grpc::new(ProstCodec::default()).unary(answer, request).await)
+        Ok(unary().unary(answer, request).await)
     }
 
     fn limits(&self) -> proto::Limits {
@@ -245,7 +259,7 @@ fn first_frame(first: Option<Result<Bytes, FrameError>>) -> Result<proto::Join, 
         Some(Err(error)) => return Err(refuse(&error)),
         None => return Err(refuse(&"the stream ended before a first frame")),
     };
-    match ConnectRequest::decode(payload).map_err(|error| refuse(&error))?.frame {
+    match request(payload).map_err(|error| refuse(&error))?.frame {
         Some(Request_::Join(join)) => Ok(join),
         _ => Err(refuse(&"it is something else")),
     }
@@ -260,8 +274,7 @@ fn input(
         FrameError::Reset => Ending::Disconnected,
         error => Ending::Unreadable(error.to_string()),
     })?;
-    let request = ConnectRequest::decode(payload);
-    let frame = request.map_err(|error| Ending::Unreadable(error.to_string()))?.frame;
+    let frame = request(payload).map_err(Ending::Unreadable)?.frame;
     Ok(match frame {
         Some(Request_::Say(say)) => Input::Say(Say {
             client_seq: Some(say.client_seq),
@@ -276,6 +289,18 @@ fn input(
         }
         None => Input::Unknown,
     })
+}
+
+/// Decodes a frame, unless that would be more work than any frame is.
+fn request(payload: Bytes) -> Result<ConnectRequest, String> {
+    /// The frames that are messages, and what is a message in a join.
+    const MESSAGES: [&[u32]; 2] = [&[1, 2, 3, 4], &[4, 6]];
+    /// What is shorter has few fields.
+    const SHORT: usize = 256;
+    if payload.len() > SHORT && !scan::has_few_fields(&payload, &MESSAGES) {
+        return Err(ScanError::TooManyFields.to_string());
+    }
+    ConnectRequest::decode(payload).map_err(|error| error.to_string())
 }
 
 fn encode(frame: Response_) -> Bytes {

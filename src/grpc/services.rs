@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Request, Response};
-use tonic::{body::Body, service::Routes};
+use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server;
 use tower::ServiceExt;
@@ -78,13 +78,14 @@ impl Services {
                 .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
+        let gzip = CompressionEncoding::Gzip;
         let admission = Admission::new(caps, hub.metrics().clone());
-        let hall = Hall::new(hub, admission);
+        let hall = Hall::new(hub, admission, rich.session.content_bytes);
         let (plain, rich) = (Plain::new(hall.clone(), plain), Rich::new(hall.clone(), rich));
         let routes = Routes::new(rich.clone())
-            .add_service(health_service)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
+            .add_service(health_service.accept_compressed(gzip))
+            .add_service(reflection().build_v1()?.accept_compressed(gzip))
+            .add_service(reflection().build_v1alpha()?.accept_compressed(gzip))
             .prepare();
         let services = Self { entrance: Arc::new(Entrance { hall, plain, rich, routes }), health };
         services.set_serving(false).await;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::admission::Full;
@@ -46,15 +46,22 @@ pub(super) enum Outcome {
     PageToken,
     /// There is no such method.
     NoMethod,
+    /// Messages in an encoding that cannot be unpacked.
+    Encoding(String),
 }
 
 /// The status that tells a client of it.
 pub(super) fn status(outcome: &Outcome) -> Status {
     let (code, message) = code_and_message(outcome);
-    match detail(outcome) {
+    let mut status = match detail(outcome) {
         Some(detail) => Status::with_error_details(code, message, detail.into_proto()),
         None => Status::new(code, message),
+    };
+    if matches!(outcome, Outcome::Encoding(_)) {
+        let accepted = MetadataValue::from_static("identity,gzip");
+        status.metadata_mut().insert("grpc-accept-encoding", accepted);
     }
+    status
 }
 
 /// The code of that status.
@@ -153,6 +160,12 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
                 .into(),
         ),
         Outcome::NoMethod => (Code::Unimplemented, String::new()),
+        Outcome::Encoding(encoding) => (
+            Code::Unimplemented,
+            format!(
+                "messages in the encoding \"{encoding}\" cannot be read; send gzip or identity"
+            ),
+        ),
     }
 }
 
@@ -227,6 +240,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         }
         Outcome::PageToken => (ErrorReason::InvalidPageToken, Stop),
         Outcome::NoMethod => (ErrorReason::UnknownMethod, Stop),
+        Outcome::Encoding(_) => (ErrorReason::UnknownEncoding, Stop),
     };
     Some(Detail { reason, remedy })
 }
@@ -262,9 +276,10 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         | Outcome::Unreachable
         | Outcome::PageToken
         | Outcome::NoMethod => return None,
-        Outcome::Ended(Ending::Unreadable(_)) | Outcome::NoRegistration(_) | Outcome::NoJoin(_) => {
-            Refusal::Unreadable
-        }
+        Outcome::Ended(Ending::Unreadable(_))
+        | Outcome::NoRegistration(_)
+        | Outcome::NoJoin(_)
+        | Outcome::Encoding(_) => Refusal::Unreadable,
         Outcome::Ended(Ending::Silent(_)) => Refusal::Silent,
         Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => Refusal::TokenInvalid,
         Outcome::NotEntered(EnterError::NoSession, _) => Refusal::SessionEnded,

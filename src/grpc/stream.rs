@@ -17,7 +17,7 @@ use super::{
     admission::{Admission, Admitted},
     audit::Caller,
     connection::Peer,
-    frames::{Frames, Places},
+    frames::{Encoding, Frames, Places},
     incoming::Incoming,
     outlet::{Outlet, Spout},
     responding::Answer,
@@ -44,6 +44,7 @@ pub(super) struct Hall {
     pub(super) hub: Arc<Hub>,
     admission: Arc<Admission>,
     places: Places,
+    content_bytes: usize,
 }
 
 /// A way in: what is spoken on a stream, from its first message to its last.
@@ -84,8 +85,8 @@ pub(super) struct DoorStream {
 }
 
 impl Hall {
-    pub(super) fn new(hub: Arc<Hub>, admission: Arc<Admission>) -> Self {
-        Self { hub, admission, places: Places::new() }
+    pub(super) fn new(hub: Arc<Hub>, admission: Arc<Admission>, content_bytes: usize) -> Self {
+        Self { hub, admission, places: Places::new(), content_bytes }
     }
 
     /// Opens a stream of a door.
@@ -100,13 +101,13 @@ impl Hall {
             return not_grpc().map(Answer::Other);
         }
         let mut caller = Caller::new(peer.addr, peer.certificate.clone(), &parts.headers);
+        let encoding = match Encoding::of(&parts.headers, self.content_bytes) {
+            Ok(encoding) => encoding,
+            Err(unknown) => return self.refuse(&mut caller, &Outcome::Encoding(unknown)),
+        };
         if self.hub.draining().is_cancelled() {
             // Without response headers, so that a load balancer may try another replica.
-            let outcome = Outcome::Ended(Ending::ShuttingDown);
-            self.count(&outcome);
-            let status = status(&outcome);
-            caller.ended(&status);
-            return status.into_http().map(Answer::Other);
+            return self.refuse(&mut caller, &Outcome::Ended(Ending::ShuttingDown));
         }
         let forwarded = is_forwarded(&parts.headers);
         let outlet = Outlet::new(&peer.spawner, peer.turn.clone(), forwarded);
@@ -117,7 +118,7 @@ impl Hall {
         let span = info_span!("stream", peer = %peer.addr, room, user, session, trace_id);
         match self.admission.admit(peer.addr.ip()) {
             Ok(admitted) => {
-                let frames = Frames::new(body, self.places.clone());
+                let frames = Frames::new(body, encoding, self.places.clone());
                 let run = stream.run(door.clone(), D::read(&parts.headers), frames, admitted);
                 peer.spawner.spawn(run.instrument(span));
             }
@@ -127,6 +128,14 @@ impl Hall {
         let grpc = http::HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(CONTENT_TYPE, grpc);
         response
+    }
+
+    /// Refuses a stream by its headers alone.
+    fn refuse(&self, caller: &mut Caller, outcome: &Outcome) -> Response<Answer> {
+        self.count(outcome);
+        let status = status(outcome);
+        caller.ended(&status);
+        status.into_http().map(Answer::Other)
     }
 
     fn count(&self, outcome: &Outcome) {

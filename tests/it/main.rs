@@ -15,6 +15,7 @@ mod chaos;
 mod claims;
 mod command_line;
 mod command_line_client;
+mod compression;
 mod deploy;
 mod hostile;
 mod leaving;

@@ -244,6 +244,13 @@ fn other_rows() -> Vec<Row> {
             None,
         ),
         (Outcome::NoMethod, Code::Unimplemented, "", Some(("UNKNOWN_METHOD", Said::Final)), None),
+        (
+            Outcome::Encoding("zstd".into()),
+            Code::Unimplemented,
+            "\"zstd\"",
+            Some(("UNKNOWN_ENCODING", Said::Final)),
+            Some(Refusal::Unreadable),
+        ),
     ]
 }
 
@@ -283,11 +290,12 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Unreachable => 30,
         Outcome::PageToken => 31,
         Outcome::NoMethod => 32,
+        Outcome::Encoding(_) => 33,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 33;
+const ROWS: usize = 34;
 
 fn rows() -> Vec<Row> {
     [session_rows(), first_message_rows(), entry_rows(), other_rows()].concat()

@@ -4,7 +4,11 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use h2::{Reason, SendStream, client::ResponseFuture};
-use tokio::{net::TcpStream, task::JoinSet};
+use http::HeaderMap;
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tonic::{Code, Status};
+
+use super::SOON;
 
 /// One HTTP/2 request on a connection of its own, whose body a test writes byte by byte.
 /// Dropped, it drops the connection.
@@ -18,18 +22,29 @@ pub(crate) struct RawCall {
 impl RawCall {
     /// Sends the head of a request.
     pub(crate) async fn begin(addr: SocketAddr, method: &str, path: &str, kind: &str) -> Self {
+        Self::ask(addr, method, path, &[("content-type", kind)]).await
+    }
+
+    /// Sends the head of a gRPC request with further headers.
+    pub(crate) async fn begin_with(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        let headers = [&[("content-type", "application/grpc")], headers].concat();
+        Self::ask(addr, "POST", path, &headers).await
+    }
+
+    async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Self {
         let tcp = TcpStream::connect(addr).await.expect("the server listens");
         let (requests, connection) = h2::client::handshake(tcp).await.expect("HTTP/2");
         let mut driver = JoinSet::new();
         driver.spawn(async move { drop(connection.await) });
         let mut requests = requests.ready().await.expect("the server takes a request");
-        let request = http::Request::builder()
+        let mut request = http::Request::builder()
             .method(method)
             .uri(format!("http://{addr}{path}"))
-            .header("content-type", kind)
-            .header("te", "trailers")
-            .body(())
-            .expect("a request");
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("a request");
         let (answer, body) = requests.send_request(request, false).expect("open a stream");
         Self { body, answer: Some(answer), _driver: driver }
     }
@@ -53,6 +68,28 @@ impl RawCall {
     /// Resets the stream, with nothing else before it; the connection stays.
     pub(crate) fn reset(&mut self, reason: Reason) {
         self.body.send_reset(reason);
+    }
+
+    /// The head of the answer.
+    pub(crate) async fn head(&mut self) -> HeaderMap {
+        let answer = self.answer.take().expect("not read yet");
+        let answer = timeout(SOON, answer).await.expect("an answer in time");
+        answer.expect("an answer").headers().clone()
+    }
+
+    /// Reads the answer to its end, which has to be a gRPC status.
+    pub(crate) async fn status(&mut self) -> (Code, String) {
+        let answer = self.answer.take().expect("not read yet");
+        let read = async {
+            let mut body = answer.await.expect("an answer").into_body();
+            while let Some(Ok(chunk)) = body.data().await {
+                let _ = body.flow_control().release_capacity(chunk.len());
+            }
+            body.trailers().await.expect("an end").expect("trailers")
+        };
+        let trailers = timeout(SOON, read).await.expect("an end in time");
+        let status = Status::from_header_map(&trailers).expect("a status");
+        (status.code(), status.message().to_owned())
     }
 
     /// Reads the answer to its end, whatever it is.
