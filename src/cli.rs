@@ -39,8 +39,9 @@ pub enum Command {
 /// The file that several commands take.
 #[derive(Args, Clone, Debug)]
 pub struct FileArgs {
-    /// Configuration file, in TOML
-    #[arg(long, value_name = "FILE", env = "ROOMCAST_CONFIG")]
+    /// The file; without it, the variable may name one. Not by clap's `env`, which refuses a variable that is
+    /// empty, as templates leave it.
+    #[arg(long, value_name = "FILE", help = "Configuration file, in TOML [env: ROOMCAST_CONFIG]")]
     pub config: Option<PathBuf>,
 }
 

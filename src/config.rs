@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use layers::Layer;
+use layers::{FILE_VARIABLE, Layer};
 pub use problem::{Error, Origin, Problem};
 use reader::{Entry, Reader};
 pub use redis_url::RedisUrl;
@@ -71,7 +71,7 @@ impl Config {
 /// Where configuration comes from, beside the defaults. The later ones go first.
 #[derive(Clone, Default, Debug)]
 pub struct Sources {
-    /// The TOML file.
+    /// The TOML file. Where none is given, the variable `ROOMCAST_CONFIG` may name one.
     pub file: Option<PathBuf>,
     /// The environment; variables that do not start with `ROOMCAST_` are none of our business.
     pub variables: Vec<(OsString, OsString)>,
@@ -87,6 +87,16 @@ impl Sources {
             variables: std::env::vars_os().collect(),
             flags: Vec::new(),
         }
+    }
+
+    /// The file, and who names it. A variable that is empty names none.
+    fn named_file(&self) -> Option<(&Path, Origin)> {
+        if let Some(path) = &self.file {
+            return Some((path, Origin("flag --config".to_owned())));
+        }
+        let (_, path) = self.variables.iter().find(|(name, _)| name == FILE_VARIABLE)?;
+        let origin = Origin(format!("variable {FILE_VARIABLE}"));
+        (!path.is_empty()).then(|| (Path::new(path), origin))
     }
 
     /// Adds a flag, if it was given.
@@ -122,8 +132,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Error> {
     let known = known_keys(&defaults);
     let mut problems = Vec::new();
     let mut all = vec![defaults];
-    if let Some(path) = &sources.file {
-        all.extend(Layer::file(path, &known, &mut problems));
+    if let Some((path, origin)) = sources.named_file() {
+        all.extend(Layer::file(path, origin, &known, &mut problems));
     }
     all.push(Layer::variables(&sources.variables, &known, &mut problems));
     all.push(Layer::flags(&sources.flags));

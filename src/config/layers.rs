@@ -1,6 +1,7 @@
 //! The sources, each as a figment provider, with what they must not contain sorted out.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeSet,
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use super::{Flag, Origin, Problem};
 
 const PREFIX: &str = "ROOMCAST_";
 /// Names the file, which is no key of it.
-const FILE_VARIABLE: &str = "ROOMCAST_CONFIG";
+pub(super) const FILE_VARIABLE: &str = "ROOMCAST_CONFIG";
 
 /// One source: keys with their full path, all of them known.
 pub(super) struct Layer {
@@ -68,13 +69,13 @@ impl Layer {
     /// `None` where the file as a whole is no use.
     pub(super) fn file(
         path: &Path,
+        origin: Origin,
         known: &[&'static str],
         problems: &mut Vec<Problem>,
     ) -> Option<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(source) => {
-                let origin = Origin("the configuration file".to_owned());
                 problems.push(Problem::Unreadable { path: path.to_owned(), origin, source });
                 return None;
             }
@@ -237,13 +238,24 @@ fn is_service_link(name: &str) -> bool {
     link && !name.contains("__")
 }
 
-/// The known key that was probably meant.
+/// The known key that was probably meant: the nearest spelling, whatever separates its parts, else one
+/// that shares words with it.
 fn suggest(key: &str, known: &[&'static str]) -> Option<&'static str> {
-    let distance = |known: &str| strsim::damerau_levenshtein(known, key);
-    let close = known.iter().map(|known| (distance(known), *known)).min();
-    let last = key.rsplit('.').next().unwrap_or(key);
-    close
-        .filter(|(distance, known)| *distance <= (known.len() / 4).max(2))
-        .map(|(_, known)| known)
-        .or_else(|| known.iter().copied().find(|known| known.rsplit('.').next() == Some(last)))
+    let flat = |key: &str| key.replace('.', "_");
+    let wanted = flat(key);
+    let words: BTreeSet<&str> = wanted.split('_').filter(|word| word.len() > 2).collect();
+    let distance = |known: &str| {
+        let whole = strsim::damerau_levenshtein(&flat(known), &wanted);
+        let last = known.rsplit('.').next().unwrap_or(known);
+        whole.min(strsim::damerau_levenshtein(last, &wanted).saturating_add(1))
+    };
+    let beside = |known: &str| known.split('.').next() == wanted.split('_').next();
+    let shared = |known: &str| flat(known).split('_').filter(|word| words.contains(word)).count();
+    let near = known.iter().map(|known| (distance(known), *known)).min();
+    let near = near.filter(|(distance, known)| *distance <= (known.len() / 4).max(2));
+    let alike = || {
+        let alike = known.iter().copied().filter(|known| shared(known) > 0);
+        alike.min_by_key(|known| (Reverse(shared(known)), !beside(known), distance(known)))
+    };
+    near.map(|(_, known)| known).or_else(alike)
 }

@@ -108,7 +108,10 @@ pub enum Problem {
 }
 
 fn hint(suggestion: Option<&str>) -> String {
-    suggestion.map(|key| format!("; did you mean {key}?")).unwrap_or_default()
+    match suggestion {
+        Some(key) => format!("; did you mean {key}?"),
+        None => "; roomcast config dump lists all keys".to_owned(),
+    }
 }
 
 /// Where a value comes from, for people: `default`, `file /etc/roomcast.toml`,

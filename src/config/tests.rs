@@ -122,7 +122,7 @@ fn unknown_keys_are_refused_with_path_source_and_suggestion() {
     assert_eq!(
         errors_of_file("lease = 1\n[names]\nleese = \"1s\"\n[cloud]\n[cloud.a.b]\nc = 1\n[limits]"),
         [
-            "unknown key cloud.a.b.c (file FILE)",
+            "unknown key cloud.a.b.c (file FILE); roomcast config dump lists all keys",
             "unknown key lease (file FILE); did you mean names.lease?",
             "unknown key names.leese (file FILE); did you mean names.lease?",
         ]
@@ -138,9 +138,44 @@ fn unknown_keys_are_refused_with_path_source_and_suggestion() {
              did you mean ROOMCAST_NAMES__LEASE?",
             "unknown key names_lease (variable ROOMCAST_NAMES_LEASE); \
              did you mean ROOMCAST_NAMES__LEASE?",
-            "unknown key version (variable ROOMCAST_VERSION)",
+            "unknown key version (variable ROOMCAST_VERSION); roomcast config dump lists all keys",
         ]
     );
+}
+
+#[test]
+fn the_nearest_key_is_named_however_its_parts_are_separated() {
+    for (name, key) in [
+        ("ROOMCAST_REDIS_URI", "ROOMCAST_REDIS__URL"),
+        ("ROOMCAST_REDIS__ADDR", "ROOMCAST_REDIS__URL"),
+        ("ROOMCAST_SERVER_TLS_CERT_FILE", "ROOMCAST_SERVER__TLS__CERT_FILE"),
+        ("ROOMCAST_LOG_LEVEL", "ROOMCAST_TELEMETRY__LOG"),
+        ("ROOMCAST_HTTP_ADDR", "ROOMCAST_ADMIN__ADDR"),
+        ("ROOMCAST_MAX_CONNECTIONS", "ROOMCAST_LIMITS__CONNECTIONS"),
+        ("ROOMCAST_OTLP_URL", "ROOMCAST_TELEMETRY__OTLP_ENDPOINT"),
+    ] {
+        let errors = errors_of_variables(&[(name, "1")]);
+        let hint = format!("did you mean {key}?");
+        assert!(errors.len() == 1 && errors[0].ends_with(&hint), "{name}: {errors:?}");
+    }
+}
+
+#[test]
+fn the_variable_that_names_the_file_may_be_empty() {
+    let loaded = load(&variables(&[("ROOMCAST_CONFIG", "")])).unwrap();
+    assert_eq!(loaded.config, Config::default());
+
+    let named = file("[names]\nlease = \"1m\"");
+    let path = named.path().to_str().unwrap();
+    let loaded = load(&variables(&[("ROOMCAST_CONFIG", path)])).unwrap();
+    assert_eq!(loaded.config.names.lease, Duration::from_secs(60));
+
+    let missing = ("ROOMCAST_CONFIG", "/nowhere/roomcast.toml");
+    let errors = errors_of_variables(&[missing]);
+    let start = "cannot read /nowhere/roomcast.toml (variable ROOMCAST_CONFIG): ";
+    assert!(errors[0].starts_with(start), "{errors:?}");
+    let flag = Sources { file: Some(path.into()), ..variables(&[missing]) };
+    assert_eq!(load(&flag).unwrap().config, loaded.config, "the flag goes before it");
 }
 
 #[test]
@@ -178,7 +213,11 @@ fn variables_that_kubernetes_injects_are_refused_with_the_way_out() {
     assert!(injected.iter().all(|name| errors[0].contains(name)), "{errors:?}");
 
     let errors = errors_of_variables(&[("ROOMCAST_ADMIN__PORT", "1")]);
-    assert_eq!(errors, ["unknown key admin.port (variable ROOMCAST_ADMIN__PORT)"]);
+    assert_eq!(
+        errors,
+        ["unknown key admin.port (variable ROOMCAST_ADMIN__PORT); \
+          did you mean ROOMCAST_ADMIN__ADDR?"]
+    );
 }
 
 #[cfg(unix)]
@@ -198,7 +237,7 @@ fn variables_that_are_no_text_are_named() {
 
 #[test]
 fn everything_that_is_wrong_is_reported_at_once() {
-    let file = file("[names]\nlease = 15\nlinger = \"2 parsecs\"\n[limits]\nstreams = 0\nx = 1");
+    let file = file("[names]\nlease = 15\nlinger = \"2 parsecs\"\n[limits]\nstreams = 0\nstrams = 1");
     let sources = Sources {
         file: Some(file.path().to_owned()),
         ..variables(&[
@@ -218,7 +257,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
     assert_eq!(
         errors,
         [
-            "unknown key limits.x (file FILE)",
+            "unknown key limits.strams (file FILE); did you mean limits.streams?",
             "server.addr = \"localhost\" (flag --addr): must be an IP address and a port, \
              such as \"0.0.0.0:50051\" or \"[::]:0\"",
             "names.lease = 15 (file FILE): must be a duration with its unit, such as \"15s\", \
