@@ -18,6 +18,7 @@ use crate::{
         redis::{Redis, RedisConfig, RedisConfigError, RedisRefusal},
     },
     config::{Config, Durability, TlsConfig, TlsKeys},
+    descriptors,
     domain::{ReplicaId, UsernameLimits},
     grpc::{Caps, Listener, ListenerConfig, PlainConfig, RichConfig, Services, ServicesError},
     http::{self, NotReady, Readiness},
@@ -403,8 +404,26 @@ fn rich(config: &Config) -> RichConfig {
 
 fn listener(config: &Config) -> ListenerConfig {
     ListenerConfig {
-        connections: config.limits.connections,
+        connections: connections(config),
         streams_per_connection: config.limits.streams_per_connection,
         handshake_timeout: config.server.handshake_timeout,
     }
+}
+
+/// How many connections clients may have: what is configured, as far as this process may open files.
+fn connections(config: &Config) -> usize {
+    // An old connection to Redis may still be there while the new one opens.
+    let redis = config.redis.url.as_ref().map_or(0, |_| 2 * (config.redis.connections + 3));
+    let open_files = descriptors::raise();
+    let fit = descriptors::for_clients(open_files, http::CONNECTIONS + redis);
+    let max = config.limits.connections;
+    if fit < max {
+        warn!(
+            max,
+            open_files,
+            fit,
+            "limits.connections does not fit the limit on open files (ulimit -n, LimitNOFILE)"
+        );
+    }
+    max.min(fit)
 }

@@ -31,7 +31,7 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request's headers come at once. Probes are short-tempered, and wait behind those who stall.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most connections at a time; more wait in the listener's backlog.
-const CONNECTIONS: usize = 256;
+pub const CONNECTIONS: usize = 256;
 /// How long exchanges that are under way at the end may still take.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How long to wait when the system has no resources for another connection.

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod descriptors;
 pub mod domain;
 pub mod grpc;
 pub mod health;

@@ -21,6 +21,7 @@ mod hostile;
 mod leaving;
 mod library;
 mod load;
+mod open_files;
 mod outage;
 mod outage_truth;
 mod protocol;

@@ -7,11 +7,13 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::harness::{ChatClient, Cluster, Dialect, Layout, SOON, quiet};
+use crate::harness::{ChatClient, Cluster, Dialect, Layout, SOON, eventually, quiet};
 
 on_both_backplanes!(
     sigterm_ends_streams_and_exits_zero,
     sigint_ends_streams_and_exits_zero,
+    sigquit_ends_streams_and_exits_zero,
+    signals_by_which_others_reload_end_nothing,
     a_second_signal_ends_it_at_once,
     while_it_waits_to_drain_it_serves_but_is_not_ready,
     idle_connections_do_not_hold_it_up,
@@ -24,6 +26,35 @@ async fn sigterm_ends_streams_and_exits_zero(layout: Layout) {
 
 async fn sigint_ends_streams_and_exits_zero(layout: Layout) {
     ends_streams_and_exits_zero(layout, Signal::SIGINT).await;
+}
+
+async fn sigquit_ends_streams_and_exits_zero(layout: Layout) {
+    ends_streams_and_exits_zero(layout, Signal::SIGQUIT).await;
+}
+
+/// Neither before nor after it was told to stop.
+async fn signals_by_which_others_reload_end_nothing(layout: Layout) {
+    let mut cluster = layout.plan().with("ROOMCAST_DRAIN__DELAY", "60s").start().await;
+    let mut alice = cluster.door(0).enter("alice").await;
+    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let ignored = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+    let replica = &cluster.replicas[0];
+    for (already, draining) in [(0, false), (ignored.len(), true)] {
+        if draining {
+            replica.signal(Signal::SIGTERM);
+            replica.until_unready(SOON).await;
+        }
+        for signal in ignored {
+            replica.signal(signal);
+        }
+        eventually(SOON, "it says that it ignores them", async || {
+            (replica.log().with("nothing is reloaded").len() == already + ignored.len()).then_some(())
+        })
+        .await;
+        quiet(&bob, &mut [&mut alice]).await;
+    }
+    cluster.replicas[0].signal(Signal::SIGQUIT);
+    assert_eq!(cluster.replicas[0].exit_code(SOON).await, 128 + 3, "as a second signal");
 }
 
 async fn expect_shut_down(client: &ChatClient) {

@@ -23,7 +23,9 @@ pub(crate) fn binary() -> PathBuf {
 /// The same command by way of a shell that lowers its limit of descriptors first.
 fn limited(command: &Command, descriptors: u32) -> Command {
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+    let soft = descriptors / 2;
+    let limit = format!("ulimit -Sn {soft} && ulimit -Hn {descriptors} && exec \"$0\" \"$@\"");
+    shell.args(["-c", &limit]);
     shell.arg(command.get_program()).args(command.get_args()).env_clear();
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell
@@ -155,6 +157,15 @@ impl Replica {
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)).map(str::parse::<u64>);
         kib.expect("a VmRSS line").expect("a number") * 1024
+    }
+
+    /// Its limits on open files, the soft one and the hard one.
+    pub(crate) fn open_files(&self) -> (u64, u64) {
+        let path = format!("/proc/{}/limits", self.child.id());
+        let limits = fs::read_to_string(path).expect("the replica lives");
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let mut numbers = line.expect("a line").split_whitespace().map_while(|it| it.parse().ok());
+        numbers.next().zip(numbers.next()).expect("two numbers")
     }
 
     /// Sends it a signal: SIGTERM, SIGINT, SIGSTOP, SIGCONT. After SIGSTOP it has really stopped.
