@@ -14,4 +14,4 @@ pub use ids::{HoldToken, ReplicaId, SessionId, StreamId};
 pub use position::{Epoch, Position};
 pub use room_name::{RoomName, RoomNameError};
 pub use secret::SecretHash;
-pub use username::{DisplayName, Username, UsernameError, UsernameLimits};
+pub use username::{DisplayName, Username, UsernameError, UsernameLimits, showable};

@@ -21,7 +21,10 @@ pub struct AddressError {
 impl Address {
     /// Checks an address.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        let refuse = |fault| AddressError { got: text.to_owned(), fault };
+        // What stands before an @ may be a password.
+        let got = text.rsplit('@').next().unwrap_or_default();
+        let got = if got == text { text.to_owned() } else { format!("(hidden)@{got}") };
+        let refuse = |fault| AddressError { got: got.clone(), fault };
         let (scheme, authority) = match text.split_once("://") {
             None => ("http", text),
             Some((scheme @ ("http" | "https"), rest)) => {
@@ -92,12 +95,14 @@ mod tests {
             ("ftp://localhost:1", "has another scheme"),
             ("localhost:1/room", "is more than"),
             ("me@localhost:1", "is more than"),
+            ("https://me:hunter2@localhost:1", "is more than"),
             (":50051", "has no host"),
             ("a b:1", "is not an address"),
         ] {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains(fault), "{text}: {error}");
             assert!(error.contains("http://host:port"), "{text}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 }

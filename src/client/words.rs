@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt::Write as _};
 
-use crate::tls::fault;
+use crate::{domain::showable, tls::fault};
 
 /// What is behind an error: a failure of TLS, or the innermost source, where the operating system's
 /// word is.
@@ -21,25 +21,28 @@ pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
     sanitise(&error.to_string())
 }
 
-/// Escapes what could drive a terminal or feign another line: control characters other than the
-/// tab, line separators, and the characters that turn the direction of writing.
+/// Escapes what could drive a terminal, feign another line or hide something: control characters other
+/// than the tab, line separators, characters that turn the direction of writing, and those that nobody
+/// sees, except where emoji and words of some scripts need them.
 pub(super) fn sanitise(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\t' => safe.push(c),
-            '\u{61c}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}' => {
-                let _ = write!(safe, "{}", c.escape_unicode());
-            }
-            c if c.is_control() => {
+    let chars: Vec<char> = text.chars().collect();
+    let mut at = 0;
+    while let Some(&c) = chars.get(at) {
+        match showable(&chars, at) {
+            0 if c == '\t' => safe.push(c),
+            0 if c.is_control() => {
                 let _ = write!(safe, "{}", c.escape_default());
             }
-            c => safe.push(c),
+            0 => {
+                let _ = write!(safe, "{}", c.escape_unicode());
+            }
+            count => {
+                safe.extend(&chars[at..at + count]);
+                at += count - 1;
+            }
         }
+        at += 1;
     }
     safe
 }
@@ -55,9 +58,20 @@ mod tests {
             ("a\r\nb\u{0}", "a\\r\\nb\\u{0}"),
             ("\u{9b}31m\u{7f}", "\\u{9b}31m\\u{7f}"),
             ("\u{202e}gpj\u{2066}\u{2028}", "\\u{202e}gpj\\u{2066}\\u{2028}"),
-            ("\u{1f469}\u{200d}\u{1f680} gr\u{fc}n", "\u{1f469}\u{200d}\u{1f680} gr\u{fc}n"),
+            ("a\u{200b}b\u{feff}\u{2060}c\u{ad}", "a\\u{200b}b\\u{feff}\\u{2060}c\\u{ad}"),
+            ("a\u{200d}b \u{200c}", "a\\u{200d}b \\u{200c}"),
+            ("ok\u{e0068}\u{e0069}\u{e007f}", "ok\\u{e0068}\\u{e0069}\\u{e007f}"),
+            ("x\u{e0101}\u{fe0f}\u{3164}", "x\\u{e0101}\\u{fe0f}\\u{3164}"),
         ] {
             assert_eq!(sanitise(text), safe);
+        }
+        for ordinary in [
+            "\u{1f469}\u{200d}\u{1f680} gr\u{fc}n \u{2764}\u{fe0f}",
+            "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}",
+            "\u{645}\u{6cc}\u{200c}\u{62e}\u{648}\u{627}\u{647}\u{645}",
+            "2\u{fe0f}\u{20e3} \u{2800}",
+        ] {
+            assert_eq!(sanitise(ordinary), ordinary);
         }
         let all: String = ('\0'..='\u{ffff}').collect();
         assert!(sanitise(&all).chars().all(|c| c == '\t' || !c.is_control()));

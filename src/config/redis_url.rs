@@ -5,7 +5,7 @@ use std::fmt;
 use figment::value::Value;
 use url::Url;
 
-use super::values::{Setting, Unfit};
+use super::values::{Setting, Unfit, without_secrets};
 
 const FORM: &str = "redis://[user[:password]@]host[:port][/database], or rediss:// for TLS";
 
@@ -32,7 +32,7 @@ impl RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redacted(&self.0))
+        f.write_str(&without_secrets(self.0.clone()))
     }
 }
 
@@ -40,14 +40,6 @@ impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
-}
-
-fn redacted(url: &Url) -> String {
-    let mut url = url.clone();
-    if url.password().is_some() && url.set_password(Some("hidden")).is_err() {
-        return format!("{}://…", url.scheme());
-    }
-    url.into()
 }
 
 impl Setting for RedisUrl {
@@ -87,7 +79,7 @@ impl Setting for RedisUrl {
     fn got(value: &Value) -> String {
         let text = value.as_str().unwrap_or_default();
         match Url::parse(text) {
-            Ok(url) if url.has_host() => toml::Value::from(redacted(&url)).to_string(),
+            Ok(url) if url.has_host() => toml::Value::from(without_secrets(url)).to_string(),
             Ok(url) => format!("\"{}:…\"", url.scheme()),
             Err(_) if text.is_empty() => "\"\"".to_owned(),
             Err(_) => "(hidden)".to_owned(),

@@ -237,7 +237,8 @@ fn variables_that_are_no_text_are_named() {
 
 #[test]
 fn everything_that_is_wrong_is_reported_at_once() {
-    let file = file("[names]\nlease = 15\nlinger = \"2 parsecs\"\n[limits]\nstreams = 0\nstrams = 1");
+    let file =
+        file("[names]\nlease = 15\nlinger = \"2 parsecs\"\n[limits]\nstreams = 0\nstrams = 1");
     let sources = Sources {
         file: Some(file.path().to_owned()),
         ..variables(&[

@@ -315,9 +315,31 @@ impl Setting for Ratio {
     }
 }
 
+const HIDDEN: &str = "hidden";
+
+/// A URL as it may be shown: without what may be a secret, which its password, query or fragment are.
+pub(super) fn without_secrets(mut url: url::Url) -> String {
+    if url.password().is_some() && url.set_password(Some(HIDDEN)).is_err() {
+        return format!("{}://…", url.scheme());
+    }
+    if url.query().is_some() {
+        url.set_query(Some(HIDDEN));
+    }
+    if url.fragment().is_some() {
+        url.set_fragment(Some(HIDDEN));
+    }
+    url.into()
+}
+
 /// The URL of a service that takes telemetry.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint(String);
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show().fmt(f)
+    }
+}
 
 impl Endpoint {
     /// The URL.
@@ -347,6 +369,23 @@ impl Setting for Endpoint {
     }
 
     fn show(&self) -> toml::Value {
-        self.0.as_str().into()
+        url::Url::parse(&self.0).map_or_else(|_| HIDDEN.to_owned(), without_secrets).into()
+    }
+
+    fn got(value: &Value) -> String {
+        let text = value.as_str().unwrap_or_default();
+        let shown = match url::Url::parse(text) {
+            Ok(mut url) if url.has_host() => {
+                // Where there is no password, the user may be a key.
+                if !url.username().is_empty() && url.set_username(HIDDEN).is_err() {
+                    return "(hidden)".to_owned();
+                }
+                without_secrets(url)
+            }
+            // It might have a secret anywhere, unless it is no more than a host and a port.
+            _ if text.contains(['@', '?', '#', '/']) => return "(hidden)".to_owned(),
+            _ => text.to_owned(),
+        };
+        toml::Value::from(shown).to_string()
     }
 }

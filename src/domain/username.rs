@@ -10,6 +10,7 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
+pub use chars::showable;
 pub use error::UsernameError;
 
 /// A name as its user spelled it: what others are shown. Cheap to clone.

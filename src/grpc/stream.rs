@@ -207,7 +207,8 @@ impl DoorStream {
     ) -> Result<Arrived, EnterError> {
         let hub = &self.hall.hub;
         let (stream, name) = (Span::current(), claim.name.clone());
-        stream.record("room", field::display(&claim.room)).record("user", field::display(&name));
+        // As text, so that it is quoted: a name may look like the end of the span.
+        stream.record("room", claim.room.as_str()).record("user", name.display().as_str());
         let join = hub.sampler().join(trace, &claim.room, D::METHOD, self.peer);
         let entered = hub.enter(claim, self.outlet.reader()).instrument(join.clone()).await;
         tell_answer(&join, &entered);

@@ -1,11 +1,17 @@
 //! What the log tells of who came, who went, and who was refused.
 
+use std::process::Stdio;
+
 use h2::Reason;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::harness::{Cluster, Dialect, Door, FaultProxy, Payload, RawCall, SOON, eventually};
+use crate::harness::{
+    Cluster, Dialect, Door, FaultProxy, Log, Payload, RawCall, SOON, eventually, free_port,
+    roomcast,
+};
 
 /// The audit lines of a replica, as they tell: what happened, and the other fields.
 fn lines(cluster: &Cluster, replica: usize) -> Vec<(String, Value)> {
@@ -76,4 +82,32 @@ async fn everybody_who_came_and_went_is_told_once_however_he_went() {
             "{user}"
         );
     }
+}
+
+/// A name is a text like any other: in a text log, too, it ends no span and begins no line of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_forges_nothing_in_a_text_log() {
+    let addr = format!("127.0.0.1:{}", free_port());
+    let mut server = roomcast(&["serve", "--addr", &addr, "--admin-addr", "127.0.0.1:0"])
+        .envs([("ROOMCAST_TELEMETRY__LOG_FORMAT", "text"), ("ROOMCAST_TELEMETRY__LOG", "trace")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start roomcast");
+    let log = Log::capture(server.stderr.take().expect("piped"));
+    eventually(SOON, "it serves", async || TcpStream::connect(&addr).await.ok().map(drop)).await;
+    let door = Door::at(addr.parse().expect("an address"), Dialect::Typed);
+    let mut forger = door.enter("x} audit: joined").await;
+    forger.say("hello").await;
+    forger.half_close();
+    forger.expect_end(Code::Ok).await;
+    eventually(SOON, "the span and the audit have it in quotes", async || {
+        let lines = log.with("user=\"x} audit: joined\"");
+        (lines.iter().any(|it| it.contains("stream{"))
+            && lines.iter().any(|it| it.contains(" audit: left")))
+        .then_some(())
+    })
+    .await;
+    let forged = log.with("user=x}");
+    assert!(forged.is_empty(), "{forged:#?}");
+    server.kill().and_then(|()| server.wait()).expect("it ends");
 }

@@ -48,7 +48,8 @@ async fn signals_by_which_others_reload_end_nothing(layout: Layout) {
             replica.signal(signal);
         }
         eventually(SOON, "it says that it ignores them", async || {
-            (replica.log().with("nothing is reloaded").len() == already + ignored.len()).then_some(())
+            (replica.log().with("nothing is reloaded").len() == already + ignored.len())
+                .then_some(())
         })
         .await;
         quiet(&bob, &mut [&mut alice]).await;

@@ -110,9 +110,23 @@ fn secrets_never_show() {
         "redis://:hunter2",
         ":hunter2@cache:1",
         "redis:hunter2@cache",
+        "redis://cache?password=hunter2",
+        "redis://cache#hunter2",
     ] {
         texts.extend(errors_of_variables(&[("ROOMCAST_REDIS__URL", url)]));
     }
+    let endpoint = "ROOMCAST_TELEMETRY__OTLP_ENDPOINT";
+    for url in [
+        "http://me:hunter2@collector:4317",
+        "https://hunter2@collector:4317",
+        "http://:hunter2",
+        "me:hunter2@collector:4317",
+        "grpc://me:hunter2@collector?key=hunter2#hunter2",
+    ] {
+        texts.extend(errors_of_variables(&[(endpoint, url)]));
+    }
+    let keyed = load(&variables(&[(endpoint, "https://collector/?key=hunter2")])).unwrap();
+    texts.extend([keyed.dump(), format!("{:?}", keyed.config)]);
     let secret = file("redis://:hunter2@/");
     let path = secret.path().to_str().unwrap();
     texts.extend(errors_of_variables(&[("ROOMCAST_REDIS__URL_FILE", path)]));

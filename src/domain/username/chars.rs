@@ -31,6 +31,27 @@ pub(super) fn is_blank(name: &str) -> bool {
     name.chars().all(|c| c.is_whitespace() || is_invisible(c) || looks_blank(c))
 }
 
+/// How far back a picture or a letter is looked for that an invisible character belongs to.
+const BEFORE: usize = 16;
+
+/// How many characters from `at` on a terminal can be given as they are: 0 where the first one drives
+/// it, feigns a line, or cannot be seen and belongs to no emoji and no word.
+pub fn showable(chars: &[char], at: usize) -> usize {
+    let Some(&c) = chars.get(at) else { return 0 };
+    if is_invisible(c) {
+        let from = at.saturating_sub(BEFORE);
+        return emoji::invisible_but_needed(&chars[from..], at - from);
+    }
+    let hidden = matches!(
+        c.general_category(),
+        GeneralCategory::Control
+            | GeneralCategory::Format
+            | GeneralCategory::LineSeparator
+            | GeneralCategory::ParagraphSeparator
+    );
+    usize::from(!hidden)
+}
+
 /// Checks a name's characters one by one, each with its neighbours.
 pub(super) fn check(name: &str) -> Result<(), UsernameError> {
     let chars: Vec<char> = name.chars().collect();

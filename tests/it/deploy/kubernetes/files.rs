@@ -122,4 +122,6 @@ pub(super) fn redis_is_the_one_of_compose(resources: &Resources, complaints: &mu
     let (here, there) = (texts(redis.container(), "/args"), texts(service, "/command"));
     let missing: Vec<_> = options(&there).difference(&options(&here)).cloned().collect();
     demand!(complaints, missing.is_empty(), "Redis lacks {missing:?}");
+    let bounded = options(&there).iter().any(|it| it.starts_with("maxmemory "));
+    demand!(complaints, bounded, "Redis has no bound on its memory");
 }

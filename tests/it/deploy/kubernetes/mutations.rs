@@ -78,6 +78,7 @@ fn wrong_numbers_of_replicas_are_found() {
             of(deployment, container("/env/4/value"), json!("k8s.pod.name=$(POD)"), "k8s.pod.name"),
             of(deployment, "/metadata/namespace".into(), json!("default"), "several namespaces"),
             ("StatefulSet", "redis", container("/args/3"), json!("no"), "lacks [\"appendonly yes"),
+            ("NetworkPolicy", "roomcast", "/metadata/name".into(), json!("other"), "no policy"),
         ],
     );
 }

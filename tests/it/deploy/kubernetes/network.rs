@@ -98,7 +98,7 @@ fn authority(url: &str) -> Option<(&str, u64)> {
     Some((host, port.parse().ok()?))
 }
 
-/// Where a policy exists, all that a replica needs passes it, and both its ports are guarded.
+/// The replicas are guarded, both their ports are, and all that they need passes.
 pub(super) fn policy_lets_through_what_is_needed(
     resources: &Resources,
     complaints: &mut Complaints,
@@ -123,7 +123,10 @@ pub(super) fn policy_lets_through_what_is_needed(
             }
         }
     }
-    let Some(policy) = resources.find("NetworkPolicy", "roomcast") else { return };
+    let Some(policy) = resources.find("NetworkPolicy", "roomcast") else {
+        complaints.push("no policy guards the replicas".to_owned());
+        return;
+    };
     let mut guarded: Vec<_> = items(policy, "/spec/ingress").collect();
     guarded.retain(|rule| items(rule, "/from").next().is_some());
     let entries = |port: &str| {
