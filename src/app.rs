@@ -20,14 +20,16 @@ use crate::{
     config::{Config, Durability, TlsConfig, TlsKeys},
     descriptors,
     domain::{ReplicaId, UsernameLimits},
-    grpc::{Caps, Listener, ListenerConfig, PlainConfig, RichConfig, Services, ServicesError},
+    grpc::{
+        Audit, Caps, Listener, ListenerConfig, PlainConfig, RichConfig, Services, ServicesError,
+    },
     http::{self, NotReady, Readiness},
     hub::{Hub, HubConfig, Silent},
     lifecycle::Signals,
     metrics::Metrics,
     room::Rate,
     session::SessionLimits,
-    telemetry,
+    telemetry::{self, Telemetry},
     tls::{Certificates, PemFile, TlsError, TlsFiles},
     trace::Sampler,
 };
@@ -99,7 +101,7 @@ pub async fn run(config: Config) -> Result<Ended, Error> {
     let (replica, metrics) = (ReplicaId::from_bytes(random()), Metrics::new());
     let (telemetry, sampler) = telemetry::init(&config.telemetry, replica, &metrics)?;
     let mut signals = Signals::listen().map_err(Error::Signals)?;
-    let ended = serve(&config, replica, metrics, sampler, &mut signals).await;
+    let ended = serve(&config, replica, metrics, &telemetry, sampler, &mut signals).await;
     if let Ok(Ended::Forced(_)) = ended {
         telemetry.shutdown(FORCED_FAREWELL).await;
         return ended;
@@ -114,6 +116,7 @@ async fn serve(
     config: &Config,
     replica: ReplicaId,
     metrics: Metrics,
+    telemetry: &Telemetry,
     sampler: Sampler,
     signals: &mut Signals,
 ) -> Result<Ended, Error> {
@@ -125,11 +128,15 @@ async fn serve(
     let hub_config = hub_config(config);
     let backplane = shared.backplane.clone();
     let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone(), sampler);
-    let services = Services::new(hub.clone(), caps(config), plain(config), rich(config)).await?;
+    let audit = Audit::new(config.telemetry.audit_burst);
+    let (plain, rich) = (plain(config), rich(config));
+    let services = Services::new(hub.clone(), caps(config), audit.clone(), plain, rich).await?;
     let (tls, entrance) = (certificates.clone(), services.entrance.clone());
     let listener = Listener::new(listener(config), tls, entrance, metrics.clone());
 
     let mut parts = Parts::default();
+    parts.run(telemetry.tell_sums(parts.stop.clone()));
+    parts.run(audit.tell_until(parts.stop.clone()));
     if let Some(certificates) = certificates {
         parts.run(certificates.watch(parts.stop.clone()));
     }
@@ -278,7 +285,9 @@ impl Shared {
             let (log, lease) = (log_bounds(config), config.names.lease);
             let members_per_room = config.limits.members_per_room;
             let signal_queue = SIGNAL_QUEUE;
-            let memory = Memory::new(MemoryConfig { lease, log, members_per_room, signal_queue });
+            let bytes = config.history.memory_bytes.max(2 * log.bytes);
+            let memory =
+                Memory::new(MemoryConfig { lease, log, bytes, members_per_room, signal_queue });
             let (backplane, signals) = memory.attach(replica);
             let refusal = std::future::pending().boxed();
             return Ok(Self { backplane, signals, refusal });
@@ -346,7 +355,12 @@ fn redis(config: &Config) -> Option<RedisConfig> {
 }
 
 fn log_bounds(config: &Config) -> LogBounds {
-    LogBounds { length: config.history.length, age: config.history.age }
+    LogBounds {
+        length: config.history.length,
+        // Some messages of the largest kind have to fit.
+        bytes: config.history.bytes.max(32 * config.limits.content_bytes),
+        age: config.history.age,
+    }
 }
 
 /// What the listener shows, if it speaks TLS.

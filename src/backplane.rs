@@ -98,6 +98,16 @@ pub trait Backplane: Send + Sync + 'static {
         time: Duration,
     ) -> BoxFuture<'a, Result<bool, Unavailable>>;
 
+    /// Notes that whoever has a name in a room owes what was said under it before, for `time` from now, unless
+    /// it is owed for longer. Returns for how long it is; with no time at all it only asks. A note is no part of
+    /// the room's log: it may be lost with the backplane's data, and outlives the room if need be.
+    fn owe<'a>(
+        &'a self,
+        room: &'a RoomName,
+        name: &'a Username,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Duration, Unavailable>>;
+
     /// Who has a name. Changes nothing.
     fn lookup<'a>(
         &'a self,

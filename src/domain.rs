@@ -2,6 +2,7 @@
 //!
 //! Everything here is parsed once, at the door, and stays typed from then on.
 
+mod address;
 mod event;
 mod ids;
 mod position;
@@ -9,6 +10,7 @@ mod room_name;
 mod secret;
 mod username;
 
+pub use address::{Network, NetworkError, forwarded_for, origin};
 pub use event::{Event, LeftCause, Member, TraceParent, What};
 pub use ids::{HoldToken, ReplicaId, SessionId, StreamId};
 pub use position::{Epoch, Position};

@@ -28,6 +28,7 @@ mod wire;
 
 pub use self::{
     admission::Caps,
+    audit::Audit,
     listener::{Listener, ListenerConfig},
     plain::PlainConfig,
     rich::RichConfig,

@@ -3,6 +3,7 @@
 //! No I/O, no clock, no chance: events and instants come in as arguments, decisions go out.
 
 mod bucket;
+mod buckets;
 mod feed;
 mod gather;
 mod place;
@@ -10,6 +11,7 @@ mod steady;
 mod window;
 
 pub use bucket::{Bucket, Rate};
+pub use buckets::Buckets;
 pub use feed::{Feed, Item, Lost, Moves};
 pub use gather::Gather;
 pub use place::Place;

@@ -203,7 +203,8 @@ pub fn run<'a>(
     dialogue: Option<&'a Dialogue<'a>>,
 ) -> impl Future<Output = Ending> + Send + 'a {
     async move {
-        let mut session = Session::new(hub, &stay, input, limits, dialogue);
+        let owed = alive(dialogue, owed(hub, &stay, limits.rate, dialogue)).await;
+        let mut session = Session::new(hub, &stay, input, limits, dialogue, owed);
         let ending = session.drive(gone).await;
         // What comes last is boxed: it is large, and a stream would have to carry it from its beginning on.
         let ending = Box::pin(alive(dialogue, session.speech.finish(ending))).await;
@@ -211,6 +212,20 @@ pub fn run<'a>(
         Box::pin(part(stay, &ending, dialogue)).await;
         ending
     }
+}
+
+/// For how long the name owes what was said under it before, by whichever session.
+async fn owed(hub: &Hub, stay: &Stay, rate: Rate, dialogue: Option<&Dialogue<'_>>) -> Duration {
+    if rate.interval.is_zero() {
+        return Duration::ZERO;
+    }
+    // What a stream owes from which the session is taken over is known at its end only.
+    if dialogue.is_some_and(|dialogue| dialogue.resumed) {
+        return Duration::MAX;
+    }
+    let hold = stay.member().hold();
+    let owed = Box::pin(hub.backplane().owe(&hold.room, &hold.name, Duration::ZERO)).await;
+    owed.unwrap_or(Duration::MAX)
 }
 
 /// Gives the name back, or leaves the session lingering.
@@ -244,8 +259,9 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         input: S,
         limits: SessionLimits,
         dialogue: Option<&'a Dialogue<'a>>,
+        owed: Duration,
     ) -> Self {
-        let speech = Speech::new(hub, stay, limits, dialogue);
+        let speech = Speech::new(hub, stay, limits, dialogue, owed);
         let tick = dialogue.map(|dialogue| Box::pin(sleep(dialogue.ping_interval)));
         Self { hub, stay, input, speech, dialogue: dialogue.map(Pace::new), tick }
     }

@@ -2,15 +2,17 @@
 
 mod logs;
 mod spans;
+mod throttle;
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _};
 
 pub use self::spans::Error as EndpointError;
-use self::spans::Spans;
+use self::{spans::Spans, throttle::Throttle};
 use crate::{
     config::TelemetryConfig,
     domain::ReplicaId,
@@ -35,6 +37,7 @@ pub enum Error {
 #[must_use = "what was logged last is lost without it"]
 pub struct Telemetry {
     spans: Option<Spans>,
+    throttle: Throttle,
     _lines: WorkerGuard,
 }
 
@@ -59,16 +62,22 @@ pub fn init(
             .with_context_activation(false)
             .with_filter(Targets::new().with_target(trace::TARGET, Level::INFO))
     });
-    let subscriber = logs::logging(config, writer).with(layer);
+    let throttle = Throttle::default();
+    let subscriber = logs::logging(config, writer, throttle.clone()).with(layer);
     tracing::subscriber::set_global_default(subscriber)?;
     let sampler = match spans {
         Some(_) => Sampler::new(config.sample_ratio.get()),
         None => Sampler::off(),
     };
-    Ok((Telemetry { spans, _lines: lines }, sampler))
+    Ok((Telemetry { spans, throttle, _lines: lines }, sampler))
 }
 
 impl Telemetry {
+    /// Tells of lines that were not logged because there were too many alike, until it is cancelled.
+    pub fn tell_sums(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        self.throttle.clone().tell_until(stop)
+    }
+
     /// Exports what has not been exported yet, as far as that gets within `patience`.
     pub async fn shutdown(self, patience: Duration) {
         if let Some(spans) = self.spans {

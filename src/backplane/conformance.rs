@@ -10,6 +10,7 @@ pub(crate) mod leases;
 pub(crate) mod lingering;
 pub(crate) mod listening;
 pub(crate) mod members;
+pub(crate) mod owing;
 pub(crate) mod props;
 pub(crate) mod reading;
 pub(crate) mod reaping;
@@ -52,7 +53,7 @@ impl Setup {
     /// Nothing ends or overflows by itself.
     const CALM: Self = Self {
         lease: Duration::from_secs(60),
-        log: LogBounds { length: 10_000, age: Duration::from_secs(3600) },
+        log: LogBounds { length: 10_000, bytes: usize::MAX, age: Duration::from_secs(3600) },
         members_per_room: 10_000,
         signal_queue: 1024,
     };
@@ -146,6 +147,9 @@ macro_rules! suite {
                 who_stays_is_on_a_page_whoever_comes_and_goes
                 members_are_those_who_came_and_did_not_leave
             }
+            owing {
+                what_a_name_owes_is_known_everywhere_and_passes
+            }
             listening {
                 everybody_hears_one_order
                 a_subscriber_hears_all_that_follows
@@ -156,8 +160,10 @@ macro_rules! suite {
             reading {
                 a_log_is_read_in_pages
                 a_log_is_trimmed_by_length
+                a_log_is_trimmed_by_bytes
                 a_log_is_trimmed_by_age
                 an_empty_room_is_forgotten
+                a_room_in_which_nothing_was_said_leaves_nothing
                 a_head_includes_its_past_only
             }
         }

@@ -50,6 +50,8 @@ pub struct Page<E = Arc<Event>> {
 pub struct LogBounds {
     /// About how many events it keeps.
     pub length: usize,
-    /// About how long it keeps them; also how long an empty room is remembered.
+    /// About how many bytes of events.
+    pub bytes: usize,
+    /// About how long it keeps them; also how long an empty room is remembered, unless nothing was said in it.
     pub age: Duration,
 }

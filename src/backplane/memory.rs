@@ -41,6 +41,8 @@ pub struct MemoryConfig {
     pub lease: Duration,
     /// The bounds of every room's log.
     pub log: LogBounds,
+    /// The most bytes that all rooms take together, about.
+    pub bytes: usize,
     /// The most members of a room.
     pub members_per_room: usize,
     /// How many signals wait for a replica before live events are dropped; at least 1.
@@ -65,8 +67,8 @@ struct State {
 impl Memory {
     /// A memory in which nothing has happened.
     pub fn new(config: MemoryConfig) -> Self {
-        let MemoryConfig { lease, log, members_per_room, signal_queue } = config;
-        let rooms = Rooms::new(Rules { lease, log, members: members_per_room });
+        let MemoryConfig { lease, log, bytes, members_per_room, signal_queue } = config;
+        let rooms = Rooms::new(Rules { lease, log, members: members_per_room }, bytes);
         let state = State { rooms, outlets: Outlets::default() };
         Self { signal_queue, state: Arc::new(Mutex::new(state)) }
     }
@@ -110,7 +112,11 @@ impl State {
     /// A step in a room, begun if need be, of which everybody who listens is told.
     fn begin<T>(&mut self, name: &RoomName, now: Instant, step: impl FnOnce(&mut Room) -> T) -> T {
         let room = self.rooms.begin(name, now, || Epoch(rand::random()));
-        self.outlets.after(name, room, step)
+        let before = room.bytes();
+        let done = self.outlets.after(name, room, step);
+        let after = room.bytes();
+        self.rooms.changed(before, after);
+        done
     }
 
     /// The same in a room that is there.
@@ -121,7 +127,11 @@ impl State {
         step: impl FnOnce(&mut Room) -> T,
     ) -> Option<T> {
         let room = self.rooms.get(name, now)?;
-        Some(self.outlets.after(name, room, step))
+        let before = room.bytes();
+        let done = self.outlets.after(name, room, step);
+        let after = room.bytes();
+        self.rooms.changed(before, after);
+        Some(done)
     }
 }
 
@@ -178,6 +188,19 @@ impl Backplane for Attached {
             state.within(&hold.room, now, |room| room.linger(now, hold, time)).unwrap_or(false)
         });
         Box::pin(ready(lingers))
+    }
+
+    fn owe<'a>(
+        &'a self,
+        room: &'a RoomName,
+        name: &'a Username,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Duration, Unavailable>> {
+        let owed = self.step(|state, now| {
+            let room = state.rooms.get(room, now);
+            room.map_or(Duration::ZERO, |room| room.owe(now, name, time))
+        });
+        Box::pin(ready(owed))
     }
 
     fn lookup<'a>(
@@ -242,7 +265,7 @@ impl Backplane for Attached {
     ) -> BoxFuture<'a, Result<Page, Unavailable>> {
         let page = self.step(|state, now| {
             let nothing = Page { head: None, events: Vec::new() };
-            state.rooms.get(room, now).map_or(nothing, |room| room.read(now, after, limit))
+            state.within(room, now, |room| room.read(now, after, limit)).unwrap_or(nothing)
         });
         Box::pin(ready(page))
     }

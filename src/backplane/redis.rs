@@ -258,6 +258,15 @@ impl Backplane for Redis {
         self.run_linger(hold, time).boxed()
     }
 
+    fn owe<'a>(
+        &'a self,
+        room: &'a RoomName,
+        name: &'a Username,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Duration, Unavailable>> {
+        self.run_owe(room, name, time).boxed()
+    }
+
     fn lookup<'a>(
         &'a self,
         room: &'a RoomName,

@@ -294,6 +294,10 @@ impl LimitsConfig {
 pub struct HistoryConfig {
     /// About how many events.
     pub length: usize,
+    /// About how many bytes of events. There is always room for 32 messages of the largest kind.
+    pub bytes: usize,
+    /// How many bytes all rooms of the memory backplane keep together; at least twice as many as one.
+    pub memory_bytes: usize,
     /// About how long; also how long an empty room is remembered.
     pub age: Duration,
 }
@@ -302,6 +306,8 @@ impl HistoryConfig {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
             length: reader.within("history.length", CAP),
+            bytes: reader.within("history.bytes", Bytes(1 << 20)..=Bytes(1 << 40)).0,
+            memory_bytes: reader.within("history.memory_bytes", Bytes(1 << 22)..=Bytes(1 << 40)).0,
             age: reader.within("history.age", secs(1)..=secs(30 * 24 * 3600)),
         }
     }
@@ -337,6 +343,8 @@ pub struct TelemetryConfig {
     pub log: LogFilter,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// How many sessions of one address may come at once and have audit lines of their own.
+    pub audit_burst: usize,
 }
 
 impl TelemetryConfig {
@@ -346,6 +354,7 @@ impl TelemetryConfig {
             sample_ratio: reader.required("telemetry.sample_ratio"),
             log: reader.required("telemetry.log"),
             log_format: reader.required("telemetry.log_format"),
+            audit_burst: reader.within("telemetry.audit_burst", CAP),
         }
     }
 }

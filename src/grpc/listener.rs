@@ -11,7 +11,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 
 use super::{
-    audit,
     connection::{self, ConnectionConfig, ConnectionError, End},
     services::Entrance,
 };
@@ -86,7 +85,7 @@ impl Listener {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             self.metrics.refusals.of(Refusal::Connections).inc();
             warn!(%peer, max = self.config.connections, "too many connections (limits.connections)");
-            audit::refused(peer, &"too many connections");
+            self.entrance.audit().refused(peer, Refusal::Connections, &"too many connections");
             return;
         };
         if let Err(error) = socket.set_nodelay(true) {
@@ -98,6 +97,7 @@ impl Listener {
             streams: u32::try_from(self.config.streams_per_connection).unwrap_or(u32::MAX),
         };
         let (entrance, metrics) = (self.entrance.clone(), self.metrics.clone());
+        let audit = entrance.audit();
         let end = self.end.clone();
         let tls = self.tls.as_ref().map(|certificates| certificates.acceptor());
         self.connections.spawn(async move {
@@ -108,7 +108,7 @@ impl Listener {
             match ended {
                 Err(ConnectionError::Tls(error)) => {
                     metrics.refusals.of(Refusal::TlsHandshake).inc();
-                    audit::refused(peer, &error);
+                    audit.refused(peer, Refusal::TlsHandshake, &error);
                 }
                 Err(error) => debug!(%peer, %error, "connection ended"),
                 Ok(()) => debug!(%peer, "connection ended"),

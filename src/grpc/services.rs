@@ -10,6 +10,7 @@ use tower::ServiceExt;
 
 use super::{
     admission::{Admission, Caps},
+    audit::Audit,
     connection::Peer,
     incoming::Incoming,
     plain::{Plain, PlainConfig},
@@ -45,6 +46,11 @@ pub struct Entrance {
 }
 
 impl Entrance {
+    /// Who is told of whoever is refused before there is a request.
+    pub(super) fn audit(&self) -> Arc<Audit> {
+        self.hall.audit.clone()
+    }
+
     /// Answers a request. A stream's is sent by the future in which this is polled.
     pub(super) async fn answer(
         self: Arc<Self>,
@@ -69,6 +75,7 @@ impl Services {
     pub async fn new(
         hub: Arc<Hub>,
         caps: Caps,
+        audit: Arc<Audit>,
         plain: PlainConfig,
         rich: RichConfig,
     ) -> Result<Self, ServicesError> {
@@ -80,7 +87,7 @@ impl Services {
         };
         let gzip = CompressionEncoding::Gzip;
         let admission = Admission::new(caps, hub.metrics().clone());
-        let hall = Hall::new(hub, admission, rich.session.content_bytes);
+        let hall = Hall::new(hub, admission, audit, rich.session.content_bytes);
         let (plain, rich) = (Plain::new(hall.clone(), plain), Rich::new(hall.clone(), rich));
         let routes = Routes::new(rich.clone())
             .add_service(health_service.accept_compressed(gzip))

@@ -15,7 +15,7 @@ use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
     admission::{Admission, Admitted},
-    audit::Caller,
+    audit::{Audit, Caller},
     connection::Peer,
     frames::{Encoding, Frames, Places},
     incoming::Incoming,
@@ -42,6 +42,7 @@ const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "forwarded
 #[derive(Clone, Debug)]
 pub(super) struct Hall {
     pub(super) hub: Arc<Hub>,
+    pub(super) audit: Arc<Audit>,
     admission: Arc<Admission>,
     places: Places,
     content_bytes: usize,
@@ -85,8 +86,13 @@ pub(super) struct DoorStream {
 }
 
 impl Hall {
-    pub(super) fn new(hub: Arc<Hub>, admission: Arc<Admission>, content_bytes: usize) -> Self {
-        Self { hub, admission, places: Places::new(), content_bytes }
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        admission: Arc<Admission>,
+        audit: Arc<Audit>,
+        content_bytes: usize,
+    ) -> Self {
+        Self { hub, audit, admission, places: Places::new(), content_bytes }
     }
 
     /// Opens a stream of a door.
@@ -100,7 +106,8 @@ impl Hall {
         if !is_grpc(&parts.headers) {
             return not_grpc().map(Answer::Other);
         }
-        let mut caller = Caller::new(peer.addr, peer.certificate.clone(), &parts.headers);
+        let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
+        let mut caller = Caller::new(audit, peer.addr, certificate, &parts.headers);
         let encoding = match Encoding::of(&parts.headers, self.content_bytes) {
             Ok(encoding) => encoding,
             Err(unknown) => return self.refuse(&mut caller, &Outcome::Encoding(unknown)),
@@ -134,7 +141,7 @@ impl Hall {
     fn refuse(&self, caller: &mut Caller, outcome: &Outcome) -> Response<Answer> {
         self.count(outcome);
         let status = status(outcome);
-        caller.ended(&status);
+        caller.ended(&status, refusal(outcome));
         status.into_http().map(Answer::Other)
     }
 
@@ -195,7 +202,7 @@ impl DoorStream {
     fn end<D: Door>(&mut self, outcome: &Outcome) {
         self.hall.count(outcome);
         let status = status(outcome);
-        self.caller.ended(&status);
+        self.caller.ended(&status, refusal(outcome));
         self.outlet.end(status, D::gets_the_rest(outcome));
     }
 

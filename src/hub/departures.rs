@@ -14,7 +14,7 @@ use tokio::{
 
 use tracing::{Instrument as _, Span};
 
-use super::{Hub, event_now};
+use super::{Hub, Member, event_now};
 use crate::{
     backplane::{Hold, Unavailable},
     domain::{Event, LeftCause, What},
@@ -33,6 +33,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) struct Departure {
     hold: Hold,
     way: Way,
+    /// Until when its name owes what was said, also if another session has it.
+    owes: Option<std::time::Instant>,
     /// Of the first try: others may come long after it.
     span: Option<Span>,
 }
@@ -47,19 +49,29 @@ enum Way {
 
 impl Departure {
     /// A member goes, now.
-    pub(super) fn leave(hold: Hold, cause: LeftCause, sampler: &Sampler) -> Self {
+    pub(super) fn leave(member: &Member, cause: LeftCause, sampler: &Sampler) -> Self {
+        let (hold, owes) = (member.hold(), member.owes());
         let span = sampler.leave(&hold.room, cause);
         let event = span.in_scope(|| event_now(&hold, What::Left { cause }));
-        Self { hold, way: Way::Leave(event), span: Some(span) }
+        Self { hold, way: Way::Leave(event), owes, span: Some(span) }
     }
 
     /// A session lingers for so long from now.
-    pub(super) fn linger(hold: Hold, time: Duration) -> Self {
-        Self { hold, way: Way::Linger(Instant::now() + time), span: None }
+    pub(super) fn linger(member: &Member, time: Duration) -> Self {
+        let way = Way::Linger(Instant::now() + time);
+        Self { hold: member.hold(), way, owes: member.owes(), span: None }
     }
 
     /// Does it. Fails as [`crate::backplane::Backplane::leave`] does.
     pub(super) async fn carry_out(&mut self, hub: &Hub) -> Result<(), Unavailable> {
+        // Before the name is free.
+        if let Some(until) = self.owes {
+            let time = until.saturating_duration_since(std::time::Instant::now());
+            if !time.is_zero() {
+                hub.backplane.owe(&self.hold.room, &self.hold.name, time).await?;
+            }
+            self.owes = None;
+        }
         match &self.way {
             Way::Leave(event) => {
                 let span = self.span.take().unwrap_or_else(Span::none);

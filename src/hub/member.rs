@@ -32,6 +32,8 @@ pub struct Member {
     notices: AtomicU8,
     /// Wakes the session.
     session_waker: AtomicWaker,
+    /// Until when its name owes what was said, where that is limited.
+    owes: Mutex<Option<Instant>>,
     /// Of a reader that misses nothing; others are ended when the window does not reach.
     following: Option<Box<Following>>,
 }
@@ -101,6 +103,7 @@ impl Member {
             reader,
             notices: AtomicU8::new(0),
             session_waker: AtomicWaker::new(),
+            owes: Mutex::new(None),
             following: misses_nothing.then(Box::default),
         }
     }
@@ -246,6 +249,15 @@ impl Member {
     /// is room for it.
     pub fn may_say(&self, now: Instant) -> Result<(), Duration> {
         self.room.may_say(now)
+    }
+
+    /// Its name owes what was said until then, also if another session has it.
+    pub fn owe_until(&self, until: Instant) {
+        *self.owes.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    pub(super) fn owes(&self) -> Option<Instant> {
+        *self.owes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What wakes its reader.

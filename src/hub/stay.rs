@@ -221,7 +221,7 @@ impl Stay {
     /// then is done later.
     pub async fn release(self, cause: LeftCause) {
         let hub = self.hub().clone();
-        let departure = Departure::leave(self.member().hold(), cause, &hub.sampler);
+        let departure = Departure::leave(self.member(), cause, &hub.sampler);
         self.go(departure, leave(cause)).await;
     }
 
@@ -232,7 +232,7 @@ impl Stay {
         if time.is_zero() {
             return self.release(LeftCause::Disconnected).await;
         }
-        let departure = Departure::linger(self.member().hold(), time);
+        let departure = Departure::linger(self.member(), time);
         self.go(departure, Leave::Lingering).await;
     }
 
@@ -259,7 +259,7 @@ impl Stay {
     fn depart_later(&self, cause: LeftCause) {
         self.count_out(leave(cause));
         let hub = self.hub();
-        let departure = Departure::leave(self.member().hold(), cause, &hub.sampler);
+        let departure = Departure::leave(self.member(), cause, &hub.sampler);
         hub.departures.push(departure, &hub.metrics);
     }
 
@@ -305,7 +305,7 @@ impl Drop for Stay {
             self.depart_later(LeftCause::Disconnected);
         } else {
             self.count_out(Leave::Lingering);
-            let (hub, departure) = (self.hub(), Departure::linger(self.member().hold(), time));
+            let (hub, departure) = (self.hub(), Departure::linger(self.member(), time));
             hub.departures.push(departure, &hub.metrics);
         }
     }

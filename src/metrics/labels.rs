@@ -17,6 +17,11 @@ pub trait Label: Copy + 'static {
 
     /// Which value this is.
     fn index(self) -> usize;
+
+    /// The value, as it is written.
+    fn value(self) -> &'static str {
+        Self::VALUES[self.index()]
+    }
 }
 
 macro_rules! label {

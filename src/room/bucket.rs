@@ -36,9 +36,14 @@ impl Bucket {
         Self { rate, debt: Duration::ZERO, at: now }
     }
 
-    /// One from which the first can be taken an interval from now.
-    pub fn empty(rate: Rate, now: Instant) -> Self {
-        Self { rate, debt: rate.capacity(), at: now }
+    /// One in which so much is owed already: it is full once that has passed.
+    pub fn owing(rate: Rate, debt: Duration, now: Instant) -> Self {
+        Self { rate, debt: debt.min(rate.capacity()), at: now }
+    }
+
+    /// When nothing is owed any more, if nothing is taken before.
+    pub fn full_at(&self) -> Instant {
+        self.at.checked_add(self.debt).unwrap_or(self.at)
     }
 
     /// Takes one. An error tells when it can be taken, if nobody else takes it before: after exactly
@@ -62,6 +67,11 @@ impl Bucket {
         if wait.is_zero() { Ok(()) } else { Err(wait) }
     }
 
+    /// Whether nothing is owed.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.owed(now).is_zero()
+    }
+
     fn owed(&self, now: Instant) -> Duration {
         self.debt.saturating_sub(now.saturating_duration_since(self.at))
     }
@@ -75,6 +85,11 @@ mod tests {
 
     const SLOW: Rate = Rate { interval: Duration::from_secs(10), burst: 1 };
     const NANO: Duration = Duration::from_nanos(1);
+
+    /// From which the first can be taken an interval from now.
+    fn empty(rate: Rate, now: Instant) -> Bucket {
+        Bucket::owing(rate, Duration::MAX, now)
+    }
 
     const fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
@@ -111,7 +126,7 @@ mod tests {
     fn an_empty_one_fills_from_nothing() {
         let began = Instant::now();
         let rate = Rate { interval: secs(2), burst: 3 };
-        let mut bucket = Bucket::empty(rate, began);
+        let mut bucket = empty(rate, began);
         assert_eq!(bucket.ready(began), Err(secs(2)));
         assert_eq!(bucket.take(began + secs(2)), Ok(()));
         assert_eq!(bucket.take(began + secs(2)), Err(secs(2)));
@@ -123,9 +138,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_owed_goes_over_to_another_bucket() {
+        let began = Instant::now();
+        let rate = Rate { interval: secs(2), burst: 3 };
+        let mut bucket = Bucket::full(rate, began);
+        assert_eq!((bucket.take(began), bucket.take(began)), (Ok(()), Ok(())));
+        assert_eq!(bucket.full_at(), began + secs(4));
+        let later = began + secs(1);
+        let mut next = Bucket::owing(rate, bucket.full_at() - later, later);
+        assert_eq!(next.take(later), Ok(()), "the third of the burst");
+        assert_eq!(next.take(later), bucket.take(later).and(bucket.take(later)));
+        assert_eq!(Bucket::owing(rate, secs(1000), began).ready(began), Err(secs(2)));
+    }
+
+    #[test]
     fn no_interval_is_no_limit() {
         let began = Instant::now();
-        let mut bucket = Bucket::empty(Rate { interval: Duration::ZERO, burst: 1 }, began);
+        let mut bucket = empty(Rate { interval: Duration::ZERO, burst: 1 }, began);
         for _ in 0..1000 {
             assert_eq!(bucket.take(began), Ok(()));
         }
@@ -162,7 +191,7 @@ mod tests {
             let interval = Duration::from_nanos(interval);
             let rate = Rate { interval, burst };
             let (began, mut passed) = (Instant::now(), Duration::ZERO);
-            let new = if starts_full { Bucket::full } else { Bucket::empty };
+            let new = if starts_full { Bucket::full } else { empty };
             let mut bucket = new(rate, began);
             let mut taken: Vec<Duration> = Vec::new();
             for pause in pauses {

@@ -92,6 +92,7 @@ impl<'a> Speech<'a> {
         stay: &'a Stay,
         limits: SessionLimits,
         dialogue: Option<&'a Dialogue<'a>>,
+        owed: Duration,
     ) -> Self {
         let now = std::time::Instant::now();
         let appended = dialogue.map_or(0, |dialogue| dialogue.appended.0);
@@ -106,11 +107,7 @@ impl<'a> Speech<'a> {
             next_seq: appended + 1,
             inflight: FuturesOrdered::new(),
             stale: VecDeque::new(),
-            // Whoever comes back has not become slower by that.
-            bucket: match dialogue {
-                Some(dialogue) if dialogue.resumed => Bucket::empty(limits.rate, now),
-                Some(_) | None => Bucket::full(limits.rate, now),
-            },
+            bucket: Bucket::owing(limits.rate, owed, now),
             held: None,
             uncertain: 0,
         }
@@ -135,8 +132,13 @@ impl<'a> Speech<'a> {
     fn count(&mut self) -> Result<(), Duration> {
         let now = std::time::Instant::now();
         self.bucket.ready(now)?;
-        self.stay.member().may_say(now)?;
-        self.bucket.take(now)
+        let member = self.stay.member();
+        member.may_say(now)?;
+        self.bucket.take(now)?;
+        if !self.limits.rate.interval.is_zero() {
+            member.owe_until(self.bucket.full_at());
+        }
+        Ok(())
     }
 
     /// What is known next of what was said. Loses none when dropped.

@@ -45,7 +45,8 @@ fn attach(memory: &Memory) -> Replica {
 fn memory() -> Memory {
     Memory::new(MemoryConfig {
         lease: LEASE,
-        log: LogBounds { length: 100, age: Duration::from_secs(600) },
+        log: LogBounds { length: 100, bytes: usize::MAX, age: Duration::from_secs(600) },
+        bytes: usize::MAX,
         members_per_room: 100,
         signal_queue: 64,
     })

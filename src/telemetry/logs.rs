@@ -13,6 +13,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use super::throttle::Throttle;
 use crate::{
     config::{LogFormat, TelemetryConfig},
     metrics::Metrics,
@@ -22,7 +23,7 @@ use crate::{
 const LINES: usize = 16_384;
 
 /// The target of lines about who came, who went and who was refused.
-const AUDIT: &str = "audit";
+pub(super) const AUDIT: &str = "audit";
 
 /// Where lines go: to a thread of its own. Somebody who does not read our standard error costs log
 /// lines, beyond some ten thousand of them, but holds up nothing.
@@ -41,9 +42,10 @@ pub(super) fn writer(metrics: &Metrics) -> (NonBlocking, WorkerGuard) {
 pub(super) fn logging(
     config: &TelemetryConfig,
     writer: NonBlocking,
+    throttle: Throttle,
 ) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync {
     let layout = Layout::of(config.log_format, io::stderr().is_terminal());
-    subscriber(layout, || config.log.filter(), writer)
+    subscriber(layout, || config.log.filter(), writer, throttle)
 }
 
 /// How lines are laid out.
@@ -68,6 +70,7 @@ fn subscriber<W>(
     layout: Layout,
     filter: impl Fn() -> EnvFilter,
     writer: W,
+    throttle: Throttle,
 ) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Clone + Send + Sync + 'static,
@@ -90,7 +93,7 @@ where
     let other = filter_fn(move |it| !is_audit(it)).with_max_level_hint(any);
     let audits = filter_fn(is_audit).with_max_level_hint(any);
     registry()
-        .with(lines.with_filter(filter().and(other)))
+        .with(lines.with_filter(filter().and(other).and(throttle)))
         .with(audit.with_filter(filter().and(audits)))
 }
 
@@ -115,10 +118,19 @@ mod tests {
     }
 
     fn logged(layout: Layout, directives: &str, log: impl FnOnce()) -> String {
+        logged_by(Throttle::default(), layout, directives, log)
+    }
+
+    fn logged_by(
+        throttle: Throttle,
+        layout: Layout,
+        directives: &str,
+        log: impl FnOnce(),
+    ) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let filter = || EnvFilter::new(directives);
-        let subscriber = subscriber(layout, filter, move || writer.clone());
+        let subscriber = subscriber(layout, filter, move || writer.clone(), throttle);
         tracing::subscriber::with_default(subscriber, log);
         String::from_utf8(std::mem::take(&mut *buffer.0.lock().unwrap())).unwrap()
     }
@@ -171,6 +183,29 @@ mod tests {
         assert!(lines.contains("loud") && !lines.contains("quiet"), "{lines}");
     }
 
+    #[test]
+    fn what_is_logged_again_and_again_is_counted() {
+        let throttle = Throttle::default();
+        let lines = logged_by(throttle.clone(), Layout::Json, "debug", || {
+            for number in 0..1000 {
+                tracing::warn!(number, "somebody knocks");
+                tracing::info!(target: "audit", number, "joined");
+                tracing::debug!(number, "details");
+            }
+            tracing::warn!("another line");
+            throttle.tell();
+            throttle.tell();
+        });
+        let times = |text: &str| lines.matches(text).count();
+        let knocks = times(r#""message":"somebody knocks""#);
+        assert!((20..30).contains(&knocks), "{knocks}");
+        assert_eq!(times("another line"), 1);
+        assert_eq!((times(r#""message":"joined""#), times(r#""message":"details""#)), (1000, 1000));
+        let count = format!(r#""count":{},"line":"somebody knocks""#, 1000 - knocks);
+        assert_eq!(times(&count), 1, "{count} in {lines}");
+        assert_eq!(times("more of such lines"), 1, "{lines}");
+    }
+
     /// What is below the level costs a comparison and no more, however hot the path that it is on.
     #[test]
     fn the_filters_level_is_known_beforehand() {
@@ -180,7 +215,7 @@ mod tests {
             ("info,roomcast::hub=debug", LevelFilter::DEBUG),
         ] {
             let filter = || EnvFilter::new(directives);
-            let subscriber = subscriber(Layout::Json, filter, io::sink);
+            let subscriber = subscriber(Layout::Json, filter, io::sink, Throttle::default());
             assert_eq!(subscriber.max_level_hint(), Some(level), "{directives}");
         }
     }

@@ -111,3 +111,49 @@ async fn a_name_forges_nothing_in_a_text_log() {
     assert!(forged.is_empty(), "{forged:#?}");
     server.kill().and_then(|()| server.wait()).expect("it ends");
 }
+
+/// A log that is rotated keeps those who came in, whatever one address does again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_address_does_again_and_again_is_summed_up() {
+    let burst = ("ROOMCAST_TELEMETRY__AUDIT_BURST", "20");
+    let mut cluster = Cluster::memory().with(burst.0, burst.1).start().await;
+    let door = cluster.door(0);
+    let mut alice = door.join("alice").await;
+    until_told(&cluster, "joined", "alice").await;
+    for _ in 0..60 {
+        door.join("alice").await.expect_end(Code::AlreadyExists).await;
+    }
+    for _ in 0..60 {
+        let mut churn = door.join("churn").await;
+        alice.expect_system("churn joined").await;
+        churn.half_close();
+        alice.expect_system("churn left").await;
+        churn.expect_end(Code::Ok).await;
+    }
+    let far = door.clone().coming_from([127, 0, 0, 77]);
+    let mut bob = far.join("bob").await;
+    alice.expect_system("bob joined").await;
+    bob.half_close();
+    bob.expect_end(Code::Ok).await;
+    cluster.replicas[0].signal(Signal::SIGTERM);
+    assert_eq!(cluster.replicas[0].exit_code(SOON).await, 0);
+    let log = cluster.replicas[0].log();
+    eventually(SOON, "the end of its log", async || log.ended().then_some(())).await;
+
+    let sum = |what: &str, reason: Option<&str>| -> u64 {
+        let lines = lines(&cluster, 0);
+        let sums = lines.iter().filter(|(told, fields)| {
+            told == what && fields.get("reason").and_then(Value::as_str) == reason
+        });
+        sums.map(|(_, fields)| fields["count"].as_u64().expect("a count")).sum()
+    };
+    assert_eq!(times(&cluster, "refused", "alice"), 5);
+    assert_eq!(sum("more refused", Some("name_taken")), 55);
+    let told = times(&cluster, "joined", "churn");
+    assert!((10..50).contains(&told), "{told} of 60");
+    assert_eq!(times(&cluster, "left", "churn"), told, "whoever is told to come is told to go");
+    assert_eq!(sum("more joined, and left", None), 60 - told as u64);
+    for what in ["joined", "left"] {
+        assert_eq!(times(&cluster, what, "bob"), 1, "another address is told as ever");
+    }
+}

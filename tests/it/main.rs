@@ -32,6 +32,7 @@ mod rolling;
 mod saying;
 mod services;
 mod signals;
+mod slow_mode;
 mod slow_reader;
 mod starting;
 mod tls;

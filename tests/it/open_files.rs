@@ -40,6 +40,7 @@ async fn clients_leave_descriptors_for_redis_and_for_probes() {
     replica.until_metric("roomcast_connections", 80.0).await;
     let mut last = held.pop().expect("many");
     assert_eq!(last.read(&mut [0]).await.ok(), Some(0), "closed at once");
+    redis.kill();
     redis.restart().await;
     assert_eq!(get(replica.admin(), "/livez").await.expect("livez").0, 200);
     replica.until_ready(SOON).await;

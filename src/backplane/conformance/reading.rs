@@ -61,6 +61,57 @@ pub(crate) async fn a_log_is_trimmed_by_length(fixture: &impl Fixture) {
     assert_eq!(got, (first + 10..first + 15).collect::<Vec<_>>(), "{rule}");
 }
 
+pub(crate) async fn a_log_is_trimmed_by_bytes(fixture: &impl Fixture) {
+    const BYTES: usize = 100_000;
+    let log = LogBounds { bytes: BYTES, ..Setup::CALM.log };
+    let [a] = replicas(fixture, Setup { log, ..Setup::CALM }).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    let large = "x".repeat(10_000);
+    for i in 1..=300 {
+        // Large ones and small ones.
+        a.say(&bob, i, if i % 3 == 0 { &large } else { "hi" }).await;
+    }
+    let page = a.read(&room, 0, 1000).await;
+    let kept: usize = page.events.iter().map(|(_, event)| event.size()).sum();
+    assert!(kept >= BYTES / 4 * 3, "a log keeps its bytes, yet: {kept}");
+    assert!(kept <= BYTES / 4 * 5, "a log keeps not much more than its bytes, yet: {kept}");
+    let seqs: Vec<u64> = page.events.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(seqs, (302 - seqs.len() as u64..=301).collect::<Vec<_>>(), "the newest, dense");
+    for i in 301..=2000 {
+        a.say(&bob, i, "hi").await;
+    }
+    let page = a.read(&room, 0, 10_000).await;
+    assert!(page.events.len() > 500, "small ones are many, yet: {}", page.events.len());
+}
+
+pub(crate) async fn a_room_in_which_nothing_was_said_leaves_nothing(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let (silent, spoken, crashed) = (some_room(), some_room(), some_room());
+    let carol = a.hold(&crashed, "carol");
+    let joined = a.take(&carol).await.position;
+    for room in [&silent, &spoken] {
+        let bob = a.join(room, "bob").await;
+        if room == &spoken {
+            a.say(&bob, 1, "hi").await;
+        }
+        a.leave(&bob).await;
+    }
+    let before = b.head(&silent).await;
+    assert_eq!(before.position.seq, 2, "it stays for a while");
+    fixture.pass(Setup::BRIEF.lease * 3 / 2).await;
+    let overdue = b.overdue(&crashed).await;
+    b.reap(&crashed, &overdue).await;
+    fixture.pass(Setup::BRIEF.lease * 3 / 2).await;
+    assert_eq!(b.read(&silent, 0, 10).await.head, None, "nothing was said");
+    assert_eq!(b.head(&spoken).await.position.seq, 3, "what was said is remembered");
+    assert_eq!(b.head(&crashed).await.position.seq, 2, "so is who was lost, and may come back");
+    assert!(a.take(&again(&carol, joined)).await.told, "and is told of");
+    let joined = b.take(&b.hold(&silent, "bob")).await;
+    assert_eq!(joined.position.seq, 1, "a new log begins at 1");
+    assert!(!b.head(&silent).await.includes(before.position), "the old positions are void");
+}
+
 pub(crate) async fn a_log_is_trimmed_by_age(fixture: &impl Fixture) {
     let age = Duration::from_millis(1200);
     let lease = Duration::from_millis(1200);

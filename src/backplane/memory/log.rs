@@ -18,6 +18,8 @@ pub(super) struct Log {
     bounds: LogBounds,
     /// The newest events; the last one has `seq`.
     kept: VecDeque<Kept>,
+    /// Their bytes.
+    bytes: usize,
     /// Events that nobody was told of yet; the last one has `seq`.
     fresh: Vec<Arc<Event>>,
 }
@@ -31,7 +33,7 @@ struct Kept {
 impl Log {
     /// An empty log.
     pub(super) fn new(epoch: Epoch, bounds: LogBounds) -> Self {
-        Self { epoch, seq: 0, bounds, kept: VecDeque::new(), fresh: Vec::new() }
+        Self { epoch, seq: 0, bounds, kept: VecDeque::new(), bytes: 0, fresh: Vec::new() }
     }
 
     /// Where it ends. Memory never rolls back, so an epoch never goes on from another.
@@ -43,6 +45,7 @@ impl Log {
     pub(super) fn push(&mut self, now: Instant, event: Arc<Event>) -> Position {
         self.seq += 1;
         self.fresh.push(Arc::clone(&event));
+        self.bytes += event.size();
         self.kept.push_back(Kept { at: now, event });
         self.trim(now);
         self.head().position
@@ -50,11 +53,33 @@ impl Log {
 
     /// Drops what the bounds no longer keep.
     pub(super) fn trim(&mut self, now: Instant) {
-        let LogBounds { length, age } = self.bounds;
+        let LogBounds { length, bytes, age } = self.bounds;
         while self.kept.len() > length
             || self.kept.front().is_some_and(|kept| now.duration_since(kept.at) >= age)
         {
-            self.kept.pop_front();
+            self.drop_oldest();
+        }
+        self.shrink(bytes);
+    }
+
+    /// How many bytes of events are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Drops the oldest events until those that are kept have no more bytes than that.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        while self.bytes > bytes {
+            self.drop_oldest();
+        }
+        if self.kept.capacity() > 4 * self.kept.len().max(16) {
+            self.kept.shrink_to(2 * self.kept.len());
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(Kept { event, .. }) = self.kept.pop_front() {
+            self.bytes -= event.size();
         }
     }
 

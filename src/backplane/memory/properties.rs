@@ -56,7 +56,7 @@ struct History {
 impl History {
     fn new(members: usize) -> Self {
         let now = Instant::now();
-        let log = LogBounds { length: 8, age: Duration::from_secs(60) };
+        let log = LogBounds { length: 8, bytes: usize::MAX, age: Duration::from_secs(60) };
         Self {
             now,
             members,

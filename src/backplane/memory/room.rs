@@ -1,7 +1,11 @@
 //! One room as a pure state machine: no clock, no chance, no I/O. Time is an argument and never
 //! goes back; each call is one atomic step.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -20,6 +24,12 @@ use crate::{
 /// Stands for "never" where a configured duration is too long for the clock.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
+/// How many names may owe something before it is looked which ones do not any more.
+const OWES: usize = 64;
+
+/// What a room takes beside the events of its log, about.
+const ROOM: usize = 1024;
+
 /// What holds in every room.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
@@ -37,8 +47,15 @@ pub(super) struct Room {
     rules: Rules,
     log: Log,
     seats: Seats,
+    /// Until when names owe what was said under them, and how many may be there before those that owe nothing
+    /// any more are looked for.
+    owes: HashMap<String, Instant>,
+    most_owes: usize,
+    owes_until: Instant,
     /// Streams that were superseded and not told of it yet.
     moved: Vec<(SessionId, StreamId)>,
+    /// The log tells more than who came and went by themselves.
+    said: bool,
     /// When all of it is forgotten, unless something happens.
     expires: Instant,
 }
@@ -47,8 +64,17 @@ impl Room {
     /// A room in which nothing has happened.
     pub(super) fn new(epoch: Epoch, rules: Rules, now: Instant) -> Self {
         let log = Log::new(epoch, rules.log);
-        let mut room =
-            Self { rules, log, seats: Seats::default(), moved: Vec::new(), expires: now };
+        let mut room = Self {
+            rules,
+            log,
+            seats: Seats::default(),
+            owes: HashMap::new(),
+            most_owes: OWES,
+            owes_until: now,
+            moved: Vec::new(),
+            said: false,
+            expires: now,
+        };
         room.touch(now);
         room
     }
@@ -57,6 +83,21 @@ impl Room {
     /// after the last lease ended that nobody renewed and nobody reaped.
     pub(super) fn expires(&self) -> Instant {
         self.expires
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        ROOM + self.log.bytes()
+    }
+
+    /// Drops the oldest events of its log until it takes no more bytes than that, as far as that goes.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        self.log.shrink(bytes.saturating_sub(ROOM));
+    }
+
+    /// Whether nobody is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.seats.len() == 0
     }
 
     /// The events that no listener was told of yet: their epoch, the first one's sequence
@@ -136,6 +177,7 @@ impl Room {
         if client_seq > seat.client_seq + 1 {
             return Err(AppendError::Stale);
         }
+        self.said = true;
         seat.client_seq = client_seq;
         seat.last = self.log.push(now, event);
         let position = seat.last;
@@ -169,6 +211,22 @@ impl Room {
         self.seats.extend(skeleton, later(now, time));
         self.touch(now);
         true
+    }
+
+    /// See [`crate::backplane::Backplane::owe`].
+    pub(super) fn owe(&mut self, now: Instant, name: &Username, time: Duration) -> Duration {
+        let known = self.owes.get(name.skeleton()).copied().unwrap_or(now);
+        let until = known.max(later(now, time));
+        if until > known {
+            if self.owes.len() >= self.most_owes {
+                self.owes.retain(|_, until| *until > now);
+                self.most_owes = (2 * self.owes.len()).max(OWES);
+            }
+            self.owes.insert(name.skeleton().to_owned(), until);
+            self.owes_until = self.owes_until.max(until);
+            self.expires = self.expires.max(until);
+        }
+        until.saturating_duration_since(now)
     }
 
     /// See [`crate::backplane::Backplane::lookup`].
@@ -218,9 +276,15 @@ impl Room {
 
     /// Notes that the room is in use, and lets the log drop what is too old.
     fn touch(&mut self, now: Instant) {
-        let last = self.seats.last_deadline();
-        let last = last.map_or(now, |last| last.max(later(now, self.rules.lease)));
-        self.expires = later(last, self.rules.log.age);
+        let lease = later(now, self.rules.lease);
+        let remembered = |last| later(last, self.rules.log.age);
+        self.expires = match self.seats.last_deadline() {
+            Some(last) => remembered(last.max(lease)),
+            None if self.said => remembered(now),
+            // Nobody is there, and nothing was said: it stays for whoever still reads how that came.
+            None => lease,
+        };
+        self.expires = self.expires.max(self.owes_until);
         self.log.trim(now);
     }
 
@@ -312,6 +376,8 @@ impl Room {
         let mut count = 0;
         for Eviction { overdue, event } in evict {
             if self.is_overdue(now, overdue) {
+                // A replica that was paused may come back with a member that it still believes in.
+                self.said |= !overdue.lingered;
                 self.seats.remove(&overdue.skeleton);
                 self.log.push(now, Arc::clone(event));
                 count += 1;

@@ -15,6 +15,9 @@ const SWEEP: usize = 4;
 #[derive(Debug)]
 pub(super) struct Rooms {
     rules: Rules,
+    /// How many bytes all of them may take, and how many they do.
+    most_bytes: usize,
+    bytes: usize,
     by_name: HashMap<RoomName, Room>,
     /// One entry for each room: when to look whether it is to be forgotten. May be
     /// earlier or a little later than the room says by now.
@@ -22,8 +25,8 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, by_name: HashMap::new(), due: BTreeSet::new() }
+    pub(super) fn new(rules: Rules, most_bytes: usize) -> Self {
+        Self { rules, most_bytes, bytes: 0, by_name: HashMap::new(), due: BTreeSet::new() }
     }
 
     /// The room, if there is one.
@@ -44,13 +47,16 @@ impl Rooms {
                 let room = room.into_mut();
                 if room.expires() <= now {
                     // Its entry in `due` serves the next one.
+                    self.bytes -= room.bytes();
                     *room = new();
+                    self.bytes += room.bytes();
                 }
                 room
             }
             Entry::Vacant(place) => {
                 let room = place.insert(new());
                 self.due.insert((room.expires(), name.clone()));
+                self.bytes += room.bytes();
                 room
             }
         }
@@ -67,15 +73,82 @@ impl Rooms {
                 Some(expires) if expires > now => {
                     self.due.insert((expires, name));
                 }
-                _ => {
-                    self.by_name.remove(&name);
-                }
+                _ => self.forget(&name),
+            }
+        }
+    }
+
+    fn forget(&mut self, name: &RoomName) {
+        if let Some(room) = self.by_name.remove(name) {
+            self.bytes -= room.bytes();
+        }
+    }
+
+    /// A room that took so many bytes takes more, or fewer. Where all of them take too many, room is made for a
+    /// while: those with the most lose their oldest events until all have as much as the largest may keep, and
+    /// if that is not enough, empty ones are forgotten.
+    pub(super) fn changed(&mut self, before: usize, after: usize) {
+        self.bytes = self.bytes + after - before;
+        if self.bytes <= self.most_bytes {
+            return;
+        }
+        let goal = self.most_bytes / 4 * 3;
+        let share = share(self.by_name.values().map(Room::bytes).collect(), goal);
+        for room in self.by_name.values_mut().filter(|room| room.bytes() > share) {
+            self.bytes -= room.bytes();
+            room.shrink(share);
+            self.bytes += room.bytes();
+        }
+        let empty: Vec<_> = self.due.iter().map(|(_, name)| name.clone()).collect();
+        for name in empty {
+            if self.bytes <= goal {
+                return;
+            }
+            if self.by_name.get(&name).is_some_and(Room::is_empty) {
+                self.forget(&name);
             }
         }
     }
 
     #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> usize {
+        self.by_name.values().map(Room::bytes).sum()
+    }
+
+    #[cfg(test)]
     pub(super) fn len(&self) -> (usize, usize) {
         (self.by_name.len(), self.due.len())
+    }
+}
+
+/// How much each may have at the most, so that all together have no more than `goal`; those who have less keep it.
+fn share(mut sizes: Vec<usize>, goal: usize) -> usize {
+    sizes.sort_unstable();
+    let (mut left, mut others) = (goal, sizes.len());
+    for size in sizes {
+        if size > left / others {
+            return left / others;
+        }
+        left -= size;
+        others -= 1;
+    }
+    usize::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_have_less_keep_it() {
+        assert_eq!(share(vec![1, 2, 3], 6), usize::MAX);
+        assert_eq!(share(vec![100, 2, 100, 3], 25), 10);
+        assert_eq!(share(vec![5, 5, 5, 5], 8), 2);
+        assert_eq!(share(vec![], 8), usize::MAX);
     }
 }

@@ -18,7 +18,13 @@ struct InMemory;
 impl Fixture for InMemory {
     async fn attach(&self, replicas: usize, setup: Setup) -> Vec<Replica> {
         let Setup { lease, log, members_per_room, signal_queue } = setup;
-        let memory = Memory::new(MemoryConfig { lease, log, members_per_room, signal_queue });
+        let memory = Memory::new(MemoryConfig {
+            lease,
+            log,
+            bytes: usize::MAX,
+            members_per_room,
+            signal_queue,
+        });
         (0..replicas).map(|_| attach(&memory)).collect()
     }
 }
@@ -34,7 +40,8 @@ fn attach(memory: &Memory) -> Replica {
 fn memory(signal_queue: usize) -> Memory {
     Memory::new(MemoryConfig {
         lease: Duration::from_secs(15),
-        log: LogBounds { length: 100, age: Duration::from_secs(60) },
+        log: LogBounds { length: 100, bytes: usize::MAX, age: Duration::from_secs(60) },
+        bytes: usize::MAX,
         members_per_room: 100,
         signal_queue,
     })
@@ -173,7 +180,8 @@ fn a_memory_survives_a_panic_under_its_lock() {
 async fn durations_beyond_the_clock_mean_never() {
     let memory = Memory::new(MemoryConfig {
         lease: Duration::MAX,
-        log: LogBounds { length: 10, age: Duration::MAX },
+        log: LogBounds { length: 10, bytes: usize::MAX, age: Duration::MAX },
+        bytes: usize::MAX,
         members_per_room: usize::MAX,
         signal_queue: 8,
     });
@@ -181,4 +189,44 @@ async fn durations_beyond_the_clock_mean_never() {
     let bob = a.join(&props::some_room(), "bob").await;
     tokio::time::sleep(Duration::from_secs(365 * 24 * 60 * 60)).await;
     a.say(&bob, 1, "still here").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_rooms_together_take_no_more_than_they_may() {
+    const BYTES: usize = 1 << 20;
+    let memory = Memory::new(MemoryConfig {
+        lease: Duration::from_secs(15),
+        log: LogBounds { length: 1000, bytes: usize::MAX, age: Duration::from_secs(3600) },
+        bytes: BYTES,
+        members_per_room: 100,
+        signal_queue: 8,
+    });
+    let a = attach(&memory);
+    let quiet = props::some_room();
+    let alice = a.join(&quiet, "alice").await;
+    a.say(&alice, 1, "remember me").await;
+    let large = "x".repeat(1000);
+    for _ in 0..50 {
+        let room = props::some_room();
+        let bob = a.join(&room, "bob").await;
+        for seq in 1..=100 {
+            a.say(&bob, seq, &large).await;
+            let (told, bytes) = {
+                let state = memory.lock();
+                (state.rooms.bytes(), state.rooms.counted())
+            };
+            assert!(told == bytes && bytes <= BYTES, "{told}, {bytes}");
+        }
+        a.leave(&bob).await;
+    }
+    assert!(a.story(&quiet).await.contains(&"2 alice: remember me".to_owned()));
+    // More rooms than fit, however little is in them.
+    for _ in 0..5000 {
+        let room = props::some_room();
+        let bob = a.join(&room, "bob").await;
+        a.say(&bob, 1, "x").await;
+        a.leave(&bob).await;
+    }
+    assert!(memory.lock().rooms.counted() <= BYTES);
+    assert_eq!(a.say(&alice, 2, "still here").await.position.seq, 3);
 }

@@ -58,6 +58,7 @@ for _, sender in pairs(senders) do
   end
 end
 if changes[1] then redis.call('HSET', ROSTER, unpack(changes)) end
+if seq > before then note_said() end
 publish()
 -- Of all keys this can only have made the log.
 local lives = redis.call('PTTL', META) >= tonumber(ARGV[6])

@@ -93,7 +93,7 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
                 extending = Some(groups.len());
                 (Kind::Extend, leases.len())
             }
-            Work::Script { name, .. } if name.is_read_only() => (Kind::Plain, 0),
+            Work::Script { name, .. } if name.is_apart() => (Kind::Plain, 0),
             Work::Publish { .. } => (Kind::Plain, 0),
             Work::Script { room, .. } => {
                 open.remove(room);

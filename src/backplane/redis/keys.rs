@@ -32,6 +32,11 @@ impl Keys {
         ["meta", "log", "roster", "leases"].map(|part| self.key(room, part)).to_vec()
     }
 
+    /// There for as long as a name owes what was said under it.
+    pub(super) fn owes(&self, room: &RoomName, skeleton: &str) -> String {
+        self.key(room, &format!("owes:{skeleton}"))
+    }
+
     /// The lease of a name.
     pub(super) fn lease(&self, room: &RoomName, skeleton: &str) -> String {
         self.key(room, &format!("name:{skeleton}"))

@@ -3,7 +3,8 @@
 --
 -- KEYS[1] meta    hash: epoch, seq, replid, past ("epoch:seq epoch:seq ...", the latest last), oldest
 --                 (no entry of the log is older, in milliseconds of Redis's clock; an earlier version
---                 of roomcast does not say)
+--                 of roomcast does not say), first (no entry has a lower seq), bytes (of all payloads), said
+--                 (there once the log tells more than who came and went by themselves)
 -- KEYS[2] log     stream: entries <seq>-0 with t (milliseconds of Redis's clock) and p (payload)
 -- KEYS[3] roster  hash: skeleton -> "<session> <last client seq> <last seq> <joined> <member>", where
 --                 <joined> is the seq of the join behind a t if the room was told, else a u, and
@@ -12,7 +13,7 @@
 -- ARGV[1] the replication id of this Redis, as the connection read it when it opened
 -- ARGV[2] a random epoch, for a log that is born now
 -- ARGV[3] the live channel
--- ARGV[4] how many entries the log keeps
+-- ARGV[4] how many entries the log keeps, a space, and how many bytes of payloads
 -- ARGV[5] how many milliseconds the log keeps them
 -- ARGV[6] how many milliseconds the room outlives its last change
 --
@@ -23,6 +24,7 @@
 
 local META, LOG, ROSTER, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local PAST_EPOCHS = 8
+local SLACK, ROUNDS = 64, 8
 local TOKEN = 32
 
 -- Doubles print in scientific notation from 1e15 on; positions must not.
@@ -37,9 +39,11 @@ local NOW = int(now)
 -- Where the log stands. A room without meta begins a new log. A log that another Redis wrote goes on
 -- in a new epoch: its tail may be missing here, and numbers given out twice must not mean the same
 -- position.
-local meta = redis.call('HMGET', META, 'epoch', 'seq', 'replid', 'past', 'oldest')
+local meta =
+  redis.call('HMGET', META, 'epoch', 'seq', 'replid', 'past', 'oldest', 'first', 'bytes', 'said')
 local epoch, seq, replid, past, oldest =
   meta[1], tonumber(meta[2]), meta[3], meta[4] or '', tonumber(meta[5] or 0)
+local first, bytes, said = tonumber(meta[6] or 1), tonumber(meta[7] or 0), meta[8]
 if replid ~= ARGV[1] then
   -- Perhaps only the connection is out of date: a Redis renames itself when it gets its first replica.
   local here = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -66,38 +70,52 @@ local function emit(payload)
   seq = seq + 1
   redis.call('XADD', LOG, int(seq), 't', NOW, 'p', payload)
   payloads[seq - before] = payload
+  bytes = bytes + #payload
   return seq
 end
 
--- Drops entries that are too old, at most a hundred a call. They may be so by a thirty-second part: else
--- there would be one in every other call.
-local function trim_by_age()
+-- Drops the oldest entries of a log that has too many, too large or too old ones. It may have so by a
+-- thirty-second part: else there would be some in every other call. What one call appends, it can drop.
+local function trim()
+  local most, room = string.match(ARGV[4], '^(%d+) (%d+)$')
+  most, room = tonumber(most), tonumber(room)
   local age = tonumber(ARGV[5])
   local cutoff = now - age
-  if oldest >= cutoff - age / 32 then return end
-  local entries = redis.call('XRANGE', LOG, '-', '+', 'COUNT', 100)
-  local keep_from
-  for _, entry in ipairs(entries) do
-    keep_from, oldest = entry[1], tonumber(entry[2][2])
-    if oldest >= cutoff then break end
+  if seq - first < most + math.max(SLACK, most / 32) and bytes <= room + room / 32
+      and oldest >= cutoff - age / 32 then return end
+  for _ = 1, ROUNDS do
+    -- Not more at a time than a script should have in its hands.
+    local average = bytes / math.max(1, seq + 1 - first)
+    local count = math.max(1, math.min(100, math.floor(65536 / (average + 1))))
+    local fits = false
+    local entries = redis.call('XRANGE', LOG, '-', '+', 'COUNT', count)
+    if #entries == 0 then first = seq + 1 end
+    for _, entry in ipairs(entries) do
+      first, oldest = tonumber(string.match(entry[1], '^%d+')), tonumber(entry[2][2])
+      fits = seq - first < most and bytes <= room and oldest >= cutoff
+      if fits then break end
+      first, bytes = first + 1, math.max(0, bytes - #entry[2][4])
+    end
+    redis.call('XTRIM', LOG, 'MINID', int(first))
+    if first > seq then bytes, oldest, fits = 0, now, true end
+    if fits then break end
   end
-  if oldest < cutoff then
-    if #entries < 100 then oldest = now end
-    -- The first id after the last one that was looked at.
-    keep_from = keep_from and string.gsub(keep_from, '0$', '1')
-  end
-  if keep_from then redis.call('XTRIM', LOG, 'MINID', keep_from) end
-  redis.call('HSET', META, 'oldest', int(oldest))
+  redis.call('HSET', META, 'first', int(first), 'bytes', int(bytes), 'oldest', int(oldest))
 end
 
--- Publishes what was appended, and drops from the log what is too much or too old.
+-- Publishes what was appended, and drops from the log what is too much.
 local function publish()
   if seq > before then
-    redis.call('XTRIM', LOG, 'MAXLEN', '~', ARGV[4])
-    redis.call('HSET', META, 'seq', int(seq))
+    redis.call('HSET', META, 'seq', int(seq), 'bytes', int(bytes))
     redis.call('PUBLISH', ARGV[3], epoch .. ' ' .. int(before + 1) .. '\n' .. table.concat(payloads))
   end
-  trim_by_age()
+  trim()
+end
+
+-- The log tells something that a room is remembered for.
+local function note_said()
+  if not said then redis.call('HSET', META, 'said', '1') end
+  said = '1'
 end
 
 -- Gives the room its time to live, and an eighth more, so that this need not be done in every call.
@@ -105,5 +123,7 @@ local function live_on()
   -- A name that lingers for long keeps the room.
   local latest = redis.call('ZRANGE', LEASES, -1, -1, 'WITHSCORES')[2]
   local ttl = math.max(tonumber(ARGV[6]), latest and tonumber(latest) - now + tonumber(ARGV[5]) or 0)
+  -- Nobody is there, and nothing was said: it stays for a lease, for whoever still reads how that came.
+  if not latest and not said then ttl = tonumber(ARGV[6]) - tonumber(ARGV[5]) end
   for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], int(ttl + ttl / 8)) end
 end

@@ -67,6 +67,9 @@ end
 -- Removes a member whose lease ended unrenewed, and tells the room.
 local function evict(lease_key, skeleton, session, payload)
   if not is_overdue(lease_key, skeleton, session) then return false end
+  -- A replica that was paused may come back with a member that it still believes in; where the log is gone by
+  -- then, it would have it come in untold.
+  if not said and not lingers(redis.call('HGET', ROSTER, skeleton)) then note_said() end
   redis.call('HDEL', ROSTER, skeleton)
   redis.call('ZREM', LEASES, skeleton)
   emit(payload)

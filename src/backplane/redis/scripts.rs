@@ -21,15 +21,17 @@ pub(super) enum ScriptName {
     Read,
     Lookup,
     Members,
+    Owe,
 }
 
 impl ScriptName {
-    /// The keys that it takes first, where these are not the common ones: it only looks, and its reply
-    /// does not begin with where the log stands.
-    fn read_only_keys(self) -> Option<&'static [&'static str]> {
+    /// The keys that it takes first, where these are not the common ones: it leaves the log alone, and its
+    /// reply does not begin with where that stands.
+    fn own_keys(self) -> Option<&'static [&'static str]> {
         match self {
             Self::Read => Some(&["meta", "log"]),
             Self::Lookup | Self::Members => Some(&["roster"]),
+            Self::Owe => Some(&[]),
             Self::Append
             | Self::Join
             | Self::Leave
@@ -41,9 +43,9 @@ impl ScriptName {
         }
     }
 
-    /// Whether it changes nothing.
-    pub(super) fn is_read_only(self) -> bool {
-        self.read_only_keys().is_some()
+    /// Whether it leaves the log alone.
+    pub(super) fn is_apart(self) -> bool {
+        self.own_keys().is_some()
     }
 }
 
@@ -65,7 +67,7 @@ macro_rules! on_log {
 }
 
 /// In the order of [`ScriptName`].
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     on_log!("append.lua"),
     on_log!("roster.lua", "join.lua"),
     on_log!("roster.lua", "leave.lua"),
@@ -77,6 +79,7 @@ const SOURCES: [&str; 11] = [
     include_str!("read.lua"),
     include_str!("lookup.lua"),
     include_str!("members.lua"),
+    include_str!("owe.lua"),
 ];
 
 impl Scripts {
@@ -107,7 +110,7 @@ impl Scripts {
     ) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[name as usize]);
-        if let Some(first) = name.read_only_keys() {
+        if let Some(first) = name.own_keys() {
             let first: Vec<String> = first.iter().map(|part| self.keys.key(room, part)).collect();
             cmd.arg(first.len() + extra_keys.len()).arg(first).arg(extra_keys);
             return cmd;
@@ -117,7 +120,7 @@ impl Scripts {
         cmd.arg(replid)
             .arg(format!("{:016x}", rand::random::<u64>()))
             .arg(self.keys.channel(room))
-            .arg(self.bounds.length)
+            .arg(format!("{} {}", self.bounds.length, self.bounds.bytes))
             .arg(millis(self.bounds.age))
             .arg(millis(self.remember));
         cmd

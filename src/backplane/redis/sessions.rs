@@ -39,6 +39,21 @@ impl Redis {
         .await
     }
 
+    pub(super) async fn run_owe(
+        &self,
+        room: &RoomName,
+        name: &Username,
+        time: Duration,
+    ) -> Result<Duration, Unavailable> {
+        let keys = vec![self.keys.owes(room, name.skeleton())];
+        let args = vec![text(millis(time))];
+        // In order with the leave that follows.
+        self.script(self.lane(room), ScriptName::Owe, room, keys, args, |reply| {
+            Ok(Duration::from_millis(u64::try_from(reply.int(0)?).unwrap_or(0)))
+        })
+        .await
+    }
+
     pub(super) async fn run_lookup(
         &self,
         room: &RoomName,

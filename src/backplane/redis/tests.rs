@@ -135,7 +135,7 @@ conformance::suite!(tokio::test(flavor = "multi_thread", worker_threads = 2), Se
 
 const SETUP: Setup = Setup {
     lease: Duration::from_secs(60),
-    log: LogBounds { length: 1000, age: Duration::from_secs(60) },
+    log: LogBounds { length: 1000, bytes: usize::MAX, age: Duration::from_secs(60) },
     members_per_room: 1000,
     signal_queue: 1024,
 };

@@ -24,7 +24,8 @@ const LIMITS: QueryLimits = QueryLimits { page_size: 5 };
 fn replica(length: usize) -> Replica {
     let memory = Memory::new(MemoryConfig {
         lease: Duration::from_secs(15),
-        log: LogBounds { length, age: Duration::from_secs(60) },
+        log: LogBounds { length, bytes: usize::MAX, age: Duration::from_secs(60) },
+        bytes: usize::MAX,
         members_per_room: 100,
         signal_queue: 64,
     });

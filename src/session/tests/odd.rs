@@ -97,6 +97,15 @@ impl Backplane for Odd {
         self.inner.linger(hold, time)
     }
 
+    fn owe<'a>(
+        &'a self,
+        room: &'a RoomName,
+        name: &'a Username,
+        time: Duration,
+    ) -> BoxFuture<'a, Result<Duration, Unavailable>> {
+        self.inner.owe(room, name, time)
+    }
+
     fn lookup<'a>(
         &'a self,
         room: &'a RoomName,

@@ -1,0 +1,96 @@
+//! How much each of many may do: a bucket for each, in a table that stays small.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+use super::bucket::{Bucket, Rate};
+
+/// How long buckets that are full again are kept at least, once the table is full.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A [`Bucket`] for each key. Those that are full again are forgotten when room is needed: they are as good as
+/// new ones. Whoever finds no room shares one bucket with all others who do not.
+#[derive(Debug)]
+pub struct Buckets<K> {
+    rate: Rate,
+    most: usize,
+    by_key: HashMap<K, Bucket>,
+    others: Option<Bucket>,
+    swept: Option<Instant>,
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// None yet, and at most so many.
+    pub fn new(rate: Rate, most: usize) -> Self {
+        Self { rate, most, by_key: HashMap::new(), others: None, swept: None }
+    }
+
+    /// Takes one from a key's bucket. See [`Bucket::take`].
+    pub fn take(&mut self, key: K, now: Instant) -> Result<(), Duration> {
+        if self.rate.interval.is_zero() {
+            return Ok(());
+        }
+        if let Some(bucket) = self.by_key.get_mut(&key) {
+            return bucket.take(now);
+        }
+        if self.by_key.len() >= self.most {
+            self.sweep(now);
+        }
+        let full = Bucket::full(self.rate, now);
+        if self.by_key.len() < self.most {
+            return self.by_key.entry(key).or_insert(full).take(now);
+        }
+        self.others.get_or_insert(full).take(now)
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < SWEEP) {
+            return;
+        }
+        self.swept = Some(now);
+        self.by_key.retain(|_, bucket| !bucket.is_full(now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { interval: Duration::from_secs(10), burst: 2 };
+
+    #[test]
+    fn each_has_its_own() {
+        let (began, mut buckets) = (Instant::now(), Buckets::new(RATE, 10));
+        for key in ["a", "b"] {
+            assert_eq!(buckets.take(key, began), Ok(()));
+            assert_eq!(buckets.take(key, began), Ok(()));
+            assert_eq!(buckets.take(key, began), Err(Duration::from_secs(10)));
+        }
+    }
+
+    #[test]
+    fn there_are_never_more_than_there_may_be() {
+        let (began, mut buckets) = (Instant::now(), Buckets::new(RATE, 10));
+        let taken = (0..1000).filter(|key| buckets.take(*key, began).is_ok()).count();
+        assert_eq!(
+            (buckets.by_key.len(), taken),
+            (10, 12),
+            "ten of their own, and one for the rest"
+        );
+        // All are full again.
+        let later = began + Duration::from_secs(20);
+        assert_eq!(buckets.take(2000, later), Ok(()));
+        assert_eq!(buckets.by_key.len(), 1);
+    }
+
+    #[test]
+    fn no_interval_is_no_limit_and_costs_nothing() {
+        let rate = Rate { interval: Duration::ZERO, burst: 1 };
+        let (began, mut buckets) = (Instant::now(), Buckets::new(rate, 10));
+        assert!((0..1000).all(|_| buckets.take(1, began).is_ok()));
+        assert!(buckets.by_key.is_empty());
+    }
+}
