@@ -19,7 +19,7 @@ pub use self::{
         Overdue, Present, REAP_BATCH, RENEW_BATCH, Reaped, Renewal, Seated, Takeover, Verdict,
     },
 };
-use crate::domain::{Epoch, Event, Position, RoomName, SessionId, StreamId, Username};
+use crate::domain::{Contact, Epoch, Event, Position, RoomName, SessionId, StreamId, Username};
 
 /// What replicas share: for each room one log of events, one live channel and the leases of names.
 ///
@@ -43,12 +43,21 @@ use crate::domain::{Epoch, Event, Position, RoomName, SessionId, StreamId, Usern
 /// drops what the session appended already, `join` answers as it did at first, `leave` finds
 /// nothing left to give back, `linger` begins anew.
 ///
-/// **Fenced.** `append`, `leave` and `linger` check the hold's token against the lease in the same
-/// step. Who lost the lease cannot speak, whatever he believes.
+/// **Fenced.** `append` checks the hold's token against the lease in the same step. Who lost the lease
+/// cannot speak, whatever he believes.
 ///
 /// **One stream a session.** A session is carried by one stream at a time; a token names its stream.
 /// A session's stream gives way to a newer one only, by a [`Takeover`], and hears of it: by
 /// [`Signal::Moved`] at once, or else by [`Verdict::Moved`], [`JoinError::Moved`] or a stale append.
+/// Which stream that is stands in the roster, so that a lease that has ended is given back to it alone:
+/// no operation of an older stream changes anything. Should the roster be lost, the stream of the
+/// later [attempt](Hold::attempt) prevails.
+///
+/// **The roster is good for a lease.** Whoever is in the roster keeps the name until it is
+/// [overdue](Overdue) and reaped, and nobody may reap without a [`Contact`] that shows that the backplane was at work
+/// for so long that the holder could have renewed it, or the client come back. It is judged in the
+/// step that reaps, by the backplane's clock, so that an order that was under way while the backplane
+/// stood still is void.
 ///
 /// **Bounded.** Every operation ends within the deadline that the implementation was built with.
 /// Queues are bounded; a caller waits while they are full.
@@ -85,10 +94,10 @@ pub trait Backplane: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>>;
 
     /// The stream is gone and the name stays: the lease ends in `time` from now, whatever it was
-    /// before, and is marked as lingering. The room hears nothing. Unless a [`Takeover`] or a join
-    /// under a fresh token comes first, the member is overdue then, as one that
+    /// before and also where it had ended, and is marked as lingering. The room hears nothing. Unless a
+    /// [`Takeover`] or a join under a fresh token comes first, the member is overdue then, as one that
     /// [lingered](Overdue::lingered); with no time at all, it is overdue at once. False when the
-    /// lease was not this hold's any more, and nothing is changed.
+    /// session is over or another stream has it, and nothing is changed.
     ///
     /// Until then the hold's token is good: what was under way when the stream dropped is still
     /// appended, and the name can be given back. A renewal that was under way changes nothing.
@@ -126,25 +135,28 @@ pub trait Backplane: Send + Sync + 'static {
         page: MembersPage,
     ) -> BoxFuture<'a, Result<Members, Unavailable>>;
 
-    /// Extends leases of one room, at most [`RENEW_BATCH`] of them, by a full lease from now.
+    /// Extends leases of one room, at most [`RENEW_BATCH`] of them, by a full lease from now. Should
+    /// nobody extend them again, their members are overdue once they have [lingered](Hold::linger) after
+    /// that.
     fn renew<'a>(
         &'a self,
         room: &'a RoomName,
         holds: &'a [Hold],
     ) -> BoxFuture<'a, Result<Renewal, Unavailable>>;
 
-    /// Members of a room whose leases ended without anybody giving them back, the longest
-    /// overdue first, at most [`REAP_BATCH`].
+    /// Members of a room whose leases ended without anybody giving them back, and whose time to linger
+    /// has passed too, the longest overdue first, at most [`REAP_BATCH`].
     fn overdue<'a>(
         &'a self,
         room: &'a RoomName,
     ) -> BoxFuture<'a, Result<Vec<Overdue>, Unavailable>>;
 
-    /// Removes those members, as far as they are still overdue, and tells the room with their
-    /// events. Each is told once, whoever reaps first.
+    /// Removes those members, as far as they are still overdue and `contact` allows it, and tells the room
+    /// with their events. Each is told once, whoever reaps first.
     fn reap<'a>(
         &'a self,
         room: &'a RoomName,
+        contact: Contact,
         evict: &'a [Eviction],
     ) -> BoxFuture<'a, Result<Reaped, Unavailable>>;
 
@@ -164,6 +176,10 @@ pub trait Backplane: Send + Sync + 'static {
     /// Sends `number` to this very replica by the way that live events take; it comes back as
     /// [`Signal::Canary`] if, and only if, live delivery of all subscribed rooms works.
     fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>>;
+
+    /// The backplane's clock, if it takes changes: the time since some moment that is the same for all
+    /// replicas. It may be set, forth or back.
+    fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>>;
 
     /// Ends all work in bounded time: queued operations are finished first. Idempotent.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -3,6 +3,7 @@
 //! Everything here is parsed once, at the door, and stays typed from then on.
 
 mod address;
+mod contact;
 mod event;
 mod ids;
 mod position;
@@ -11,6 +12,7 @@ mod secret;
 mod username;
 
 pub use address::{Network, NetworkError, forwarded_for, origin};
+pub use contact::Contact;
 pub use event::{Event, LeftCause, Member, TraceParent, What};
 pub use ids::{HoldToken, ReplicaId, SessionId, StreamId};
 pub use position::{Epoch, Position};

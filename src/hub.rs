@@ -23,7 +23,7 @@ mod wakers;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::{Semaphore, mpsc};
@@ -231,10 +231,11 @@ impl Hub {
         self.steady.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of whether the backplane answered.
-    fn note_contact<T>(&self, answer: &Result<T, Unavailable>) {
-        match answer {
-            Ok(_) => self.steady().answered(Instant::now()),
+    /// Takes note of whether the backplane answers, and of its time.
+    async fn keep_contact(&self) {
+        let told = self.backplane.clock().await;
+        match told {
+            Ok(at) => self.steady().told(at),
             Err(Unavailable) => self.steady().failed(),
         }
     }
@@ -253,17 +254,13 @@ impl Hub {
         });
     }
 
-    fn may_reap(&self) -> Result<(), Duration> {
-        self.steady().may_reap(Instant::now())
-    }
-
     /// Evictions of members whose replica stopped renewing, or whom nobody resumed. Members whose
     /// streams are here are not among them, however late they are.
-    fn evictions(room: &Room, overdue: Vec<Overdue>) -> Vec<Eviction> {
+    fn evictions(room: Option<&Room>, overdue: Vec<Overdue>) -> Vec<Eviction> {
         if overdue.is_empty() {
             return Vec::new();
         }
-        let (at, here) = (jiff::Timestamp::now(), room.sessions());
+        let (at, here) = (jiff::Timestamp::now(), room.map(Room::sessions).unwrap_or_default());
         let trace = trace::current();
         let evict = |overdue: Overdue| {
             let what = What::Left { cause: overdue.cause() };

@@ -123,6 +123,10 @@ macro_rules! suite {
                 joining_reaps_first_in_one_step
                 joining_evicts_only_the_overdue
                 a_crowd_is_reaped_in_batches
+                nobody_is_reaped_without_enough_contact
+                a_name_is_not_given_away_without_enough_contact
+                who_lingered_needs_no_longer_contact_than_it_had_time
+                the_clock_goes_on
             }
             resuming {
                 who_has_a_name_is_looked_up
@@ -132,6 +136,10 @@ macro_rules! suite {
                 a_late_takeover_takes_nothing
                 a_superseded_stream_is_told
                 a_superseded_stream_changes_nothing
+                a_lease_that_ended_is_given_back_to_the_newest_stream_only
+                an_overtaken_attempt_takes_nothing
+                the_later_attempt_prevails_when_the_roster_is_lost
+                a_stream_whose_session_has_left_is_superseded
             }
             lingering {
                 a_lingering_name_is_kept
@@ -141,6 +149,8 @@ macro_rules! suite {
                 a_stale_hold_does_not_linger
                 who_lingers_may_leave
                 who_lingers_keeps_the_room
+                a_lease_that_has_ended_lingers_too
+                a_resumable_session_outlives_its_replica
             }
             members {
                 members_are_listed_in_pages

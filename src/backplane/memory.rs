@@ -32,7 +32,7 @@ use super::{
     AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
     MembersPage, Overdue, Page, PageLimit, Reaped, Renewal, Seated, Signals, Unavailable,
 };
-use crate::domain::{Epoch, Event, Position, ReplicaId, RoomName, Username};
+use crate::domain::{Contact, Epoch, Event, Position, ReplicaId, RoomName, Username};
 
 /// How a [`Memory`] behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +55,8 @@ pub struct MemoryConfig {
 #[derive(Clone, Debug)]
 pub struct Memory {
     signal_queue: usize,
+    /// When its clock began.
+    began: Instant,
     state: Arc<Mutex<State>>,
 }
 
@@ -68,9 +70,10 @@ impl Memory {
     /// A memory in which nothing has happened.
     pub fn new(config: MemoryConfig) -> Self {
         let MemoryConfig { lease, log, bytes, members_per_room, signal_queue } = config;
-        let rooms = Rooms::new(Rules { lease, log, members: members_per_room }, bytes);
+        let began = Instant::now();
+        let rooms = Rooms::new(Rules { lease, log, members: members_per_room, began }, bytes);
         let state = State { rooms, outlets: Outlets::default() };
-        Self { signal_queue, state: Arc::new(Mutex::new(state)) }
+        Self { signal_queue, began, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Attaches a replica, until its backplane is closed or dropped; its signals end then.
@@ -208,8 +211,8 @@ impl Backplane for Attached {
         room: &'a RoomName,
         name: &'a Username,
     ) -> BoxFuture<'a, Result<Option<Seated>, Unavailable>> {
-        let seated = self
-            .step(|state, now| state.rooms.get(room, now).and_then(|room| room.lookup(now, name)));
+        let seated =
+            self.step(|state, now| state.rooms.get(room, now).and_then(|room| room.lookup(name)));
         Box::pin(ready(seated))
     }
 
@@ -248,11 +251,12 @@ impl Backplane for Attached {
     fn reap<'a>(
         &'a self,
         room: &'a RoomName,
+        contact: Contact,
         evict: &'a [Eviction],
     ) -> BoxFuture<'a, Result<Reaped, Unavailable>> {
         let reaped = self.step(|state, now| {
             let nobody = Reaped { count: 0, next_deadline: None };
-            state.within(room, now, |room| room.reap(now, evict)).unwrap_or(nobody)
+            state.within(room, now, |room| room.reap(now, contact, evict)).unwrap_or(nobody)
         });
         Box::pin(ready(reaped))
     }
@@ -272,6 +276,10 @@ impl Backplane for Attached {
 
     fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>> {
         Box::pin(ready(self.step(|state, _| state.outlets.canary(self.outlet, number))))
+    }
+
+    fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>> {
+        Box::pin(ready(self.step(|_, now| now.duration_since(self.memory.began))))
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{Head, Unavailable};
 use crate::domain::{
-    Event, HoldToken, LeftCause, Member, Position, ReplicaId, RoomName, SecretHash, SessionId,
-    StreamId, Username,
+    Contact, Event, HoldToken, LeftCause, Member, Position, ReplicaId, RoomName, SecretHash,
+    SessionId, StreamId, Username,
 };
 
 /// The most holds in one call of [`super::Backplane::renew`].
@@ -32,6 +32,11 @@ pub struct Hold {
     pub since: Timestamp,
     /// What a client has to know to resume the session. `None`: nobody can.
     pub secret: Option<SecretHash>,
+    /// How long the session outlives its stream; zero when it ends with it.
+    pub linger: Duration,
+    /// The number of the client's attempt that brought this stream. Of two streams of a session the one
+    /// with the higher number is the newer.
+    pub attempt: u64,
     /// The lease's secret, which names the stream too.
     pub token: HoldToken,
     /// The replica that has the stream.
@@ -46,8 +51,9 @@ pub struct Hold {
 pub struct Join<'a> {
     /// The hold to take. With `hold.confirmed` set it is taken *again*, under a fresh token of the
     /// same stream, by a session that may have lost its lease: then the room is told only if it had
-    /// heard `left`, that is, if the session is not in the roster and the confirmed position is
-    /// still good. While another stream has the session it is refused as [`JoinError::Moved`].
+    /// heard `left`, that is, if the session is not in the roster, the confirmed position is still
+    /// good, and no lease of this stream proves that only the roster was lost. While another stream has
+    /// the session it is refused as [`JoinError::Moved`], unless that one is of an earlier attempt.
     pub hold: &'a Hold,
     /// The session is carried on by a new stream, see [`Takeover`].
     pub takeover: Option<Takeover>,
@@ -55,9 +61,12 @@ pub struct Join<'a> {
     pub appended: u64,
     /// The `joined` event.
     pub event: Arc<Event>,
-    /// Answer [`JoinError::Overdue`] if anybody in the room is overdue and not in `evict`.
+    /// Answer [`JoinError::Overdue`] if anybody in the room could be reaped and is not in `evict`.
     pub reap_first: bool,
-    /// Overdue members to remove in the same step, before the join.
+    /// By what right members are reaped. Whoever is overdue and cannot be has the name all the same: then
+    /// it is [`JoinError::Taken`].
+    pub contact: Option<Contact>,
+    /// Overdue members to remove in the same step, before the join, as far as `contact` allows it.
     pub evict: &'a [Eviction],
 }
 
@@ -67,11 +76,12 @@ pub struct Join<'a> {
 /// roster is refused as [`JoinError::Ended`], and nothing is changed: it is never joined anew.
 ///
 /// Whoever asks has looked the session up, and names the stream that it saw. Where another one has
-/// the session by then, the answer is [`JoinError::Moved`]; so a takeover that was under way for
-/// long does not take the session from a newer one.
+/// the session by then, the answer is [`JoinError::Moved`], and where that one is of a later attempt
+/// [`JoinError::Overtaken`]; so a takeover that was under way for long does not take the session from a
+/// newer stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Takeover {
-    /// [`Seated::stream`]. One whose lease has ended since is taken over from as well.
+    /// [`Seated::stream`], whether or not its lease has ended.
     pub from: Option<StreamId>,
 }
 
@@ -100,6 +110,12 @@ pub enum JoinError {
     /// Another stream has the session: this one was superseded, or is to look it up again.
     #[error("another stream has the session")]
     Moved,
+    /// The session has seen a later attempt of its client.
+    #[error("the session has seen attempt {seen}")]
+    Overtaken {
+        /// The latest that it has seen.
+        seen: u64,
+    },
     /// The room has as many members as it may have. Only a new session is refused so: who comes back to
     /// one, or takes its name again, is not. Members that are evicted in the same step are gone.
     #[error("the room has {max} members already")]
@@ -133,29 +149,42 @@ pub enum Verdict {
     /// Held, for a full lease from now. The lease may have ended meanwhile without anybody
     /// noticing. One that lingers is held too, and ends when it would have.
     Held,
-    /// Not held, and nobody else holds the name: join again.
+    /// Not held, and no other session, nor a newer stream of this one, holds the name: join again.
     Gone,
     /// Another session holds the name.
     Taken,
-    /// Another stream has the session: this one was superseded.
+    /// A newer stream has the session, whether or not its lease has ended: this one was superseded.
     Moved,
 }
 
-/// A member whose lease ended.
+/// A member whose lease ended, and whose session did not go on within its time to linger.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Overdue {
     /// The name's skeleton.
     pub skeleton: String,
     /// Who it was.
     pub member: Member,
-    /// Its stream had dropped and it was not resumed in time; else its replica is lost.
+    /// Its stream had dropped; else its replica is lost.
     pub lingered: bool,
+    /// How long it had to be resumed.
+    pub linger: Duration,
 }
 
 impl Overdue {
-    /// What the room is told.
+    /// What the room is told: a session that could have been resumed was not in time, whatever had become
+    /// of its stream.
     pub fn cause(&self) -> LeftCause {
-        if self.lingered { LeftCause::TimedOut } else { LeftCause::ReplicaLost }
+        if self.lingered || !self.linger.is_zero() {
+            LeftCause::TimedOut
+        } else {
+            LeftCause::ReplicaLost
+        }
+    }
+
+    /// For how long whoever reaps it must have seen the backplane at work: its holder needs a lease's time
+    /// to renew it, and its client its time to come back, at most as long.
+    pub fn needs(&self, lease: Duration) -> Duration {
+        if self.lingered { self.linger.min(lease) } else { lease }
     }
 }
 
@@ -192,8 +221,11 @@ pub struct Seated {
     pub client_seq: u64,
     /// The stream has dropped, and the name stays for a while.
     pub lingers: bool,
-    /// The stream that holds the lease. `None` when the lease has ended.
+    /// The stream that has the session, or had it last. `None` when that is not known: an earlier version
+    /// kept it in the lease, and the lease has ended.
     pub stream: Option<StreamId>,
+    /// [`Hold::attempt`] of that stream.
+    pub attempt: u64,
 }
 
 /// Which members to list.

@@ -44,7 +44,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    domain::{Event, Position, ReplicaId, RoomName, Username},
+    domain::{Contact, Event, Position, ReplicaId, RoomName, Username},
     metrics::Metrics,
     tls::{TlsError, TlsFiles},
 };
@@ -301,9 +301,10 @@ impl Backplane for Redis {
     fn reap<'a>(
         &'a self,
         room: &'a RoomName,
+        contact: Contact,
         evict: &'a [Eviction],
     ) -> BoxFuture<'a, Result<Reaped, Unavailable>> {
-        self.run_reap(room, evict).boxed()
+        self.run_reap(room, contact, evict).boxed()
     }
 
     fn read<'a>(
@@ -317,6 +318,10 @@ impl Backplane for Redis {
 
     fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>> {
         self.run_canary(number).boxed()
+    }
+
+    fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>> {
+        self.run_clock().boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

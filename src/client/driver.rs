@@ -104,6 +104,8 @@ pub(super) struct Driver {
     notices: Notices,
     course: Course,
     session: Option<Session>,
+    /// How often we tried to come in or back.
+    attempts: u64,
     /// We have been in the room.
     was_in: bool,
     leaving: Option<Leaving>,
@@ -133,6 +135,7 @@ impl Driver {
             notices: Notices::default(),
             course: Course::default(),
             session: None,
+            attempts: 0,
             was_in: false,
             leaving: None,
             said_all: false,
@@ -189,9 +192,11 @@ impl Driver {
         Entered { username: username.into(), at: self.reader.start().unwrap_or(nowhere) }
     }
 
-    /// What to say on coming in or back.
-    fn entry(&self) -> Entry {
+    /// What to say on coming in or back: each time a new attempt.
+    fn entry(&mut self) -> Entry {
+        self.attempts += 1;
         Entry {
+            attempt: self.attempts,
             room: self.options.room.clone(),
             username: self.options.username.clone(),
             token: self.session.as_ref().map(|session| session.token.clone()),

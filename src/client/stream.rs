@@ -38,6 +38,7 @@ pub(super) struct Entry {
     pub(super) token: Option<Token>,
     pub(super) since: Since,
     pub(super) linger: Option<Duration>,
+    pub(super) attempt: u64,
 }
 
 impl Entry {
@@ -54,6 +55,7 @@ impl Entry {
             since,
             linger: self.linger.and_then(|linger| linger.try_into().ok()),
             traceparent: String::new(),
+            attempt: self.attempt,
         };
         ConnectRequest { frame: Some(connect_request::Frame::Join(join)) }
     }

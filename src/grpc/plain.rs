@@ -79,7 +79,8 @@ impl Door for Plain {
             Err(error) => return Outcome::Name(error),
         };
         let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
-        let claim = Claim { room, name, session, since, linger, told: Arc::default() };
+        let (attempt, told) = (0, Arc::default());
+        let claim = Claim { room, name, session, since, linger, attempt, told };
         // Boxed, as is the session: a stream would have to carry it to its end.
         let stay = match Box::pin(stream.enter::<Self>(claim, trace.as_ref())).await {
             Ok(Arrived { stay, .. }) => stay,

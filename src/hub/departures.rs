@@ -80,9 +80,8 @@ impl Departure {
             }
             Way::Linger(until) => {
                 let time = until.saturating_duration_since(Instant::now());
-                let room = &self.hold.room;
-                if hub.backplane.linger(&self.hold, time).await? && hub.room(room).is_some() {
-                    hub.watch(room, time).await;
+                if hub.backplane.linger(&self.hold, time).await? {
+                    hub.watch_lingering(&self.hold.room, time).await;
                 }
                 Ok(())
             }

@@ -29,6 +29,8 @@ pub struct Claim {
     pub since: Since,
     /// How long its session outlives its stream; zero to end with it.
     pub linger: Duration,
+    /// The number of its client's attempt; zero where the client does not count.
+    pub attempt: u64,
     /// Whether its client was told of its session. One that nobody can resume ends with its stream.
     pub told: Arc<AtomicBool>,
 }
@@ -137,7 +139,7 @@ impl Hub {
         stay.set_linger(claim.linger, claim.told.clone());
         let joined = match takeover {
             Some(takeover) => self.take_over(&hold, takeover).await,
-            None => self.join(stay.room(), &hold, 0, self.may_reap().is_ok()).await,
+            None => self.join(stay.room(), &hold, 0, true).await,
         };
         match joined {
             Ok(joined) => {
@@ -165,6 +167,11 @@ impl Hub {
                 stay.abandon();
                 Err(EnterError::Moved)
             }
+            // The client has gone on to that one.
+            Err(JoinError::Overtaken { .. }) => {
+                stay.abandon();
+                Err(EnterError::StaleAttempt)
+            }
             Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable.into()),
         }
     }
@@ -183,6 +190,8 @@ impl Hub {
             session,
             since: jiff::Timestamp::now(),
             secret,
+            linger: claim.linger,
+            attempt: claim.attempt,
             token: HoldToken::from_bytes(rand::random()),
             replica: self.replica,
             confirmed: None,
@@ -198,28 +207,35 @@ impl Hub {
     ) -> Result<(Hold, Takeover), EnterError> {
         let seated = self.backplane.lookup(&claim.room, &claim.name).await?;
         let seated = seated.filter(|seated| seated.member.session == session);
-        let Some(Seated { member, secret: own, since, stream, .. }) = seated else {
+        let Some(Seated { member, secret: own, since, stream, attempt: seen, .. }) = seated else {
             return Err(EnterError::NoSession);
         };
         if own != Some(secret) {
             return Err(EnterError::WrongSecret);
         }
+        let attempt = match claim.attempt {
+            // The streams of a client that does not count its attempts are counted here.
+            0 => seen.saturating_add(1),
+            attempt if attempt < seen => return Err(EnterError::StaleAttempt),
+            attempt => attempt,
+        };
         // As it was spelled when the session began.
         let name = claim.name.clone().spelled(member.name);
-        let hold = Hold { name, since, ..self.new_hold(claim) };
+        let hold = Hold { name, since, attempt, ..self.new_hold(claim) };
         Ok((hold, Takeover { from: stream }))
     }
 
     /// Takes a session over from the stream that was seen to have it.
     async fn take_over(&self, hold: &Hold, takeover: Takeover) -> Result<Joined, JoinError> {
         let event = event_now(hold, What::Joined);
-        let takeover = Some(takeover);
-        let join = Join { hold, takeover, event, appended: 0, reap_first: false, evict: &[] };
+        let (takeover, contact) = (Some(takeover), None);
+        let join =
+            Join { hold, takeover, event, appended: 0, reap_first: false, contact, evict: &[] };
         self.backplane.join(join).await
     }
 
-    /// Joins; if anybody is found overdue, evicts them in the same step. Should there be more of
-    /// them than fit into one step, the keeper takes care of the rest.
+    /// Joins; if anybody is found overdue who may be reaped, evicts them in the same step. Should there
+    /// be more of them than fit into one step, the keeper takes care of the rest.
     pub(super) async fn join(
         &self,
         room: &Room,
@@ -231,13 +247,14 @@ impl Hub {
         let mut evict: Vec<Eviction> = Vec::new();
         for round in 0..EVICTION_ROUNDS {
             let reap_first = reap_first && round == 0;
-            let event = event.clone();
-            let join = Join { hold, takeover: None, event, appended, reap_first, evict: &evict };
+            let (event, contact) = (event.clone(), self.steady().contact());
+            let join =
+                Join { hold, takeover: None, event, appended, reap_first, contact, evict: &evict };
             match self.backplane.join(join).await {
                 Err(JoinError::Overdue(overdue)) => {
                     let skeleton = hold.name.skeleton();
                     let wanted = overdue.iter().any(|it| it.skeleton == skeleton);
-                    evict = Self::evictions(room, overdue);
+                    evict = Self::evictions(Some(room), overdue);
                     if wanted && !evict.iter().any(|it| it.overdue.skeleton == skeleton) {
                         // Whoever has it is here, and only late.
                         return Err(JoinError::Taken);

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,14 +12,14 @@ use futures_util::{
     FutureExt, StreamExt,
     stream::{self, FuturesUnordered},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::time::{DelayQueue, delay_queue::Key};
 use tracing::{Instrument as _, Span, info, warn};
 
 use super::{Hub, Member, Notice, room::Room};
 use crate::{
     backoff::jitter,
-    backplane::{Hold, REAP_BATCH, RENEW_BATCH, Renewal, Unavailable, Verdict},
+    backplane::{Hold, Overdue, REAP_BATCH, RENEW_BATCH, Renewal, Unavailable, Verdict},
     domain::RoomName,
     trace,
 };
@@ -34,14 +36,19 @@ const BATCHES: usize = 8;
 /// The soonest that a room is looked at again.
 const SECOND_LOOK: Duration = Duration::from_millis(250);
 
+/// The longest pause between two looks whether the backplane answers.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// How many rooms wait to be watched; then those who join wait.
 pub(super) const QUEUE: usize = 1024;
 
-/// A room in which somebody joined here, and when its earliest lease ends.
+/// A room in which somebody joined or lingers here, and when the earliest name ends that is known of.
 #[derive(Debug)]
 pub(super) struct Watch {
     room: RoomName,
     next_deadline: Duration,
+    /// Whose deadline it is lingers: it is to be noticed even if nobody else is here.
+    lingers: bool,
 }
 
 /// What falls due in a room.
@@ -53,22 +60,45 @@ enum Due {
 
 /// What was done, and what follows.
 enum Done {
-    Renewed { room: RoomName, answered: bool, next_deadline: Option<Duration> },
-    Reaped { room: RoomName, next: Option<Duration> },
-    Empty { room: RoomName },
+    Renewed {
+        room: RoomName,
+        answered: bool,
+        next_deadline: Option<Duration>,
+    },
+    Reaped {
+        room: RoomName,
+        here: bool,
+        next: Option<Duration>,
+    },
+    /// There is nobody here to renew.
+    Empty {
+        room: RoomName,
+    },
 }
 
 /// The timers of one room.
+#[derive(Default)]
 struct Timers {
     renew: Option<Key>,
     reap: Option<Key>,
+    /// Until when it is looked at for the sake of those who linger, also without members here.
+    lingering: Option<tokio::time::Instant>,
 }
 
 impl Hub {
     /// Has the leases of a room renewed, and its deaths noticed.
     pub(super) async fn watch(&self, room: &RoomName, next_deadline: Duration) {
+        self.send_watch(room, next_deadline, false).await;
+    }
+
+    /// Has it noticed when somebody's time to linger is over, whether or not anybody else is here.
+    pub(super) async fn watch_lingering(&self, room: &RoomName, time: Duration) {
+        self.send_watch(room, time, true).await;
+    }
+
+    async fn send_watch(&self, room: &RoomName, next_deadline: Duration, lingers: bool) {
         // The keeper ends only with the hub.
-        let _ = self.watches.send(Watch { room: room.clone(), next_deadline }).await;
+        let _ = self.watches.send(Watch { room: room.clone(), next_deadline, lingers }).await;
     }
 }
 
@@ -78,13 +108,16 @@ pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
     let mut keeper = Keeper {
         began: tokio::time::Instant::now(),
         lease: hub.config.lease,
+        most: hub.config.rooms.saturating_mul(2),
         due: DelayQueue::new(),
         rooms: HashMap::new(),
     };
     let mut works = FuturesUnordered::new();
+    let mut contact = pin!(keep_contact(&hub));
     loop {
         tokio::select! {
             biased;
+            never = &mut contact => match never {},
             Some(watch) = watches.recv() => keeper.watch(watch),
             Some(due) = keeper.due.next(), if works.len() < CONCURRENCY => {
                 works.push(work(&hub, keeper.begin(due.into_inner())));
@@ -94,25 +127,43 @@ pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
     }
 }
 
+/// Asks the backplane for its time again and again: whoever has had an answer throughout may reap.
+async fn keep_contact(hub: &Hub) -> Infallible {
+    let pause = (hub.config.lease / 10).min(LONGEST_PAUSE);
+    loop {
+        hub.keep_contact().await;
+        sleep(pause).await;
+    }
+}
+
 struct Keeper {
     began: tokio::time::Instant,
     lease: Duration,
+    /// The most rooms that are looked at: those with members here, and as many in which somebody lingers.
+    most: usize,
     due: DelayQueue<Due>,
     rooms: HashMap<RoomName, Timers>,
 }
 
 impl Keeper {
     fn watch(&mut self, watch: Watch) {
-        let Watch { room, next_deadline } = watch;
-        if !self.rooms.contains_key(&room) {
-            let renew =
-                self.due.insert_at(Due::Renew(room.clone()), self.after(self.renew_pause()));
-            self.rooms.insert(room.clone(), Timers { renew: Some(renew), reap: None });
+        let Watch { room, next_deadline, lingers } = watch;
+        if lingers && self.rooms.len() >= self.most && !self.rooms.contains_key(&room) {
+            // Whoever comes into that room next, or is there on another replica, finds it.
+            return;
+        }
+        let (renew_at, now) = (self.after(self.renew_pause()), tokio::time::Instant::now());
+        let timers = self.rooms.entry(room.clone()).or_default();
+        if lingers {
+            let until = now.checked_add(next_deadline + 2 * self.lease);
+            timers.lingering = timers.lingering.max(until);
+        } else if timers.renew.is_none() {
+            // One that is under way leaves it alone.
+            timers.renew = Some(self.due.insert_at(Due::Renew(room.clone()), renew_at));
         }
         // Another deadline may be sooner than the one that whoever came or went knows.
-        let known = self.rooms.get(&room).and_then(|timers| timers.reap.as_ref());
-        let known = known.map(|key| self.due.deadline(key));
-        if known.is_none_or(|known| known > tokio::time::Instant::now() + next_deadline) {
+        let known = timers.reap.as_ref().map(|key| self.due.deadline(key));
+        if known.is_none_or(|known| known > now + next_deadline) {
             self.set_reap(room, Some(next_deadline));
         }
     }
@@ -156,14 +207,29 @@ impl Keeper {
                     self.set_reap(room, next_deadline);
                 }
             }
-            Done::Reaped { room, next } => self.set_reap(room, next),
-            Done::Empty { room } => {
-                if let Some(timers) = self.rooms.remove(&room) {
-                    for key in [timers.renew, timers.reap].into_iter().flatten() {
-                        self.due.try_remove(&key);
-                    }
-                }
+            Done::Reaped { room, here, next } => {
+                let until = self.rooms.get(&room).and_then(|timers| timers.lingering);
+                let at = next.and_then(|next| tokio::time::Instant::now().checked_add(next));
+                let wanted = here || (at.is_some() && at <= until);
+                self.set_reap(room.clone(), next.filter(|_| wanted));
+                self.tidy(&room);
             }
+            Done::Empty { room } => {
+                if let Some(timers) = self.rooms.get_mut(&room)
+                    && timers.lingering.is_none()
+                    && let Some(key) = timers.reap.take()
+                {
+                    self.due.try_remove(&key);
+                }
+                self.tidy(&room);
+            }
+        }
+    }
+
+    /// Forgets a room in which nothing falls due.
+    fn tidy(&mut self, room: &RoomName) {
+        if self.rooms.get(room).is_some_and(|it| it.renew.is_none() && it.reap.is_none()) {
+            self.rooms.remove(room);
         }
     }
 
@@ -182,16 +248,16 @@ impl Keeper {
 }
 
 async fn work(hub: &Hub, due: Due) -> Done {
-    let (Due::Renew(name) | Due::Reap(name)) = &due;
-    let Some(room) = hub.room(name) else { return Done::Empty { room: name.clone() } };
     match due {
-        Due::Renew(name) => match renew(hub, &room).await {
-            Ok(next_deadline) => Done::Renewed { room: name, answered: true, next_deadline },
-            Err(Unavailable) => Done::Renewed { room: name, answered: false, next_deadline: None },
-        },
+        Due::Renew(name) => {
+            let Some(room) = hub.room(&name) else { return Done::Empty { room: name } };
+            let renewed = renew(hub, &room).await;
+            let (answered, next_deadline) = (renewed.is_ok(), renewed.unwrap_or(None));
+            Done::Renewed { room: name, answered, next_deadline }
+        }
         Due::Reap(name) => {
-            let next = reap(hub, &room).await.unwrap_or(Some(hub.config.lease / 2));
-            Done::Reaped { room: name, next }
+            let next = reap(hub, &name).await.unwrap_or(Some(hub.config.lease / 2));
+            Done::Reaped { here: hub.room(&name).is_some(), room: name, next }
         }
     }
 }
@@ -228,9 +294,7 @@ async fn renew_batch(
     batch: &[(Arc<Member>, Hold)],
 ) -> Result<Renewal, Unavailable> {
     let holds: Vec<_> = batch.iter().map(|(_, hold)| hold.clone()).collect();
-    let answer = hub.backplane.renew(room.name(), &holds).await;
-    hub.note_contact(&answer);
-    let renewal = answer?;
+    let renewal = hub.backplane.renew(room.name(), &holds).await?;
     for ((member, hold), verdict) in batch.iter().zip(&renewal.verdicts) {
         match verdict {
             Verdict::Held => member.confirm(hold.token, renewal.head.position),
@@ -245,33 +309,47 @@ async fn renew_batch(
     Ok(renewal)
 }
 
-/// Declares gone whoever is overdue, a burst at a time. Returns when to look again.
-async fn reap(hub: &Hub, room: &Arc<Room>) -> Result<Option<Duration>, Unavailable> {
+/// Declares gone whoever is overdue and may be, a burst at a time. Returns when to look again.
+async fn reap(hub: &Hub, name: &RoomName) -> Result<Option<Duration>, Unavailable> {
+    let room = hub.room(name);
     loop {
-        if let Err(wait) = hub.may_reap() {
-            return Ok(Some(wait));
-        }
-        let overdue = hub.backplane.overdue(room.name()).await?;
+        hub.keep_contact().await;
+        let overdue = hub.backplane.overdue(name).await?;
         let more = overdue.len() == REAP_BATCH;
-        // The answer may have taken long: a backplane that was away gives everybody a lease's time.
-        if let Err(wait) = hub.may_reap() {
-            return Ok(Some(wait));
-        }
-        let reaping = match overdue.len() {
+        let (gone, soonest) = hub.reapable(overdue);
+        let Some(contact) = hub.steady().contact() else { return Ok(soonest) };
+        let reaping = match gone.len() {
             0 => Span::none(),
-            count => hub.sampler.reap(room.name(), count),
+            count => hub.sampler.reap(name, count),
         };
-        let evictions = reaping.in_scope(|| Hub::evictions(room, overdue));
-        let reap = hub.backplane.reap(room.name(), &evictions).instrument(reaping.clone());
+        let evictions = reaping.in_scope(|| Hub::evictions(room.as_deref(), gone));
+        let reap = hub.backplane.reap(name, contact, &evictions).instrument(reaping.clone());
         let reaped = reap.await.inspect_err(|_| trace::failed(&reaping, "unavailable"))?;
         reaping.record("roomcast.reaped", reaped.count);
         if reaped.count > 0 {
             hub.metrics.reaped.inc_by(reaped.count as u64);
-            info!(room = %room.name(), count = reaped.count, "members whose leases ended are gone");
+            info!(room = %name, count = reaped.count, "members whose leases ended are gone");
         }
         // Members of this very replica that are late are renewed, not reaped.
         if !more || evictions.is_empty() {
-            return Ok(reaped.next_deadline.map(|wait| wait.max(SECOND_LOOK)));
+            // Whoever could not be reaped yet is the first whose time has come.
+            let next = soonest.or(reaped.next_deadline);
+            return Ok(next.map(|wait| wait.max(SECOND_LOOK)));
         }
+    }
+}
+
+impl Hub {
+    /// Those who may be reaped, and how long until another one may be.
+    fn reapable(&self, overdue: Vec<Overdue>) -> (Vec<Overdue>, Option<Duration>) {
+        let (steady, mut soonest) = (self.steady(), None::<Duration>);
+        let may_be = |overdue: &Overdue| match steady.lasted(overdue.needs(self.config.lease)) {
+            Ok(_) => true,
+            Err(wait) => {
+                soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));
+                false
+            }
+        };
+        (overdue.into_iter().filter(may_be).collect(), soonest)
     }
 }

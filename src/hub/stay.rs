@@ -204,7 +204,9 @@ impl Stay {
                 hub.metrics.leases_lost.of(LeaseLoss::Taken).inc();
                 Ok(Retaken::Taken)
             }
-            Err(JoinError::Moved | JoinError::Ended) => Ok(Retaken::Moved),
+            Err(JoinError::Moved | JoinError::Overtaken { .. } | JoinError::Ended) => {
+                Ok(Retaken::Moved)
+            }
             // There is always a place for who takes its name again.
             Err(JoinError::Full { .. } | JoinError::Overdue(_) | JoinError::Unavailable(_)) => {
                 Err(Unavailable)

@@ -1,17 +1,21 @@
 //! Who may declare others gone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Judges whether this replica's contact with the backplane was unbroken for a full lease.
+use crate::domain::Contact;
+
+/// Judges for how long this replica's contact with the backplane has been unbroken, by what the
+/// backplane's clock told it.
 ///
-/// Only then may it reap: after an outage of the backplane, or of the way to it, or after a
-/// pause of this process, everybody first gets a lease's time to renew. Else the first one back
-/// would declare all others gone.
+/// Only if that is long enough may it reap: after an outage of the backplane, or of the way to it, or
+/// after a pause of this process, everybody first gets the time to renew, or to come back. Else the
+/// first one back would declare all others gone. The backplane's own clock shows a backplane that stood
+/// still, and one that was set forth, which ends leases as well.
 #[derive(Debug)]
 pub struct Steady {
     lease: Duration,
-    /// Since when, and the last answer.
-    contact: Option<(Instant, Instant)>,
+    /// Since when, and the last time that was told.
+    contact: Option<(Duration, Duration)>,
 }
 
 impl Steady {
@@ -20,36 +24,40 @@ impl Steady {
         Self { lease, contact: None }
     }
 
-    /// The backplane answered.
-    pub fn answered(&mut self, now: Instant) {
+    /// The backplane told its time. Answers may come in another order than they were given.
+    pub fn told(&mut self, at: Duration) {
         self.contact = match self.contact {
-            Some((since, last)) if now.duration_since(last) <= self.patience() => {
-                Some((since, now))
+            Some((since, last)) if at.abs_diff(last) <= self.patience() => {
+                Some((since, last.max(at)))
             }
-            _ => Some((now, now)),
+            _ => Some((at, at)),
         };
     }
 
-    /// The backplane did not answer.
+    /// The backplane did not answer, or this replica was late itself.
     pub fn failed(&mut self) {
         self.contact = None;
     }
 
-    /// Whether reaping is allowed now; else how long until it can be at the soonest.
-    pub fn may_reap(&self, now: Instant) -> Result<(), Duration> {
-        match self.contact {
-            Some((since, last)) if now.duration_since(last) <= self.patience() => {
-                let wait = self.lease.saturating_sub(now.duration_since(since));
-                if wait.is_zero() { Ok(()) } else { Err(wait) }
-            }
-            _ => Err(self.lease),
-        }
+    /// The contact as it stands, by which the backplane judges.
+    pub fn contact(&self) -> Option<Contact> {
+        let (since, last) = self.contact?;
+        Some(Contact { since, until: last + self.patience() })
     }
 
-    /// The longest silence that does not count as a break: leases renewed before it are
-    /// still good after it.
+    /// The contact, if it has lasted for so long; else how much is missing.
+    pub fn lasted(&self, time: Duration) -> Result<Contact, Duration> {
+        let (Some((since, last)), Some(contact)) = (self.contact, self.contact()) else {
+            return Err(time);
+        };
+        let missing = (since + time).saturating_sub(last);
+        if missing.is_zero() { Ok(contact) } else { Err(missing) }
+    }
+
+    /// The longest silence that does not count as a break: leases that were renewed in time before it, a
+    /// third of a lease earlier at the most, are good for a while after it.
     fn patience(&self) -> Duration {
-        self.lease * 3 / 4
+        self.lease / 2
     }
 }
 
@@ -59,36 +67,54 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(12);
 
-    fn at(start: Instant, secs: u64) -> Instant {
-        start + Duration::from_secs(secs)
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    /// Contact from one second to another, told every second.
+    fn steady(from: u64, to: u64) -> Steady {
+        let mut steady = Steady::new(LEASE);
+        (from..=to).for_each(|at| steady.told(secs(at)));
+        steady
     }
 
     #[test]
-    fn a_fresh_replica_waits_a_lease() {
-        let start = Instant::now();
-        let mut steady = Steady::new(LEASE);
-        assert_eq!(steady.may_reap(start), Err(LEASE));
-        for secs in [0, 4, 8] {
-            steady.answered(at(start, secs));
-        }
-        assert_eq!(steady.may_reap(at(start, 8)), Err(Duration::from_secs(4)));
-        steady.answered(at(start, 12));
-        assert_eq!(steady.may_reap(at(start, 12)), Ok(()));
+    fn a_fresh_replica_waits_for_as_long_as_others_need() {
+        assert_eq!(Steady::new(LEASE).lasted(LEASE), Err(LEASE));
+        assert_eq!(Steady::new(LEASE).contact(), None);
+        let steady = steady(100, 108);
+        let contact = Contact { since: secs(100), until: secs(114) };
+        assert_eq!(steady.lasted(LEASE), Err(secs(4)));
+        assert_eq!(steady.lasted(secs(8)), Ok(contact));
+        assert_eq!(steady.contact(), Some(contact));
     }
 
     #[test]
-    fn an_outage_or_a_pause_starts_the_wait_anew() {
-        let start = Instant::now();
-        let mut steady = Steady::new(LEASE);
-        (0..=20).for_each(|secs| steady.answered(at(start, secs)));
-        assert_eq!(steady.may_reap(at(start, 20)), Ok(()));
+    fn a_silence_starts_the_wait_anew() {
+        let mut steady = steady(100, 120);
+        assert!(steady.lasted(LEASE).is_ok());
+        // Short enough for all leases to outlive it.
+        steady.told(secs(126));
+        assert_eq!(steady.contact(), Some(Contact { since: secs(100), until: secs(132) }));
         // Stopped for a while: not even the first look after it may reap.
-        assert_eq!(steady.may_reap(at(start, 30)), Err(LEASE));
-        steady.answered(at(start, 30));
-        assert_eq!(steady.may_reap(at(start, 30)), Err(LEASE));
-        (30..=42).for_each(|secs| steady.answered(at(start, secs)));
-        assert_eq!(steady.may_reap(at(start, 42)), Ok(()));
+        steady.told(secs(133));
+        assert_eq!(steady.lasted(LEASE), Err(LEASE));
+        (133..=145).for_each(|at| steady.told(secs(at)));
+        assert!(steady.lasted(LEASE).is_ok());
         steady.failed();
-        assert_eq!(steady.may_reap(at(start, 42)), Err(LEASE));
+        assert_eq!(steady.lasted(LEASE), Err(LEASE));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_starts_the_wait_anew() {
+        for set in [50, 200] {
+            let mut steady = steady(100, 120);
+            steady.told(secs(set));
+            assert_eq!(steady.lasted(LEASE), Err(LEASE), "{set}");
+        }
+        // An answer that was overtaken by a later one does not.
+        let mut steady = steady(100, 120);
+        steady.told(secs(119));
+        assert_eq!(steady.contact(), Some(Contact { since: secs(100), until: secs(126) }));
     }
 }

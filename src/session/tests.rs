@@ -67,7 +67,8 @@ fn hub_config() -> HubConfig {
 fn claim(room: &RoomName, session: SessionClaim) -> Claim {
     let name = Username::parse("bob", UsernameLimits { max_chars: 64 }).unwrap();
     let (since, linger) = (Since::Now, Duration::ZERO);
-    Claim { room: room.clone(), name, session, since, linger, told: Arc::default() }
+    let (attempt, told) = (0, Arc::default());
+    Claim { room: room.clone(), name, session, since, linger, attempt, told }
 }
 
 /// Bob is on one replica, and another one carries his session on. Returns how his old stream ends.

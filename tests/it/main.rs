@@ -23,6 +23,7 @@ mod library;
 mod load;
 mod open_files;
 mod outage;
+mod outage_names;
 mod outage_truth;
 mod protocol;
 mod registering;

@@ -6,7 +6,7 @@ use tokio::join;
 
 use super::{Fixture, Replica, SHORT, Setup, outlast_leases, props::*, replicas};
 use crate::{
-    backplane::{AppendError, LogBounds, Verdict},
+    backplane::{AppendError, Hold, LogBounds, Verdict},
     domain::{LeftCause, RoomName, What},
 };
 
@@ -118,10 +118,6 @@ pub(crate) async fn a_stale_hold_does_not_linger(fixture: &impl Fixture) {
     assert!(!a.linger(&thief, Duration::ZERO).await, "a hold is known by its token only");
     let seated = a.lookup(&bob).await.expect("bob is there");
     assert!(!seated.lingers && seated.stream.is_some(), "nothing has changed");
-    outlast_leases(fixture, Setup::BRIEF).await;
-    assert!(!b.linger(&bob, SHORT).await, "a lease that has ended does not linger");
-    let overdue = b.overdue(&room).await;
-    assert!(overdue.iter().all(|it| !it.lingered), "nothing has changed: {overdue:?}");
 }
 
 pub(crate) async fn who_lingers_may_leave(fixture: &impl Fixture) {
@@ -148,4 +144,55 @@ pub(crate) async fn who_lingers_keeps_the_room(fixture: &impl Fixture) {
     assert_eq!(b.head(&room).await.position.epoch, epoch, "the room is not forgotten");
     let (_, joined) = b.take_over(&bob).await;
     assert!(!joined.told, "nor is who lingers in it");
+}
+
+pub(crate) async fn a_lease_that_has_ended_lingers_too(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    outlast_leases(fixture, Setup::BRIEF).await;
+    // Its stream broke while nobody could renew the lease.
+    assert!(a.linger(&bob, SHORT).await, "who is in the roster lingers");
+    assert!(b.overdue(&room).await.is_empty(), "who lingers is not overdue");
+    b.is_refused(&b.hold(&room, "bob"), "and keeps the name").await;
+    fixture.pass(SHORT / 2).await;
+    let (next, joined) = b.take_over(&bob).await;
+    assert!(!joined.told);
+
+    outlast_leases(fixture, Setup::BRIEF).await;
+    assert!(b.linger(&next, SHORT / 4).await);
+    fixture.pass(SHORT / 2).await;
+    let overdue = a.overdue(&room).await;
+    a.reap(&room, &overdue).await;
+    assert_eq!(causes(&a, &room).await, [("bob".to_owned(), LeftCause::TimedOut)]);
+}
+
+pub(crate) async fn a_resumable_session_outlives_its_replica(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = Hold { linger: SHORT * 3, ..a.hold(&room, "bob") };
+    assert!(a.take(&bob).await.next_deadline > SHORT, "its name is kept after its lease");
+    a.join(&room, "carol").await;
+    assert_eq!(a.renew_one(&bob).await, Verdict::Held);
+    // Its replica is gone: nobody renews, and nobody lets it linger.
+    outlast_leases(fixture, Setup::BRIEF).await;
+    assert_eq!(names(&b.overdue(&room).await), ["carol"], "its time to linger begins");
+    b.reap(&room, &b.overdue(&room).await).await;
+    b.is_refused(&b.hold(&room, "bob"), "it keeps its name").await;
+    let deadline = b.renew(&room, &[]).await.next_deadline.expect("bob is there");
+    assert!(deadline > SHORT && deadline <= SHORT * 3, "it is told when that ends: {deadline:?}");
+    fixture.pass(SHORT).await;
+    let (next, joined) = b.take_over(&bob).await;
+    assert!(!joined.told, "it goes on, and nobody hears of it");
+    b.say(&next, 1, "hi").await;
+
+    // This time nobody comes back.
+    outlast_leases(fixture, Setup::BRIEF).await;
+    fixture.pass(SHORT * 3).await;
+    let overdue = a.overdue(&room).await;
+    assert_eq!(names(&overdue), ["bob"]);
+    a.claim(&a.hold(&room, "bob"), false, &evictions(&overdue)).await.expect("its time is over");
+    let told =
+        [("carol".to_owned(), LeftCause::ReplicaLost), ("bob".to_owned(), LeftCause::TimedOut)];
+    assert_eq!(causes(&a, &room).await, told, "`left` says why");
 }

@@ -11,13 +11,17 @@ use crate::{
         Page, PageLimit, Reaped, Renewal, Seated, Signal, Takeover, Verdict,
     },
     domain::{
-        Event, HoldToken, LeftCause, Member, Position, RoomName, SessionId, StreamId, Username,
-        UsernameLimits, What,
+        Contact, Event, HoldToken, LeftCause, Member, Position, RoomName, SessionId, StreamId,
+        Username, UsernameLimits, What,
     },
 };
 
 /// How long anything that must come may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Contact that allows everything.
+pub(crate) const EVER: Contact =
+    Contact { since: Duration::ZERO, until: Duration::from_secs(1 << 40) };
 
 /// A room that no other test uses.
 pub(crate) fn some_room() -> RoomName {
@@ -111,6 +115,8 @@ impl Replica {
             session: SessionId::from_bytes(rand::random()),
             since: jiff::Timestamp::UNIX_EPOCH,
             secret: None,
+            linger: Duration::ZERO,
+            attempt: 0,
             token: some_token(),
             replica: self.id,
             confirmed: None,
@@ -124,8 +130,19 @@ impl Replica {
         reap_first: bool,
         evict: &[Eviction],
     ) -> Result<Joined, JoinError> {
+        self.claim_after(hold, Some(EVER), reap_first, evict).await
+    }
+
+    /// Asks for a name after this contact with the backplane.
+    pub(crate) async fn claim_after(
+        &self,
+        hold: &Hold,
+        contact: Option<Contact>,
+        reap_first: bool,
+        evict: &[Eviction],
+    ) -> Result<Joined, JoinError> {
         let event = event(hold, What::Joined);
-        let join = Join { hold, takeover: None, event, appended: 0, reap_first, evict };
+        let join = Join { hold, takeover: None, event, appended: 0, reap_first, contact, evict };
         self.backplane.join(join).await
     }
 
@@ -145,8 +162,10 @@ impl Replica {
 
     /// Takes a session over for a new stream here, as one that has looked it up.
     pub(crate) async fn take_over(&self, from: &Hold) -> (Hold, Joined) {
-        let hold = self.stream_of(from);
-        let from = self.lookup(from).await.and_then(|seated| seated.stream);
+        let seated = self.lookup(from).await;
+        let attempt = seated.as_ref().map_or(0, |it| it.attempt + 1);
+        let hold = Hold { attempt, ..self.stream_of(from) };
+        let from = seated.and_then(|seated| seated.stream);
         let joined = self.try_take_over(&hold, from).await;
         (hold, joined.expect("the session is there, as it was when it was looked up"))
     }
@@ -163,7 +182,8 @@ impl Replica {
         from: Option<StreamId>,
     ) -> Result<Joined, JoinError> {
         let (takeover, event) = (Some(Takeover { from }), event(hold, What::Joined));
-        let join = Join { hold, takeover, event, appended: 0, reap_first: true, evict: &[] };
+        let (contact, reap_first) = (Some(EVER), true);
+        let join = Join { hold, takeover, event, appended: 0, reap_first, contact, evict: &[] };
         self.backplane.join(join).await
     }
 
@@ -223,7 +243,23 @@ impl Replica {
 
     /// Reaps these members.
     pub(crate) async fn reap(&self, room: &RoomName, overdue: &[Overdue]) -> Reaped {
-        self.backplane.reap(room, &evictions(overdue)).await.expect("the backplane answers")
+        self.reap_after(room, EVER, overdue).await
+    }
+
+    /// Reaps these members after this contact with the backplane.
+    pub(crate) async fn reap_after(
+        &self,
+        room: &RoomName,
+        contact: Contact,
+        overdue: &[Overdue],
+    ) -> Reaped {
+        let reaped = self.backplane.reap(room, contact, &evictions(overdue)).await;
+        reaped.expect("the backplane answers")
+    }
+
+    /// The backplane's clock.
+    pub(crate) async fn clock(&self) -> Duration {
+        self.backplane.clock().await.expect("the backplane answers")
     }
 
     /// A page of the log.

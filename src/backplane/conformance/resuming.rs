@@ -29,6 +29,7 @@ pub(crate) async fn who_has_a_name_is_looked_up(fixture: &impl Fixture) {
         client_seq: 2,
         lingers: false,
         stream: Some(bob.token.stream()),
+        attempt: 0,
     };
     for spelling in ["Bob", "bob"] {
         let found = b.lookup(&b.hold(&room, spelling)).await;
@@ -41,7 +42,6 @@ pub(crate) async fn who_has_a_name_is_looked_up(fixture: &impl Fixture) {
     seated.lingers = true;
     assert_eq!(b.lookup(&bob).await.as_ref(), Some(&seated), "who lingers has the name");
     outlast_leases(fixture, Setup::BRIEF).await;
-    seated.stream = None;
     assert_eq!(b.lookup(&bob).await.as_ref(), Some(&seated), "until the room is told");
     b.reap(&room, &b.overdue(&room).await).await;
     assert_eq!(b.lookup(&bob).await, None, "who has left has no name");
@@ -157,9 +157,12 @@ pub(crate) async fn a_late_takeover_takes_nothing(fixture: &impl Fixture) {
     let (newest, _) = c.take_over(&bob).await;
     // Its answer was lost, and it is sent again.
     let outcome = b.try_take_over(&late, from).await;
-    assert!(matches!(outcome, Err(JoinError::Moved)), "a newer stream has it: {outcome:?}");
-    let outcome = b.try_take_over(&b.stream_of(&bob), None).await;
-    assert!(matches!(outcome, Err(JoinError::Moved)), "a lease is not overlooked: {outcome:?}");
+    assert!(matches!(outcome, Err(JoinError::Overtaken { .. })), "a newer one has it: {outcome:?}");
+    for from in [from, None] {
+        let other = Hold { attempt: newest.attempt, ..b.stream_of(&bob) };
+        let outcome = b.try_take_over(&other, from).await;
+        assert!(matches!(outcome, Err(JoinError::Moved)), "it is not overlooked: {outcome:?}");
+    }
     assert_eq!(c.renew_one(&newest).await, Verdict::Held);
 }
 
@@ -205,4 +208,100 @@ pub(crate) async fn a_superseded_stream_changes_nothing(fixture: &impl Fixture) 
     a.say(&last, 2, "again").await;
     a.take(&again(&last, joined.position)).await;
     assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob: hi", "3 bob: again"]);
+}
+
+pub(crate) async fn a_lease_that_ended_is_given_back_to_the_newest_stream_only(
+    fixture: &impl Fixture,
+) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    let (next, joined) = b.take_over(&bob).await;
+    b.say(&next, 1, "hi").await;
+    outlast_leases(fixture, Setup::BRIEF).await;
+    // The older stream is back first, whatever it does.
+    assert_eq!(a.renew_one(&bob).await, Verdict::Moved, "a renewal takes nothing back");
+    let stale = a.try_say(&bob, 2, "stale").await;
+    assert_eq!(stale, Err(AppendError::Stale), "nor does an append");
+    let retaken = a.claim(&again(&bob, joined.position), false, &[]).await;
+    assert!(matches!(retaken, Err(JoinError::Moved)), "nor a join: {retaken:?}");
+    assert!(!a.linger(&bob, Setup::BRIEF.lease).await, "it lets nothing linger");
+    assert_eq!(a.leave(&bob).await, None, "it gives nothing back");
+    let late = a.try_take_over(&a.stream_of(&bob), Some(bob.token.stream())).await;
+    assert!(matches!(late, Err(JoinError::Overtaken { .. })), "no takeover from it: {late:?}");
+
+    assert_eq!(b.renew_one(&next).await, Verdict::Held, "the newer stream has the session");
+    b.say(&next, 2, "still here").await;
+    outlast_leases(fixture, Setup::BRIEF).await;
+    let back = again(&next, joined.position);
+    assert!(!b.take(&back).await.told, "it takes its name again in silence");
+    assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob: hi", "3 bob: still here"]);
+}
+
+pub(crate) async fn an_overtaken_attempt_takes_nothing(fixture: &impl Fixture) {
+    let [mut a, b, c] = replicas(fixture, Setup::CALM).await;
+    let room = some_room();
+    a.subscribe(&room).await;
+    let bob = Hold { attempt: 3, ..a.hold(&room, "bob") };
+    a.take(&bob).await;
+    let next = Hold { attempt: 5, ..b.stream_of(&bob) };
+    b.try_take_over(&next, Some(bob.token.stream())).await.expect("bob is there");
+    assert_eq!(c.lookup(&bob).await.expect("bob is there").attempt, 5);
+    // It was given up long ago, and sees the newer stream before it is carried out.
+    let late = Hold { attempt: 4, ..c.stream_of(&bob) };
+    let outcome = c.try_take_over(&late, Some(next.token.stream())).await;
+    assert!(matches!(outcome, Err(JoinError::Overtaken { seen: 5 })), "too late: {outcome:?}");
+    assert_eq!(b.renew_one(&next).await, Verdict::Held, "nothing is changed");
+    b.say(&next, 1, "hi").await;
+    let heard = a.hear_all(&room).await;
+    let moved: Vec<_> = heard.moved.iter().map(|it| it.from).collect();
+    assert_eq!(moved, [bob.token.stream()], "only the takeover before it is told");
+
+    // The number does not decide by itself: one that is not smaller has to name the stream.
+    let newer = Hold { attempt: 6, ..c.stream_of(&bob) };
+    let outcome = c.try_take_over(&newer, Some(bob.token.stream())).await;
+    assert!(matches!(outcome, Err(JoinError::Moved)), "it looked too early: {outcome:?}");
+    c.try_take_over(&newer, Some(next.token.stream())).await.expect("bob is there");
+    assert_eq!(b.renew_one(&next).await, Verdict::Moved);
+}
+
+pub(crate) async fn the_later_attempt_prevails_when_the_roster_is_lost(fixture: &impl Fixture) {
+    let [mut a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    a.subscribe(&room).await;
+    let bob = a.join(&room, "bob").await;
+    let (next, joined) = b.take_over(&bob).await;
+    // Nothing of the session is left, and the older stream, which knows of nothing, is back first.
+    outlast_leases(fixture, Setup::BRIEF).await;
+    b.reap(&room, &b.overdue(&room).await).await;
+    let older = again(&bob, joined.position);
+    assert!(a.take(&older).await.told);
+    a.hear_all(&room).await;
+
+    assert_eq!(b.renew_one(&next).await, Verdict::Gone, "it is to join again");
+    let newer = again(&next, joined.position);
+    assert!(!b.take(&newer).await.told, "the newer stream has the session, in silence");
+    let moved = a.hear_all(&room).await.moved;
+    let moved: Vec<_> = moved.iter().map(|it| it.from).collect();
+    assert_eq!(moved, [older.token.stream()], "the older one is told");
+    assert_eq!(a.renew_one(&older).await, Verdict::Moved);
+    let stale = a.try_say(&older, 1, "stale").await;
+    assert_eq!(stale, Err(AppendError::Stale), "the older one does not speak");
+    b.say(&newer, 1, "hi").await;
+}
+
+pub(crate) async fn a_stream_whose_session_has_left_is_superseded(fixture: &impl Fixture) {
+    let [a, b, c] = replicas(fixture, Setup::CALM).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    let (next, joined) = b.take_over(&bob).await;
+    b.leave(&next).await.expect("there is a name to give back");
+    // The older stream was not told, and finds its name free, and then somebody else's.
+    for rule in ["a session that has left is over", "whoever has its name now"] {
+        assert_ne!(a.renew_one(&bob).await, Verdict::Held, "{rule}");
+        let outcome = a.claim(&again(&bob, joined.position), false, &[]).await;
+        assert!(matches!(outcome, Err(JoinError::Ended)), "{rule}, yet: {outcome:?}");
+        let _ = c.claim(&c.hold(&room, "bob"), false, &[]).await;
+    }
+    assert_eq!(a.story(&room).await, ["1 bob joined", "2 bob left", "3 bob joined"]);
 }

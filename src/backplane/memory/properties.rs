@@ -13,7 +13,7 @@ use super::room::{Room, Rules};
 use crate::{
     backplane::{
         Hold, Join, JoinError, Joined, LogBounds, Overdue, PageLimit, Takeover,
-        conformance::props::{event, evictions},
+        conformance::props::{EVER, event, evictions},
     },
     domain::{
         Epoch, Event, HoldToken, Position, ReplicaId, RoomName, SessionId, StreamId, Username,
@@ -30,7 +30,11 @@ const NAMES: [&str; 4] = ["bob", "BOB", "carol", "dave"];
 struct Sitter {
     session: SessionId,
     token: HoldToken,
+    /// When the lease ends, and until when the name is kept.
     ends: Instant,
+    kept: Instant,
+    linger: Duration,
+    attempt: u64,
     lingers: bool,
     client_seq: u64,
     /// Sequence number of its last event.
@@ -47,6 +51,8 @@ struct History {
     members: usize,
     sitters: HashMap<String, Sitter>,
     told: Vec<Arc<Event>>,
+    /// Who has left, and until when that is known.
+    left: HashMap<SessionId, Instant>,
     holds: Vec<Hold>,
     /// Makes sessions and tokens that differ.
     drawn: u8,
@@ -60,9 +66,10 @@ impl History {
         Self {
             now,
             members,
-            room: Room::new(EPOCH, Rules { lease: LEASE, log, members }, now),
+            room: Room::new(EPOCH, Rules { lease: LEASE, log, members, began: now }, now),
             sitters: HashMap::new(),
             told: Vec::new(),
+            left: HashMap::new(),
             holds: Vec::new(),
             drawn: 0,
             noted: Vec::new(),
@@ -84,27 +91,29 @@ impl History {
 
     fn step(&mut self, op: Op) {
         match op {
-            Op::Join { name, reap_first, evict } => {
+            Op::Join { name, linger, may_reap, reap_first, evict } => {
                 let hold = Hold {
                     room: RoomName::lobby(),
                     name: Username::parse(NAMES[name], UsernameLimits { max_chars: 64 }).unwrap(),
                     session: SessionId::from_bytes(self.draw()),
                     since: jiff::Timestamp::UNIX_EPOCH,
                     secret: None,
+                    linger: Duration::from_secs(linger),
+                    attempt: 0,
                     token: HoldToken::from_bytes(self.draw()),
                     replica: ReplicaId::from_bytes([0; 16]),
                     confirmed: None,
                 };
                 self.holds.push(hold.clone());
-                let overdue = self.join(&hold, None, reap_first, &[]);
+                let overdue = self.join(&hold, None, may_reap, reap_first, &[]);
                 if evict && !overdue.is_empty() {
-                    let in_the_way = self.join(&hold, None, reap_first, &overdue);
+                    let in_the_way = self.join(&hold, None, true, reap_first, &overdue);
                     assert!(in_the_way.is_empty(), "all were evicted");
                 }
             }
             Op::Repeat { hold } => {
                 if let Some(hold) = self.chosen(hold) {
-                    self.join(&hold, None, false, &[]);
+                    self.join(&hold, None, true, false, &[]);
                 }
             }
             Op::Again { hold, log_lost } => {
@@ -113,7 +122,7 @@ impl History {
                     let epoch = if log_lost { Epoch(8) } else { EPOCH };
                     hold.confirmed = Some(Position::new(epoch, self.head()));
                     self.holds.push(hold.clone());
-                    self.join(&hold, None, false, &[]);
+                    self.join(&hold, None, true, false, &[]);
                 }
             }
             Op::Takeover { hold, looked } => {
@@ -121,8 +130,12 @@ impl History {
                     hold.token = HoldToken::from_bytes(self.draw());
                     hold.confirmed = None;
                     let from = self.look_up(&hold).filter(|_| looked);
+                    if let Some((_, attempt)) = from {
+                        hold.attempt = attempt + 1;
+                    }
+                    let from = from.map(|(stream, _)| stream);
                     self.holds.push(hold.clone());
-                    self.join(&hold, Some(Takeover { from }), false, &[]);
+                    self.join(&hold, Some(Takeover { from }), true, false, &[]);
                 }
             }
             Op::Linger { hold, seconds } => {
@@ -159,19 +172,20 @@ impl History {
 
     /// Who is overdue, says the model.
     fn ended(&self) -> Vec<&String> {
-        self.sitters.iter().filter(|(_, it)| it.ends <= self.now).map(|(name, _)| name).collect()
+        self.sitters.iter().filter(|(_, it)| it.kept <= self.now).map(|(name, _)| name).collect()
     }
 
-    /// Looks a name up, checks the answer, and returns the stream that has it.
-    fn look_up(&self, hold: &Hold) -> Option<StreamId> {
-        let seated = self.room.lookup(self.now, &hold.name);
+    /// Looks a name up, checks the answer, and returns the stream that has it, and its attempt.
+    fn look_up(&self, hold: &Hold) -> Option<(StreamId, u64)> {
+        let seated = self.room.lookup(&hold.name);
         let sitter = self.sitters.get(hold.name.skeleton());
         assert_eq!(seated.is_some(), sitter.is_some());
         let (seated, sitter) = (seated?, sitter?);
         assert_eq!(seated.member.session, sitter.session);
         assert_eq!((seated.client_seq, seated.lingers), (sitter.client_seq, sitter.lingers));
-        assert_eq!(seated.stream, (sitter.ends > self.now).then(|| sitter.token.stream()));
-        seated.stream
+        assert_eq!(seated.stream, Some(sitter.token.stream()));
+        assert_eq!(seated.attempt, sitter.attempt);
+        seated.stream.map(|stream| (stream, seated.attempt))
     }
 
     /// Joins, checks the answer, and returns who is in the way.
@@ -179,50 +193,57 @@ impl History {
         &mut self,
         hold: &Hold,
         takeover: Option<Takeover>,
+        may_reap: bool,
         reap_first: bool,
         evict: &[Overdue],
     ) -> Vec<Overdue> {
         let name = hold.name.skeleton().to_owned();
         let seat = self.sitters.get(&name).cloned();
-        let again = hold.confirmed.map(|_| hold.token.stream());
-        let gives_way_to = takeover.map_or(again, |it| it.from);
         let same = seat.as_ref().filter(|it| it.session == hold.session);
+        let overtaken = same.is_some_and(|it| hold.attempt < it.attempt);
         let own = same.filter(|it| {
-            it.token == hold.token || it.ends <= self.now || gives_way_to == Some(it.token.stream())
+            let stream = it.token.stream();
+            stream == hold.token.stream()
+                || match takeover {
+                    Some(takeover) => takeover.from == Some(stream) && !overtaken,
+                    None => hold.confirmed.is_some() && hold.attempt > it.attempt,
+                }
         });
         let evicted = |it: &String| evict.iter().any(|overdue| overdue.skeleton == *it);
-        let in_the_way =
-            self.ended().into_iter().any(|it| !evicted(it) && (reap_first || *it == name));
+        let wanted = |it: &String| may_reap && !evicted(it) && (reap_first || *it == name);
+        let in_the_way = self.ended().into_iter().any(wanted);
         let stay = self.sitters.keys().filter(|it| !evicted(it)).count();
         let full = hold.confirmed.is_none() && stay >= self.members;
 
         let event = event(hold, What::Joined);
-        let evictions = evictions(evict);
-        let outcome = self.room.join(
-            self.now,
-            &Join { hold, takeover, event, appended: 0, reap_first, evict: &evictions },
-        );
+        let (contact, evictions) = (may_reap.then_some(EVER), evictions(evict));
+        let evict = &evictions;
+        let join = Join { hold, takeover, event, appended: 0, reap_first, contact, evict };
+        let outcome = self.room.join(self.now, &join);
         let moved = self.room.take_moved();
         if let Some(own) = own {
             self.check_carried_on(hold, own, outcome);
-            let superseded = takeover.is_some()
-                && own.token != hold.token
-                && own.ends > self.now
-                && !own.lingers;
+            let superseded = own.token.stream() != hold.token.stream() && !own.lingers;
             let from = superseded.then(|| (own.session, own.token.stream()));
             assert_eq!(moved, Vec::from_iter(from), "who was superseded, and nobody else, is told");
             return Vec::new();
         }
         assert!(moved.is_empty(), "nobody was superseded");
+        if takeover.is_some() && overtaken {
+            assert!(matches!(outcome, Err(JoinError::Overtaken { .. })), "too late: {outcome:?}");
+            return Vec::new();
+        }
         if same.is_some() && (takeover.is_some() || hold.confirmed.is_some()) {
             assert!(matches!(outcome, Err(JoinError::Moved)), "another stream: {outcome:?}");
             return Vec::new();
         }
-        if takeover.is_some() {
+        let has_left = self.left.get(&hold.session).is_some_and(|until| *until > self.now);
+        let has_left = has_left && same.is_none() && hold.confirmed.is_some();
+        if takeover.is_some() || has_left {
             assert!(matches!(outcome, Err(JoinError::Ended)), "it is over: {outcome:?}");
             return Vec::new();
         }
-        if seat.is_some_and(|it| it.ends > self.now) {
+        if same.is_some() || seat.as_ref().is_some_and(|it| it.kept > self.now || !may_reap) {
             assert!(matches!(outcome, Err(JoinError::Taken)), "somebody sits there: {outcome:?}");
             return Vec::new();
         }
@@ -246,11 +267,19 @@ impl History {
                 self.listen();
                 assert_eq!(joined.position.seq, self.head());
                 let came = (self.head(), told);
-                let Hold { session, token, .. } = *hold;
-                let ends = self.now + LEASE;
-                let last = self.head();
-                let (lingers, client_seq) = (false, 0);
-                let sitter = Sitter { session, token, ends, lingers, client_seq, last, came };
+                let Hold { session, token, linger, attempt, .. } = *hold;
+                let sitter = Sitter {
+                    session,
+                    token,
+                    ends: self.now + LEASE,
+                    kept: self.now + LEASE + linger,
+                    linger,
+                    attempt,
+                    lingers: false,
+                    client_seq: 0,
+                    last: self.head(),
+                    came,
+                };
                 self.sitters.insert(name, sitter);
             }
         }
@@ -268,6 +297,8 @@ impl History {
         let mut sitter = Sitter { token: hold.token, came, ..own.clone() };
         if !(repeated && own.lingers) {
             (sitter.lingers, sitter.ends) = (false, self.now + LEASE);
+            (sitter.attempt, sitter.linger) = (hold.attempt, hold.linger);
+            sitter.kept = sitter.ends + hold.linger;
         }
         self.sitters.insert(hold.name.skeleton().to_owned(), sitter);
     }

@@ -2,7 +2,7 @@
 //! goes back; each call is one atomic step.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -11,18 +11,15 @@ use tokio::time::Instant;
 
 use super::{
     log::Log,
-    seats::{Came, Seat, Seats},
+    seats::{Came, Seat, Seats, later},
 };
 use crate::{
     backplane::{
         AppendError, Appended, Eviction, Head, Hold, Join, JoinError, Joined, LogBounds, Members,
         MembersPage, Overdue, Page, PageLimit, REAP_BATCH, Reaped, Renewal, Seated, Verdict,
     },
-    domain::{Epoch, Event, Position, SessionId, StreamId, Username},
+    domain::{Contact, Epoch, Event, Position, SessionId, StreamId, Username},
 };
-
-/// Stands for "never" where a configured duration is too long for the clock.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// How many names may owe something before it is looked which ones do not any more.
 const OWES: usize = 64;
@@ -39,6 +36,8 @@ pub(super) struct Rules {
     pub(super) log: LogBounds,
     /// How many members it may have.
     pub(super) members: usize,
+    /// When the clock of contacts began.
+    pub(super) began: Instant,
 }
 
 /// A room: its log and its members.
@@ -54,6 +53,8 @@ pub(super) struct Room {
     owes_until: Instant,
     /// Streams that were superseded and not told of it yet.
     moved: Vec<(SessionId, StreamId)>,
+    /// Sessions that have left within the last lease, in that order: a former stream of theirs has not.
+    left: VecDeque<(Instant, SessionId)>,
     /// The log tells more than who came and went by themselves.
     said: bool,
     /// When all of it is forgotten, unless something happens.
@@ -72,6 +73,7 @@ impl Room {
             most_owes: OWES,
             owes_until: now,
             moved: Vec::new(),
+            left: VecDeque::new(),
             said: false,
             expires: now,
         };
@@ -121,22 +123,28 @@ impl Room {
         let skeleton = hold.name.skeleton();
         let seat = self.seats.get(skeleton);
         if let Some(seat) = seat.filter(|seat| seat.member.session == hold.session) {
-            if seat.token != hold.token && !seat.ended(now) {
-                let gives_way_to = match takeover {
-                    Some(takeover) => takeover.from,
-                    None if hold.confirmed.is_some() => Some(hold.token.stream()),
-                    None => return Err(JoinError::Taken),
-                };
-                if gives_way_to != Some(seat.token.stream()) {
-                    return Err(JoinError::Moved);
+            if seat.token.stream() != hold.token.stream() {
+                match takeover {
+                    Some(_) if hold.attempt < seat.attempt => {
+                        return Err(JoinError::Overtaken { seen: seat.attempt });
+                    }
+                    Some(takeover) if takeover.from == Some(seat.token.stream()) => {}
+                    None if hold.confirmed.is_none() => return Err(JoinError::Taken),
+                    // An older stream came back first when this one's join was lost.
+                    None if hold.attempt > seat.attempt => {}
+                    Some(_) | None => return Err(JoinError::Moved),
                 }
             }
             return Ok(self.join_again(now, join));
         }
-        if takeover.is_some() {
+        let has_left = hold.confirmed.is_some() && self.has_left(now, hold.session);
+        if takeover.is_some() || has_left {
             return Err(JoinError::Ended);
         }
-        if seat.is_some_and(|seat| !seat.ended(now)) {
+        let may_reap = |overdue: &Overdue| self.may_reap(now, overdue, join.contact);
+        if seat.is_some()
+            && !self.seats.overdue_at(skeleton, now).is_some_and(|overdue| may_reap(&overdue))
+        {
             return Err(JoinError::Taken);
         }
         let in_the_way = self.in_the_way(now, join);
@@ -144,12 +152,12 @@ impl Room {
             return Err(JoinError::Overdue(in_the_way));
         }
         let max = self.rules.members;
-        if hold.confirmed.is_none() && self.stay(now, evict) >= max {
+        if hold.confirmed.is_none() && self.stay(now, join) >= max {
             return Err(JoinError::Full { max });
         }
 
         let told = hold.confirmed.is_none_or(|position| self.head().includes(position));
-        self.evict(now, evict);
+        self.evict(now, join.contact, evict);
         let position =
             if told { self.log.push(now, Arc::clone(&join.event)) } else { self.head().position };
         let came = Came { position, told };
@@ -168,7 +176,8 @@ impl Room {
         let seat = self
             .seats
             .get_mut(hold.name.skeleton())
-            .filter(|seat| seat.is_of(hold.session, hold.token) && !seat.ended(now))
+            .filter(|it| it.member.session == hold.session && it.token == hold.token)
+            .filter(|it| !it.ended(now))
             .ok_or(AppendError::Stale)?;
         if client_seq <= seat.client_seq {
             let (position, client_seq) = (seat.last, seat.client_seq);
@@ -194,8 +203,10 @@ impl Room {
         event: Arc<Event>,
     ) -> Option<Position> {
         let skeleton = hold.name.skeleton();
-        self.seats.get(skeleton).filter(|seat| seat.is_of(hold.session, hold.token))?;
+        let stream = hold.token.stream();
+        self.seats.get(skeleton).filter(|seat| seat.is_carried_by(hold.session, stream))?;
         self.seats.remove(skeleton);
+        self.left.push_back((self.deadline(now), hold.session));
         let position = self.log.push(now, event);
         self.touch(now);
         Some(position)
@@ -204,10 +215,10 @@ impl Room {
     /// See [`crate::backplane::Backplane::linger`].
     pub(super) fn linger(&mut self, now: Instant, hold: &Hold, time: Duration) -> bool {
         let skeleton = hold.name.skeleton();
-        let seat = self.seats.get_mut(skeleton);
-        let seat = seat.filter(|it| it.is_of(hold.session, hold.token) && !it.ended(now));
+        let (seat, stream) = (self.seats.get_mut(skeleton), hold.token.stream());
+        let seat = seat.filter(|seat| seat.is_carried_by(hold.session, stream));
         let Some(seat) = seat else { return false };
-        seat.lingers = true;
+        (seat.lingers, seat.token) = (true, hold.token);
         self.seats.extend(skeleton, later(now, time));
         self.touch(now);
         true
@@ -230,8 +241,8 @@ impl Room {
     }
 
     /// See [`crate::backplane::Backplane::lookup`].
-    pub(super) fn lookup(&self, now: Instant, name: &Username) -> Option<Seated> {
-        self.seats.get(name.skeleton()).map(|seat| seat.seated(now))
+    pub(super) fn lookup(&self, name: &Username) -> Option<Seated> {
+        self.seats.get(name.skeleton()).map(Seat::seated)
     }
 
     /// See [`crate::backplane::Backplane::members`].
@@ -252,8 +263,8 @@ impl Room {
     }
 
     /// See [`crate::backplane::Backplane::reap`].
-    pub(super) fn reap(&mut self, now: Instant, evict: &[Eviction]) -> Reaped {
-        let count = self.evict(now, evict);
+    pub(super) fn reap(&mut self, now: Instant, contact: Contact, evict: &[Eviction]) -> Reaped {
+        let count = self.evict(now, Some(contact), evict);
         if count > 0 {
             self.touch(now);
         }
@@ -286,6 +297,7 @@ impl Room {
         };
         self.expires = self.expires.max(self.owes_until);
         self.log.trim(now);
+        while self.left.pop_front_if(|(until, _)| *until <= now).is_some() {}
     }
 
     fn joined(&mut self, now: Instant, came: Came, client_seq: u64) -> Joined {
@@ -311,7 +323,7 @@ impl Room {
                 came = seat.came;
             }
             lingers = repeated && seat.lingers;
-            if !repeated && !seat.lingers && !seat.ended(now) && join.takeover.is_some() {
+            if seat.token.stream() != hold.token.stream() && !seat.lingers {
                 self.moved.push((hold.session, seat.token.stream()));
             }
             if !lingers {
@@ -331,22 +343,25 @@ impl Room {
         let skeleton = hold.name.skeleton();
         let deadline = self.deadline(now);
         let Some(seat) = self.seats.get_mut(skeleton) else { return Verdict::Gone };
-        let (mine, ended) = (seat.member.session == hold.session, seat.ended(now));
-        if mine && (ended || seat.token == hold.token) {
-            if seat.lingers {
-                return if ended { Verdict::Gone } else { Verdict::Held };
-            }
-            seat.token = hold.token;
-            self.seats.extend(skeleton, deadline);
-            return Verdict::Held;
+        let ended = seat.ended(now);
+        if seat.member.session != hold.session {
+            return if ended { Verdict::Gone } else { Verdict::Taken };
         }
-        match (ended, mine) {
-            (true, _) => Verdict::Gone,
-            (false, false) => Verdict::Taken,
+        if seat.token.stream() != hold.token.stream() {
+            // One that came back first when this one's join was lost gives way to it at its next join.
+            let newer = hold.attempt <= seat.attempt;
+            return if newer { Verdict::Moved } else { Verdict::Gone };
+        }
+        if seat.lingers {
+            return if ended { Verdict::Gone } else { Verdict::Held };
+        }
+        if seat.token != hold.token && !ended {
             // Its own join under this token is still to come.
-            (false, true) if seat.token.stream() == hold.token.stream() => Verdict::Gone,
-            (false, true) => Verdict::Moved,
+            return Verdict::Gone;
         }
+        seat.token = hold.token;
+        self.seats.extend(skeleton, deadline);
+        Verdict::Held
     }
 
     /// The overdue members that a join must evict and does not. Whoever sits under the
@@ -361,7 +376,8 @@ impl Room {
         let others = self
             .seats
             .overdue(now)
-            .filter(|overdue| join.reap_first && overdue.skeleton != skeleton);
+            .filter(|overdue| join.reap_first && overdue.skeleton != skeleton)
+            .filter(|overdue| self.may_reap(now, overdue, join.contact));
         self.seats
             .overdue_at(skeleton, now)
             .into_iter()
@@ -371,11 +387,11 @@ impl Room {
             .collect()
     }
 
-    /// Removes those who are still overdue, and tells.
-    fn evict(&mut self, now: Instant, evict: &[Eviction]) -> usize {
+    /// Removes those who are still overdue, as far as that may be, and tells.
+    fn evict(&mut self, now: Instant, contact: Option<Contact>, evict: &[Eviction]) -> usize {
         let mut count = 0;
         for Eviction { overdue, event } in evict {
-            if self.is_overdue(now, overdue) {
+            if self.can_go(now, overdue, contact) {
                 // A replica that was paused may come back with a member that it still believes in.
                 self.said |= !overdue.lingered;
                 self.seats.remove(&overdue.skeleton);
@@ -386,24 +402,33 @@ impl Room {
         count
     }
 
-    /// How many members there will be once those are evicted.
-    fn stay(&self, now: Instant, evict: &[Eviction]) -> usize {
-        let going: HashSet<&str> = evict
+    /// How many members there will be once those are evicted whom a join evicts.
+    fn stay(&self, now: Instant, join: &Join<'_>) -> usize {
+        let going: HashSet<&str> = join
+            .evict
             .iter()
-            .filter(|it| self.is_overdue(now, &it.overdue))
+            .filter(|it| self.can_go(now, &it.overdue, join.contact))
             .map(|it| it.overdue.skeleton.as_str())
             .collect();
         self.seats.len() - going.len()
     }
 
-    /// Whether it is still that member that is overdue.
-    fn is_overdue(&self, now: Instant, overdue: &Overdue) -> bool {
-        let there = self.seats.overdue_at(&overdue.skeleton, now);
-        there.is_some_and(|it| it.member.session == overdue.member.session)
+    /// Whether a session has left a short while ago.
+    fn has_left(&self, now: Instant, session: SessionId) -> bool {
+        self.left.iter().any(|(until, it)| *it == session && *until > now)
     }
-}
 
-/// `now + time`, or a far future where that is beyond the clock.
-fn later(now: Instant, time: Duration) -> Instant {
-    now.checked_add(time).unwrap_or_else(|| now + FAR)
+    /// Whether it is still that member that is overdue, and may be reaped.
+    fn can_go(&self, now: Instant, overdue: &Overdue, contact: Option<Contact>) -> bool {
+        let there = self.seats.overdue_at(&overdue.skeleton, now);
+        there.is_some_and(|it| {
+            it.member.session == overdue.member.session && self.may_reap(now, &it, contact)
+        })
+    }
+
+    /// Whether whoever has had this contact may reap that member.
+    fn may_reap(&self, now: Instant, overdue: &Overdue, contact: Option<Contact>) -> bool {
+        let Rules { lease, began, .. } = self.rules;
+        contact.is_some_and(|it| it.has_lasted(overdue.needs(lease), now.duration_since(began)))
+    }
 }

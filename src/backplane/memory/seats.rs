@@ -13,8 +13,11 @@ use crate::{
     backplane::{
         Hold, MEMBERS_PAGE, Members, MembersCursor, MembersPage, Overdue, Present, Seated,
     },
-    domain::{HoldToken, Member, Position, ReplicaId, SecretHash, SessionId},
+    domain::{HoldToken, Member, Position, ReplicaId, SecretHash, SessionId, StreamId},
 };
+
+/// Stands for "never" where a configured duration is too long for the clock.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// One name's entry in the roster, from `joined` to `left`, with its lease.
 #[derive(Debug)]
@@ -24,8 +27,12 @@ pub(super) struct Seat {
     since: Timestamp,
     secret: Option<SecretHash>,
     replica: ReplicaId,
-    /// The secret of the current hold.
+    /// The secret of the current hold, or of the last one.
     pub(super) token: HoldToken,
+    /// See [`Hold::attempt`].
+    pub(super) attempt: u64,
+    /// See [`Hold::linger`].
+    pub(super) linger: Duration,
     /// What the join under this token was answered, for when it is repeated.
     pub(super) came: Came,
     /// The last client sequence that this session appended; 0 before the first.
@@ -34,9 +41,12 @@ pub(super) struct Seat {
     pub(super) last: Position,
     /// The stream is gone, and the lease ends when it ends.
     pub(super) lingers: bool,
+    /// When the lease ends.
+    pub(super) lease_ends: Instant,
     /// Numbers those who came. Only [`Seats`] sets it.
     number: u64,
-    /// When the lease ends. Only [`Seats`] changes it, together with its index.
+    /// Until when the name is kept: its session may linger after the lease's end. Only [`Seats`] changes
+    /// it, together with its index.
     deadline: Instant,
 }
 
@@ -50,20 +60,23 @@ pub(super) struct Came {
 }
 
 impl Seat {
-    /// A seat just taken.
-    pub(super) fn new(hold: &Hold, came: Came, client_seq: u64, deadline: Instant) -> Self {
+    /// A seat just taken, with a lease until then.
+    pub(super) fn new(hold: &Hold, came: Came, client_seq: u64, lease_ends: Instant) -> Self {
         Self {
             member: Member { name: hold.name.display().clone(), session: hold.session },
             since: hold.since,
             secret: hold.secret,
             replica: hold.replica,
             token: hold.token,
+            attempt: hold.attempt,
+            linger: hold.linger,
             came,
             client_seq,
             last: came.position,
             lingers: false,
+            lease_ends,
             number: 0,
-            deadline,
+            deadline: later(lease_ends, hold.linger),
         }
     }
 
@@ -73,11 +86,13 @@ impl Seat {
         self.secret = hold.secret;
         self.replica = hold.replica;
         self.token = hold.token;
+        self.attempt = hold.attempt;
+        self.linger = hold.linger;
         self.lingers = false;
     }
 
     /// See [`crate::backplane::Backplane::lookup`].
-    pub(super) fn seated(&self, now: Instant) -> Seated {
+    pub(super) fn seated(&self) -> Seated {
         Seated {
             member: self.member.clone(),
             secret: self.secret,
@@ -85,18 +100,24 @@ impl Seat {
             since: self.since,
             client_seq: self.client_seq,
             lingers: self.lingers,
-            stream: (!self.ended(now)).then(|| self.token.stream()),
+            stream: Some(self.token.stream()),
+            attempt: self.attempt,
         }
     }
 
     /// Whether the lease has ended; the seat then waits for its revival or its eviction.
     pub(super) fn ended(&self, now: Instant) -> bool {
+        self.lease_ends <= now
+    }
+
+    /// Whether the name is not kept any more.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
         self.deadline <= now
     }
 
-    /// Whether `session` sits here under `token`.
-    pub(super) fn is_of(&self, session: SessionId, token: HoldToken) -> bool {
-        self.member.session == session && self.token == token
+    /// Whether this stream carries `session` here.
+    pub(super) fn is_carried_by(&self, session: SessionId, stream: StreamId) -> bool {
+        self.member.session == session && self.token.stream() == stream
     }
 }
 
@@ -140,21 +161,22 @@ impl Seats {
         }
     }
 
-    /// Moves the end of a lease.
-    pub(super) fn extend(&mut self, skeleton: &str, deadline: Instant) {
+    /// Moves the end of a lease. The session of one that lingers does not outlive it.
+    pub(super) fn extend(&mut self, skeleton: &str, lease_ends: Instant) {
         let Some((skeleton, mut seat)) = self.by_skeleton.remove_entry(skeleton) else { return };
         self.deadlines.remove(&(seat.deadline, Arc::clone(&skeleton)));
-        self.deadlines.insert((deadline, Arc::clone(&skeleton)));
-        seat.deadline = deadline;
+        let linger = if seat.lingers { Duration::ZERO } else { seat.linger };
+        (seat.lease_ends, seat.deadline) = (lease_ends, later(lease_ends, linger));
+        self.deadlines.insert((seat.deadline, Arc::clone(&skeleton)));
         self.by_skeleton.insert(skeleton, seat);
     }
 
-    /// Time until the earliest lease ends, zero if one has; `None` when nobody is there.
+    /// Time until the earliest name is not kept any more, zero if one has; `None` when nobody is there.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Duration> {
         self.deadlines.first().map(|(deadline, _)| deadline.saturating_duration_since(now))
     }
 
-    /// When the last lease ends.
+    /// Until when the last name is kept.
     pub(super) fn last_deadline(&self) -> Option<Instant> {
         self.deadlines.last().map(|(deadline, _)| *deadline)
     }
@@ -178,7 +200,7 @@ impl Seats {
         Members { members, next, total: self.len() }
     }
 
-    /// The members whose leases have ended, the longest overdue first.
+    /// The members whose names are not kept any more, the longest overdue first.
     pub(super) fn overdue(&self, now: Instant) -> impl Iterator<Item = Overdue> {
         self.deadlines
             .iter()
@@ -186,13 +208,19 @@ impl Seats {
             .filter_map(move |(_, skeleton)| self.overdue_at(skeleton, now))
     }
 
-    /// The member at `skeleton`, if its lease has ended.
+    /// The member at `skeleton`, if its name is not kept any more.
     pub(super) fn overdue_at(&self, skeleton: &str, now: Instant) -> Option<Overdue> {
-        let seat = self.get(skeleton).filter(|seat| seat.ended(now))?;
+        let seat = self.get(skeleton).filter(|seat| seat.is_late(now))?;
         Some(Overdue {
             skeleton: skeleton.to_owned(),
             member: seat.member.clone(),
             lingered: seat.lingers,
+            linger: seat.linger,
         })
     }
+}
+
+/// `now + time`, or a far future where that is beyond the clock.
+pub(super) fn later(now: Instant, time: Duration) -> Instant {
+    now.checked_add(time).unwrap_or_else(|| now + FAR)
 }

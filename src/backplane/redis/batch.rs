@@ -94,7 +94,7 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
                 (Kind::Extend, leases.len())
             }
             Work::Script { name, .. } if name.is_apart() => (Kind::Plain, 0),
-            Work::Publish { .. } => (Kind::Plain, 0),
+            Work::Publish { .. } | Work::Contact { .. } => (Kind::Plain, 0),
             Work::Script { room, .. } => {
                 open.remove(room);
                 (Kind::Script, 0)
@@ -125,6 +125,7 @@ fn command(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cm
             cmd.arg(channel).arg(message);
             cmd
         }
+        Work::Contact { key } => scripts.contact(key),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The bytes that replicas exchange: the internal envelope and roster entries.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use prost::Message;
 
+use super::scripts::millis;
 use crate::{
     backplane::{Hold, Overdue, Present, Seated},
     domain::{
@@ -123,9 +124,25 @@ pub(super) fn encode_member(hold: &Hold) -> Vec<u8> {
         replica: hold.replica.to_string(),
         since_nanos: nanos(hold.since),
         secret_hash: hold.secret.map_or_else(Vec::new, |hash| hash.as_bytes().to_vec()).into(),
+        stream: Some(hold.token.stream().to_string()),
+        attempt: Some(attempt(hold.attempt)),
+        linger_millis: Some(format!("{:010}", linger_millis(hold))),
         lingers: Some(false),
     }
     .encode_to_vec()
+}
+
+/// The longest time to linger that an entry of the roster has room for.
+const MAX_LINGER: u64 = 9_999_999_999;
+
+/// For how many milliseconds a hold's session may linger.
+pub(super) fn linger_millis(hold: &Hold) -> u64 {
+    millis(hold.linger).min(MAX_LINGER)
+}
+
+/// The number of an attempt as scripts compare it: in as many digits as the largest.
+pub(super) fn attempt(number: u64) -> String {
+    format!("{number:020}")
 }
 
 /// An entry of the roster; its form is told in `log.lua`.
@@ -158,7 +175,8 @@ impl Entry {
     /// A member whose lease has ended.
     pub(super) fn overdue(self, skeleton: &[u8]) -> Overdue {
         let skeleton = String::from_utf8_lossy(skeleton).into_owned();
-        Overdue { skeleton, member: self.member, lingered: self.rest.lingers() }
+        let (lingered, linger) = (self.rest.lingers(), self.linger());
+        Overdue { skeleton, member: self.member, lingered, linger }
     }
 
     /// A member in a list.
@@ -167,20 +185,31 @@ impl Entry {
         Ok(Present { member: self.member, since, lingers })
     }
 
-    /// Who has a name, held by this stream.
-    pub(super) fn seated(self, stream: Option<StreamId>) -> Result<Seated, CodecError> {
+    /// Who has a name. Where the entry does not say by which stream, it is the one that has the lease.
+    pub(super) fn seated(self, leased: Option<StreamId>) -> Result<Seated, CodecError> {
         let replica = ReplicaId::parse(&self.rest.replica).ok_or(CodecError::Field("replica"))?;
         // One of another length is of a kind that this version does not know.
         let secret = <[u8; 32]>::try_from(self.rest.secret_hash.as_ref()).ok();
+        let stream = self.rest.stream.as_ref().and_then(|digits| digits.parse().ok());
+        let attempt = self.rest.attempt.as_ref().and_then(|digits| digits.parse().ok());
         Ok(Seated {
             secret: secret.map(SecretHash::from_bytes),
             replica,
             since: self.since()?,
             client_seq: self.client_seq,
             lingers: self.rest.lingers(),
-            stream,
+            stream: stream.or(leased),
+            attempt: attempt.unwrap_or(0),
             member: self.member,
         })
+    }
+
+    /// How long it may linger. One that does so already, in an entry that does not say, for as long as it
+    /// likes.
+    fn linger(&self) -> Duration {
+        let millis = self.rest.linger_millis.as_ref().and_then(|digits| digits.parse().ok());
+        let unknown = if self.rest.lingers() { Duration::MAX } else { Duration::ZERO };
+        millis.map_or(unknown, Duration::from_millis)
     }
 
     fn since(&self) -> Result<Timestamp, CodecError> {
@@ -247,16 +276,20 @@ mod tests {
     }
 
     #[test]
-    fn a_member_ends_with_the_byte_that_scripts_know() {
+    fn a_member_ends_with_what_scripts_know() {
         let mut member = internal::Member {
             username: "Bob".into(),
             secret_hash: vec![1; 32].into(),
+            stream: Some("0123456789abcdef".into()),
+            attempt: Some(attempt(u64::MAX)),
+            linger_millis: Some("0000010000".into()),
             lingers: Some(false),
             ..Default::default()
         };
-        assert!(member.encode_to_vec().ends_with(b"x\x00"));
+        let end = b"\x01b\x100123456789abcdefj\x1418446744073709551615r\x0a0000010000x\x00";
+        assert!(member.encode_to_vec().ends_with(end));
         member.lingers = Some(true);
-        assert!(member.encode_to_vec().ends_with(b"\x01x\x01"));
+        assert!(member.encode_to_vec().ends_with(b"10000x\x01"));
     }
 
     proptest! {

@@ -6,14 +6,16 @@
 -- ARGV[2]     milliseconds of a lease
 -- ARGV[3]     how many milliseconds a log keeps its entries
 -- ARGV[4]     how many milliseconds a room outlives its last change
--- ARGV[5..]   of each room: how many holds, all their tokens in one, the skeleton of each
+-- ARGV[5..]   of each room: how many holds, all their tokens in one, then of each for how many
+--             milliseconds its session may linger, and its skeleton
 --
 -- Reply: for each room nothing, or epoch, seq, past, milliseconds to the earliest deadline
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lease = tonumber(ARGV[2])
-local deadline = string.format('%d', now + lease)
+-- Until when a name is kept whose session may linger for so long: mostly a few different times.
+local kept = {}
 -- As in `log.lua`.
 local cutoff = now - tonumber(ARGV[3]) * 33 / 32
 local remember = tonumber(ARGV[4])
@@ -33,24 +35,32 @@ while key <= #KEYS do
   local meta, roster, leases = KEYS[key], KEYS[key + 1], KEYS[key + 2]
   local count = tonumber(ARGV[arg])
   local log = redis.call('HMGET', meta, 'epoch', 'seq', 'past', 'replid', 'oldest')
-  local answer = {}
-  if log[4] == ARGV[1] and tonumber(log[5] or 0) >= cutoff and redis.call('PTTL', meta) >= remember
-      and redis.call('HLEN', roster) >= count
-      and all_hold(ARGV[arg + 1], key + 3, key + 2 + count) then
-    local deadlines = {}
-    for i = 1, count do
-      redis.call('PEXPIRE', KEYS[key + 2 + i], ARGV[2])
-      deadlines[2 * i - 1], deadlines[2 * i] = deadline, ARGV[arg + 1 + i]
+  local deadlines, soonest, latest = {}, math.huge, 0
+  for i = 1, count do
+    local linger = ARGV[arg + 2 * i]
+    local ends = kept[linger]
+    if not ends then
+      ends = now + lease + tonumber(linger)
+      kept[linger] = ends
     end
+    soonest, latest = math.min(soonest, ends), math.max(latest, ends)
+    deadlines[2 * i - 1], deadlines[2 * i] = string.format('%d', ends), ARGV[arg + 1 + 2 * i]
+  end
+  local answer = {}
+  if log[4] == ARGV[1] and tonumber(log[5] or 0) >= cutoff
+      and redis.call('PTTL', meta) >= remember + latest - now - lease
+      and redis.call('HLEN', roster) == redis.call('ZCARD', leases)
+      and all_hold(ARGV[arg + 1], key + 3, key + 2 + count) then
+    for i = 1, count do redis.call('PEXPIRE', KEYS[key + 2 + i], ARGV[2]) end
     if redis.call('ZADD', leases, 'XX', 'CH', unpack(deadlines)) == count then
       -- Mostly all others' end later than these.
-      local sooner =
-        redis.call('ZRANGEBYSCORE', leases, '-inf', '(' .. deadline, 'WITHSCORES', 'LIMIT', 0, 1)
-      local left = sooner[2] and math.max(0, tonumber(sooner[2]) - now) or lease
+      local sooner = redis.call(
+        'ZRANGEBYSCORE', leases, '-inf', string.format('(%d', soonest), 'WITHSCORES', 'LIMIT', 0, 1)
+      local left = math.max(0, tonumber(sooner[2] or soonest) - now)
       answer = { log[1], log[2], log[3], left }
     end
   end
   reply[#reply + 1] = answer
-  key, arg = key + 3 + count, arg + 2 + count
+  key, arg = key + 3 + count, arg + 2 + 2 * count
 end
 return reply

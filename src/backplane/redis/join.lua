@@ -15,21 +15,27 @@
 -- ARGV[18]    empty, or what is taken over: the stream that has the session, or a dash for none
 -- ARGV[19]    how many members the room may have; a session that comes back or takes its name again is
 --             let in beyond that
--- ARGV[20..]  skeleton, session, payload of `left` of each member to evict
+-- ARGV[20]    the number of its client's attempt, in 20 digits
+-- ARGV[21]    for how many milliseconds the session may linger
+-- ARGV[22,23] from when on this Redis was seen at work, and until when that counts, in milliseconds of
+--             its clock; zero when nobody may be reaped
+-- ARGV[24..]  skeleton, session, payload of `left` of each member to evict
 --
 -- Reply: ..., verdict, then
 --   'joined', position seq, 1 if the room was told, milliseconds to the earliest deadline, the last
 --             client seq that the session has appended
 --   'taken', 'ended', 'moved', 'full'
+--   'overtaken', the latest attempt that the session has seen
 --   'overdue', skeleton and roster entry of each
 
-local EVICTIONS = 20
+local EVICTIONS = 24
 
-local skeleton, token, session = ARGV[8], ARGV[9], ARGV[10]
+local skeleton, token, session, lease = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[7])
+local attempt, since, upto = ARGV[20], tonumber(ARGV[22]), tonumber(ARGV[23])
 
 local held = holder(KEYS[5])
 local there = redis.call('HGET', ROSTER, skeleton)
-local mine = there and (split(there)) == session
+local mine = belongs(there, session)
 local again, takeover = ARGV[13] ~= '', ARGV[18] ~= ''
 if held == token and mine then
   -- The answer to an earlier try was lost; or a renewal came first, and then the join that the roster
@@ -43,39 +49,60 @@ if held == token and mine then
   end
 end
 
+-- The stream that has the session, and the attempt that brought it. Where the roster does not tell,
+-- the lease does.
+local has, latest
+if mine then has, latest = carrier(there) end
+if mine or not there then has = has or held and stream(held) end
+local other = has and has ~= stream(token)
+-- Only the roster was lost: nobody has heard anything of its member.
+local proven = again and has and not there and not other
+
 -- Why it is refused, if it is.
 local function refusal()
   if takeover and not mine then return 'ended' end
   -- A join that was overtaken by its own leave, on a connection that was given up, is over.
-  if redis.call('EXISTS', KEYS[6]) == 1 then return 'taken' end
-  if not held or held == token then return nil end
-  if not mine or not (again or takeover) then return 'taken' end
-  -- A stream takes the session again from itself, and over from the one it knows of.
-  if stream(held) ~= (takeover and ARGV[18] or stream(token)) then return 'moved' end
+  if redis.call('EXISTS', KEYS[6]) == 1 then return 'ended' end
+  if proven then return nil end
+  if not mine then
+    -- A name is kept for a while although its lease has ended, and whoever has it may be about to
+    -- renew it.
+    local free = not there or (is_late(skeleton) and may_reap(there, lease, since, upto))
+    return ((held and held ~= token) or not free) and 'taken' or nil
+  end
+  if not other then return nil end
+  if takeover then
+    if latest and attempt < latest then return 'overtaken' end
+    return ARGV[18] ~= has and 'moved' or nil
+  end
+  -- Unless that is an older stream that came back first when Redis had lost this one's join.
+  if again then return not (latest and attempt > latest) and 'moved' or nil end
+  return 'taken'
 end
 local refused = refusal()
 if refused then
   finish()
-  return { replid, epoch, seq, past, refused }
+  return { replid, epoch, seq, past, refused, latest }
 end
 
 -- Whoever stands in the way and is not to be evicted is named, and nothing is changed.
 local evicted = {}
 for a = EVICTIONS, #ARGV, 3 do evicted[ARGV[a]] = ARGV[a + 1] end
 local overdue, limit = {}, 2 * tonumber(ARGV[16])
-local function look_at(other)
-  local entry = redis.call('HGET', ROSTER, other)
+local function look_at(name)
+  local entry = redis.call('HGET', ROSTER, name)
   local holder = entry and (split(entry))
-  if holder and holder ~= session and evicted[other] ~= holder and #overdue < limit then
-    overdue[#overdue + 1] = other
+  if holder and holder ~= session and evicted[name] ~= holder and #overdue < limit
+      and may_reap(entry, lease, since, upto) then
+    overdue[#overdue + 1] = name
     overdue[#overdue + 1] = entry
   end
 end
 look_at(skeleton)
 if ARGV[15] == '1' and not mine then
-  for _, other in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, limit)) do
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, limit)) do
     if #overdue >= limit then break end
-    if other ~= skeleton then look_at(other) end
+    if name ~= skeleton then look_at(name) end
   end
 end
 if #overdue > 0 then
@@ -90,7 +117,8 @@ local function is_full()
   local going = {}
   for i = 1, #KEYS - 6 do
     local a = EVICTIONS + (i - 1) * 3
-    if not going[ARGV[a]] and is_overdue(KEYS[6 + i], ARGV[a], ARGV[a + 1]) then
+    if not going[ARGV[a]] and is_overdue(KEYS[6 + i], ARGV[a], ARGV[a + 1])
+        and may_reap(redis.call('HGET', ROSTER, ARGV[a]), lease, since, upto) then
       going[ARGV[a]] = true
       members = members - 1
     end
@@ -105,17 +133,13 @@ end
 if not mine then
   for i = 1, #KEYS - 6 do
     local a = EVICTIONS + (i - 1) * 3
-    evict(KEYS[6 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2])
+    evict(KEYS[6 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2], lease, since, upto)
   end
 end
-if mine then
-  redis.call('SET', KEYS[5], token, 'PX', ARGV[7])
-else
-  redis.call('SET', KEYS[5], token, 'NX', 'PX', ARGV[7])
-end
-redis.call('ZADD', LEASES, int(now + tonumber(ARGV[7])), skeleton)
+redis.call('SET', KEYS[5], token, 'PX', ARGV[7])
+redis.call('ZADD', LEASES, int(now + lease + tonumber(ARGV[21])), skeleton)
 -- A member that is still in the roster, or whose absence comes from lost data, was there all along.
-local told = not mine and (not again or includes(ARGV[13], tonumber(ARGV[14])))
+local told = not mine and not proven and (not again or includes(ARGV[13], tonumber(ARGV[14])))
 if told then emit(ARGV[12]) end
 local appended, last_seq = tonumber(ARGV[17]), seq
 if mine then
@@ -125,8 +149,8 @@ end
 redis.call('HSET', ROSTER, skeleton, table.concat(
   { session, int(appended), int(last_seq), (told and 't' or 'u') .. int(seq), ARGV[11] }, ' '))
 finish()
-if takeover and held and not lingers(there) then
+if mine and other and not lingers(there) then
   -- Not an event of the log: it has no seq.
-  redis.call('PUBLISH', ARGV[3], '! ' .. session .. ' ' .. stream(held))
+  redis.call('PUBLISH', ARGV[3], '! ' .. session .. ' ' .. has)
 end
 return { replid, epoch, seq, past, 'joined', seq, told and 1 or 0, next_deadline(), int(appended) }

@@ -63,6 +63,11 @@ impl Keys {
     pub(super) fn canary(&self, replica: ReplicaId) -> String {
         format!("{}canary:{replica}", self.channels)
     }
+
+    /// Written by a replica to find out whether Redis takes writes.
+    pub(super) fn contact(&self, replica: ReplicaId) -> String {
+        format!("{}contact:{replica}", self.keys)
+    }
 }
 
 #[cfg(test)]

@@ -10,18 +10,23 @@
 --
 -- Reply: ..., the seq of `left`, or 0 when there was nothing to give back
 
+local skeleton, token, session = ARGV[7], ARGV[8], ARGV[9]
 local held = holder(KEYS[5])
-local left = 0
-local holder = session_of(ARGV[7])
--- A session that another stream, or a later hold, carries on has not left.
-local over = not (held and held ~= ARGV[8] and holder == ARGV[9])
+local entry = redis.call('HGET', ROSTER, skeleton)
+local mine = belongs(entry, session)
+-- The stream that carries the session on, as far as is known.
+local has = mine and carrier(entry) or (mine or not entry) and held and stream(held)
+-- A session that another stream carries on has not left.
+local over = not has or has == stream(token)
 local first_time = over and redis.call('SET', KEYS[6], '1', 'NX', 'PX', ARGV[13])
-if (held == ARGV[8] or not held) and holder == ARGV[9] then
+local left = 0
+-- Should the roster be lost, a lease of this stream is proof enough.
+if over and (mine or (has and not entry)) then
   redis.call('DEL', KEYS[5])
-  redis.call('HDEL', ROSTER, ARGV[7])
-  redis.call('ZREM', LEASES, ARGV[7])
+  redis.call('HDEL', ROSTER, skeleton)
+  redis.call('ZREM', LEASES, skeleton)
   left = emit(ARGV[10])
-elseif first_time and not held and not holder and ARGV[11] ~= ''
+elseif first_time and not held and not entry and ARGV[11] ~= ''
     and not includes(ARGV[11], tonumber(ARGV[12])) then
   -- Its join is lost, and with it the roster's entry: the room knew it all the same.
   left = emit(ARGV[10])

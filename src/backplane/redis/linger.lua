@@ -5,12 +5,15 @@
 -- ARGV[7..9]  skeleton, token, session
 -- ARGV[10]    milliseconds until the lease ends; 0 to end it now
 --
--- Reply: ..., 1, or 0 when the lease was not this hold's
+-- Reply: ..., 1, or 0 when the session is over or another stream has it
 
 local skeleton, token, session, time = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
 local done = 0
 local entry = redis.call('HGET', ROSTER, skeleton)
-if entry and holder(KEYS[5]) == token and (split(entry)) == session then
+local mine = belongs(entry, session)
+local has = mine and carrier(entry)
+-- The lease may have ended while nobody could renew it; an earlier version says the stream there only.
+if mine and (has == stream(token) or (not has and holder(KEYS[5]) == token)) then
   if time > 0 then
     redis.call('SET', KEYS[5], token .. 'l', 'PX', int(time))
   else

@@ -8,8 +8,12 @@
 -- KEYS[2] log     stream: entries <seq>-0 with t (milliseconds of Redis's clock) and p (payload)
 -- KEYS[3] roster  hash: skeleton -> "<session> <last client seq> <last seq> <joined> <member>", where
 --                 <joined> is the seq of the join behind a t if the room was told, else a u, and
---                 <member> is encoded and ends with an x and a byte that is 1 while the member lingers
--- KEYS[4] leases  sorted set: skeleton -> deadline in milliseconds of Redis's clock
+--                 <member> is encoded and ends with: b, a byte 16 and the stream that has the session or
+--                 had it last; j, a byte 20 and the number of its attempt; r, a byte 10 and for how
+--                 many milliseconds it may linger; an x and a byte that is 1 while the member lingers
+-- KEYS[4] leases  sorted set: skeleton -> until when the name is kept, in milliseconds of Redis's
+--                 clock: to the end of the lease and, if the stream did not end before, for as long as
+--                 the session may linger after it
 -- ARGV[1] the replication id of this Redis, as the connection read it when it opened
 -- ARGV[2] a random epoch, for a log that is born now
 -- ARGV[3] the live channel

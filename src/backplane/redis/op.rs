@@ -30,7 +30,8 @@ pub(super) enum Work {
     Extend {
         room: RoomName,
         leases: Vec<String>,
-        skeletons: Vec<String>,
+        /// Of each how long its session may linger, in milliseconds, and its skeleton.
+        names: Vec<String>,
         /// All tokens in one.
         tokens: String,
     },
@@ -45,6 +46,8 @@ pub(super) enum Work {
     },
     /// Publish to a channel.
     Publish { channel: String, message: String },
+    /// Ask for the time, writing to this key.
+    Contact { key: String },
 }
 
 impl Work {
@@ -55,6 +58,7 @@ impl Work {
             Self::Extend { leases, .. } => EXTEND_BYTES * leases.len(),
             Self::Script { args, .. } => args.iter().map(Vec::len).sum(),
             Self::Publish { message, .. } => message.len(),
+            Self::Contact { key } => key.len(),
         }
     }
 }

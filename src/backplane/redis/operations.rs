@@ -18,7 +18,7 @@ use crate::{
         AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, Overdue, Page, PageLimit,
         REAP_BATCH, Reaped, Renewal, Takeover, Unavailable, Verdict,
     },
-    domain::{Event, Position, RoomName},
+    domain::{Contact, Event, Position, RoomName},
 };
 
 impl Redis {
@@ -49,6 +49,8 @@ impl Redis {
         args.extend(confirmed(hold));
         args.extend([text(u8::from(join.reap_first)), text(REAP_BATCH), text(join.appended)]);
         args.extend([takeover(join.takeover), text(self.members_per_room)]);
+        args.extend([codec::attempt(hold.attempt).into_bytes(), text(codec::linger_millis(hold))]);
+        args.extend(contact(join.contact));
         add_evictions(&self.keys, &hold.room, join.evict, &mut keys, &mut args);
         let lane = self.lane(&hold.room);
         self.script(lane, ScriptName::Join, &hold.room, keys, args, |reply| {
@@ -118,7 +120,10 @@ impl Redis {
         }
         let keys = leases(&self.keys, room, holds);
         let mut args = vec![text(millis(self.lease))];
-        args.extend(holds.iter().flat_map(identity));
+        for hold in holds {
+            args.extend(identity(hold));
+            args.push(codec::attempt(hold.attempt).into_bytes());
+        }
         self.script(&self.upkeep, ScriptName::Renew, room, keys, args, |reply| {
             let verdicts =
                 reply.array(1)?.iter().map(read_verdict).collect::<Result<Vec<_>, _>>()?;
@@ -143,7 +148,7 @@ impl Redis {
         let work = Work::Extend {
             room: room.clone(),
             leases: leases(&self.keys, room, holds),
-            skeletons: holds.iter().map(|hold| hold.name.skeleton().to_owned()).collect(),
+            names: holds.iter().flat_map(kept_name).collect(),
             tokens: holds.iter().map(|hold| hold.token.to_hex()).collect(),
         };
         let reply = self.upkeep.submit(work, Instant::now() + self.timeout).await?;
@@ -172,9 +177,11 @@ impl Redis {
     pub(super) async fn run_reap(
         &self,
         room: &RoomName,
+        seen: Contact,
         evict: &[Eviction],
     ) -> Result<Reaped, Unavailable> {
-        let (mut keys, mut args) = (Vec::new(), Vec::new());
+        let (mut keys, mut args) = (Vec::new(), vec![text(millis(self.lease))]);
+        args.extend(contact(Some(seen)));
         add_evictions(&self.keys, room, evict, &mut keys, &mut args);
         self.script(&self.upkeep, ScriptName::Reap, room, keys, args, |reply| {
             let count = usize::try_from(reply.int(0)?).unwrap_or(0);
@@ -189,6 +196,14 @@ impl Redis {
         self.upkeep.submit(work, Instant::now() + self.timeout).await?;
         self.subscriptions.canary_sent(number);
         Ok(())
+    }
+
+    pub(super) async fn run_clock(&self) -> Result<Duration, Unavailable> {
+        let work = Work::Contact { key: self.keys.contact(self.replica) };
+        let reply = self.upkeep.submit(work, Instant::now() + self.timeout).await?;
+        let number = |index| u64::try_from(reply.int(index).ok()?).ok();
+        let (Some(seconds), Some(micros)) = (number(0), number(1)) else { return Err(Unavailable) };
+        Ok(Duration::from_secs(seconds) + Duration::from_micros(micros))
     }
 
     pub(super) async fn run_read(
@@ -237,6 +252,17 @@ fn confirmed(hold: &Hold) -> [Vec<u8>; 2] {
     }
 }
 
+/// How long a hold's session may linger, and its skeleton.
+fn kept_name(hold: &Hold) -> [String; 2] {
+    [codec::linger_millis(hold).to_string(), hold.name.skeleton().to_owned()]
+}
+
+/// Since when and until when contact counts, in milliseconds; zero when there is none.
+fn contact(contact: Option<Contact>) -> [Vec<u8>; 2] {
+    let contact = contact.map_or([0; 2], |it| [it.since, it.until].map(millis));
+    contact.map(text)
+}
+
 /// The stream that is taken over from, a dash for none; nothing when nothing is taken over.
 fn takeover(takeover: Option<Takeover>) -> Vec<u8> {
     match takeover {
@@ -281,6 +307,7 @@ fn read_joined(reply: &Reply, max: usize) -> Result<Result<Joined, JoinError>, R
         b"taken" => Err(JoinError::Taken),
         b"ended" => Err(JoinError::Ended),
         b"moved" => Err(JoinError::Moved),
+        b"overtaken" => Err(JoinError::Overtaken { seen: reply.int(1)?.unsigned_abs() }),
         b"full" => Err(JoinError::Full { max }),
         b"overdue" => Err(JoinError::Overdue(read_overdue(reply.array(1)?)?)),
         _ => return Err(ReplyError::Unexpected("what a join comes to")),

@@ -3,14 +3,16 @@
 -- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5..]   the lease of each hold
 -- ARGV[7]     milliseconds of a lease
--- ARGV[8..]   skeleton, token, session of each hold
+-- ARGV[8..]   skeleton, token, session and attempt of each hold
 --
 -- Reply: ..., milliseconds to the earliest deadline or -1, then for each hold
 -- 1 held, 2 gone, 3 taken, 4 moved
 
+local HELD, GONE, TAKEN, MOVED = 1, 2, 3, 4
+
 local verdicts, deadlines, skeletons = {}, {}, {}
-local deadline = int(now + tonumber(ARGV[7]))
-for i = 1, #KEYS - 4 do skeletons[i] = ARGV[5 + 3 * i] end
+local ends = now + tonumber(ARGV[7])
+for i = 1, #KEYS - 4 do skeletons[i] = ARGV[4 + 4 * i] end
 local tokens, entries, seen = {}, {}, {}
 if skeletons[1] then
   tokens = redis.call('MGET', unpack(KEYS, 5))
@@ -25,20 +27,22 @@ for i, skeleton in ipairs(skeletons) do
     held = string.sub(held, 1, TOKEN)
   end
   seen[skeleton] = true
-  local token = ARGV[6 + 3 * i]
-  local mine = belongs(entry, ARGV[7 + 3 * i])
-  if held and held ~= token then
-    if not mine then
-      verdicts[i] = 3
-    elseif stream(held) == stream(token) then
-      -- Its own join under this token is still to come.
-      verdicts[i] = 2
-    else
-      verdicts[i] = 4
-    end
+  local token, attempt = ARGV[5 + 4 * i], ARGV[7 + 4 * i]
+  local mine = belongs(entry, ARGV[6 + 4 * i])
+  local has, latest, linger
+  if mine then has, latest, linger = carrier(entry) end
+  -- Where the roster does not tell which stream has the session, the lease does.
+  has = has or held and stream(held)
+  if mine and has and has ~= stream(token) then
+    -- A newer one; or an older one that came back when Redis had lost the newer one's join, which the
+    -- next join mends.
+    verdicts[i] = latest and attempt > latest and GONE or MOVED
+  elseif held and held ~= token then
+    -- Unless it is another session's: its own join under this token is still to come.
+    verdicts[i] = stream(held) == stream(token) and GONE or TAKEN
   elseif mine and lingers(entry) then
     -- Under way when the stream dropped.
-    verdicts[i] = held and 1 or 2
+    verdicts[i] = held and HELD or GONE
   elseif mine then
     if held then
       redis.call('PEXPIRE', lease, ARGV[7])
@@ -46,12 +50,13 @@ for i, skeleton in ipairs(skeletons) do
       -- The lease had ended, and nobody noticed: so nobody has to hear of it.
       redis.call('SET', lease, token, 'PX', ARGV[7])
     end
-    deadlines[#deadlines + 1] = deadline
+    deadlines[#deadlines + 1] = int(ends + (linger or 0))
     deadlines[#deadlines + 1] = skeleton
-    verdicts[i] = 1
+    verdicts[i] = HELD
   else
-    if held then redis.call('DEL', lease) end
-    verdicts[i] = 2
+    -- Should only the roster be lost, the lease shows at the next join that it was held throughout.
+    if held and entry then redis.call('DEL', lease) end
+    verdicts[i] = GONE
   end
 end
 if deadlines[1] then redis.call('ZADD', LEASES, unpack(deadlines)) end

@@ -40,6 +40,15 @@ local function stream(token)
   return string.sub(token, 1, 16)
 end
 
+-- What an entry of the roster says of the stream that has the session: which one it is, the number of
+-- its attempt, and for how many milliseconds the session may linger. Nothing in one by an earlier
+-- version of roomcast.
+local function carrier(entry)
+  local has, attempt, linger =
+    string.match(string.sub(entry, -54), '^b\16(%x+)j\20(%d+)r\10(%d+)x.$')
+  return has, attempt, tonumber(linger)
+end
+
 -- The token that a lease holds, if it is held.
 local function holder(lease)
   local held = redis.call('GET', lease)
@@ -59,17 +68,38 @@ local function next_deadline()
   return math.max(0, tonumber(earliest[2]) - now)
 end
 
--- Whether a session has a name, and its lease ended unrenewed.
-local function is_overdue(lease_key, skeleton, session)
-  return redis.call('EXISTS', lease_key) == 0 and session_of(skeleton) == session
+-- Whether the time has passed until which a name is kept without a lease.
+local function is_late(skeleton)
+  local deadline = redis.call('ZSCORE', LEASES, skeleton)
+  return not deadline or tonumber(deadline) <= now
 end
 
--- Removes a member whose lease ended unrenewed, and tells the room.
-local function evict(lease_key, skeleton, session, payload)
+-- Whether a session has a name, its lease ended unrenewed, and its time to linger is over.
+local function is_overdue(lease_key, skeleton, session)
+  return redis.call('EXISTS', lease_key) == 0 and session_of(skeleton) == session
+    and is_late(skeleton)
+end
+
+-- Whether a member that is overdue may be reaped by whoever has seen this Redis at work from `since`
+-- on and knows it to be so until `upto`, all in milliseconds: its holder had a lease's time to renew it,
+-- or its client the time to come back that it was promised, at most as long.
+local function may_reap(entry, lease, since, upto)
+  local needs = lease
+  if lingers(entry) then
+    local _, _, linger = carrier(entry)
+    needs = math.min(linger or lease, lease)
+  end
+  return since + needs <= now and now <= upto
+end
+
+-- Removes a member that is overdue, if that may be, and tells the room.
+local function evict(lease_key, skeleton, session, payload, lease, since, upto)
   if not is_overdue(lease_key, skeleton, session) then return false end
+  local entry = redis.call('HGET', ROSTER, skeleton)
+  if not may_reap(entry, lease, since, upto) then return false end
   -- A replica that was paused may come back with a member that it still believes in; where the log is gone by
   -- then, it would have it come in untold.
-  if not said and not lingers(redis.call('HGET', ROSTER, skeleton)) then note_said() end
+  if not said and not lingers(entry) then note_said() end
   redis.call('HDEL', ROSTER, skeleton)
   redis.call('ZREM', LEASES, skeleton)
   emit(payload)

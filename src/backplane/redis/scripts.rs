@@ -22,6 +22,7 @@ pub(super) enum ScriptName {
     Lookup,
     Members,
     Owe,
+    Contact,
 }
 
 impl ScriptName {
@@ -39,7 +40,8 @@ impl ScriptName {
             | Self::Renew
             | Self::Overdue
             | Self::Reap
-            | Self::Linger => None,
+            | Self::Linger
+            | Self::Contact => None,
         }
     }
 
@@ -67,7 +69,7 @@ macro_rules! on_log {
 }
 
 /// In the order of [`ScriptName`].
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     on_log!("append.lua"),
     on_log!("roster.lua", "join.lua"),
     on_log!("roster.lua", "leave.lua"),
@@ -80,6 +82,7 @@ const SOURCES: [&str; 12] = [
     include_str!("lookup.lua"),
     include_str!("members.lua"),
     include_str!("owe.lua"),
+    include_str!("contact.lua"),
 ];
 
 impl Scripts {
@@ -126,15 +129,22 @@ impl Scripts {
         cmd
     }
 
+    /// A call of `contact.lua`.
+    pub(super) fn contact(&self, key: &str) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.hashes[ScriptName::Contact as usize]).arg(1).arg(key).arg(millis(self.lease));
+        cmd
+    }
+
     /// A call of `extend.lua` on the rooms of these works.
     pub(super) fn extend<'a>(&self, works: impl Iterator<Item = &'a Work>, replid: &str) -> Cmd {
         let (mut all_keys, mut args) = (Vec::new(), Vec::new());
         for work in works {
-            let Work::Extend { room, leases, skeletons, tokens } = work else { continue };
+            let Work::Extend { room, leases, names, tokens } = work else { continue };
             all_keys.extend(["meta", "roster", "leases"].map(|part| self.keys.key(room, part)));
             all_keys.extend_from_slice(leases);
-            args.extend([skeletons.len().to_string(), tokens.clone()]);
-            args.extend_from_slice(skeletons);
+            args.extend([leases.len().to_string(), tokens.clone()]);
+            args.extend_from_slice(names);
         }
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[ScriptName::Extend as usize]).arg(all_keys.len()).arg(all_keys);

@@ -94,7 +94,8 @@ impl Asked {
             SessionClaim::Resumed(..) => Arc::new(AtomicBool::new(true)),
             SessionClaim::New(..) | SessionClaim::Plain => begun,
         };
-        let claim = Claim { room, name, session, since, linger, told };
+        let attempt = join.attempt;
+        let claim = Claim { room, name, session, since, linger, attempt, told };
         Ok(Self { claim, token, name: join.username, trace })
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, Members,
         MembersPage, Overdue, Page, PageLimit, Reaped, Renewal, Seated, Unavailable,
     },
-    domain::{Event, Position, RoomName, Username},
+    domain::{Contact, Event, Position, RoomName, Username},
 };
 
 /// How it is odd.
@@ -140,9 +140,10 @@ impl Backplane for Odd {
     fn reap<'a>(
         &'a self,
         room: &'a RoomName,
+        contact: Contact,
         evict: &'a [Eviction],
     ) -> BoxFuture<'a, Result<Reaped, Unavailable>> {
-        self.inner.reap(room, evict)
+        self.inner.reap(room, contact, evict)
     }
 
     fn read<'a>(
@@ -156,6 +157,10 @@ impl Backplane for Odd {
 
     fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>> {
         self.inner.canary(number)
+    }
+
+    fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>> {
+        self.inner.clock()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -3,7 +3,7 @@
 Leaves when all are acknowledged and somebody has said the marker. The stubs are made before, by
 python -m grpc_tools.protoc -I proto/roomcast/v1 --python_out=. --grpc_python_out=. room.proto
 """
-import asyncio, grpc, random, sys
+import asyncio, grpc, itertools, random, sys
 from google.protobuf.json_format import MessageToJson
 from room_pb2 import ConnectRequest, Join, Leave, Ping, Say
 from room_pb2_grpc import RoomServiceStub
@@ -20,12 +20,13 @@ async def frames(queue, interval):  # With a ping when there is nothing else to 
 async def main(address, room, name, count, marker):
     token, position, interval, marked = b"", None, 5, False
     unacked = {n: Say(client_seq=n, content=f"message {n}") for n in range(1, count + 1)}
-    while True:
+    for attempt in itertools.count(1):
         try:
             async with grpc.aio.insecure_channel(address) as channel:
                 queue = asyncio.Queue()
                 stream = RoomServiceStub(channel).Connect(frames(queue, interval))
                 join = Join(room=room, username=name, session_token=token, after=position)
+                join.attempt = attempt
                 queue.put_nowait(ConnectRequest(join=join))
                 # A server that is silent for longer than the interval is gone.
                 while got := await asyncio.wait_for(stream.read(), 1.5 * interval):

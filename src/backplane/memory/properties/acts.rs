@@ -6,7 +6,7 @@ use super::{History, LEASE};
 use crate::{
     backplane::{
         AppendError, Hold, Overdue, Verdict,
-        conformance::props::{event, evictions, said},
+        conformance::props::{EVER, event, evictions, said},
     },
     domain::{LeftCause, What},
 };
@@ -15,10 +15,11 @@ impl History {
     pub(super) fn linger(&mut self, hold: &Hold, time: Duration) {
         let lingers = self.room.linger(self.now, hold, time);
         let holder = self.sitters.get_mut(hold.name.skeleton());
-        let holder = holder.filter(|it| it.token == hold.token && it.ends > self.now);
+        let holder = holder.filter(|it| it.token.stream() == hold.token.stream());
         assert_eq!(lingers, holder.is_some());
         if let Some(sitter) = holder {
-            (sitter.lingers, sitter.ends) = (true, self.now + time);
+            (sitter.lingers, sitter.token) = (true, hold.token);
+            (sitter.ends, sitter.kept) = (self.now + time, self.now + time);
         }
     }
 
@@ -50,10 +51,12 @@ impl History {
         let left = event(hold, What::Left { cause: LeftCause::Asked });
         let outcome = self.room.leave(self.now, hold, left);
         let name = hold.name.skeleton();
-        let given_back = self.sitters.get(name).is_some_and(|it| it.token == hold.token);
+        let stream = hold.token.stream();
+        let given_back = self.sitters.get(name).is_some_and(|it| it.token.stream() == stream);
         assert_eq!(outcome.map(|it| it.seq), given_back.then_some(self.head() + 1));
         if given_back {
             self.sitters.remove(name);
+            self.left.insert(hold.session, self.now + LEASE);
         }
     }
 
@@ -63,36 +66,38 @@ impl History {
             None => Verdict::Gone,
             Some(it) => {
                 let (ended, mine) = (it.ends <= self.now, it.session == hold.session);
-                if mine && (ended || it.token == hold.token) && !(ended && it.lingers) {
-                    if !it.lingers {
-                        (it.token, it.ends) = (hold.token, self.now + LEASE);
-                    }
+                let same = it.token.stream() == hold.token.stream();
+                if !mine {
+                    if ended { Verdict::Gone } else { Verdict::Taken }
+                } else if !same {
+                    if hold.attempt > it.attempt { Verdict::Gone } else { Verdict::Moved }
+                } else if it.lingers {
+                    if ended { Verdict::Gone } else { Verdict::Held }
+                } else if it.token == hold.token || ended {
+                    (it.token, it.ends) = (hold.token, self.now + LEASE);
+                    it.kept = it.ends + it.linger;
                     Verdict::Held
-                } else if ended || (mine && it.token.stream() == hold.token.stream()) {
-                    Verdict::Gone
-                } else if mine {
-                    Verdict::Moved
                 } else {
-                    Verdict::Taken
+                    Verdict::Gone
                 }
             }
         };
         assert_eq!(renewal.verdicts, [verdict]);
         assert_eq!(renewal.head.position.seq, self.head());
-        let earliest = self.sitters.values().map(|it| it.ends).min();
+        let earliest = self.sitters.values().map(|it| it.kept).min();
         let until = earliest.map(|ends| ends.saturating_duration_since(self.now));
         assert_eq!(renewal.next_deadline, until);
     }
 
     pub(super) fn reap(&mut self) {
         let noted = std::mem::take(&mut self.noted);
-        let reaped = self.room.reap(self.now, &evictions(&noted));
+        let reaped = self.room.reap(self.now, EVER, &evictions(&noted));
         let before = self.sitters.len();
         for Overdue { skeleton, member, .. } in noted {
             if self
                 .sitters
                 .get(&skeleton)
-                .is_some_and(|it| it.session == member.session && it.ends <= self.now)
+                .is_some_and(|it| it.session == member.session && it.kept <= self.now)
             {
                 self.sitters.remove(&skeleton);
             }

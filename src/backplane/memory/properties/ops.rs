@@ -5,9 +5,11 @@ use proptest::prelude::*;
 /// One step of a history. Holds are chosen among those asked for so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Op {
-    /// A new stay asks for a name; `evict` when it was told who is overdue.
+    /// A new stay asks for a name; `evict` when it was told who is overdue, which it is if it may reap.
     Join {
         name: usize,
+        linger: u64,
+        may_reap: bool,
         reap_first: bool,
         evict: bool,
     },
@@ -52,8 +54,15 @@ pub(super) enum Op {
 pub(super) fn op() -> impl Strategy<Value = Op> {
     let hold = any::<prop::sample::Index>;
     prop_oneof![
-        4 => (0..super::NAMES.len(), any::<bool>(), any::<bool>())
-            .prop_map(|(name, reap_first, evict)| Op::Join { name, reap_first, evict }),
+        4 => (0..super::NAMES.len(), 0..20_u64, any::<[bool; 3]>()).prop_map(
+            |(name, linger, [may_reap, reap_first, evict])| Op::Join {
+                name,
+                linger: linger.saturating_sub(10),
+                may_reap,
+                reap_first,
+                evict,
+            }
+        ),
         1 => hold().prop_map(|hold| Op::Repeat { hold }),
         2 => (hold(), any::<bool>()).prop_map(|(hold, log_lost)| Op::Again { hold, log_lost }),
         2 => (hold(), any::<bool>()).prop_map(|(hold, looked)| Op::Takeover { hold, looked }),

@@ -4,7 +4,10 @@ use futures_util::future::join_all;
 
 use super::{SETUP, Server};
 use crate::{
-    backplane::{RENEW_BATCH, Verdict, conformance::props::some_room},
+    backplane::{
+        AppendError, RENEW_BATCH, Verdict,
+        conformance::props::{again, some_room},
+    },
     domain::RoomName,
 };
 
@@ -82,10 +85,6 @@ async fn a_room_that_lost_a_key_is_mended() {
         }
         a.say(&bob, 2, "here").await;
     }
-    let (room, bob, verdict) = lost("roster").await;
-    assert_eq!(verdict, Verdict::Gone, "nobody is in a room without a roster");
-    assert!(a.lookup(&bob).await.is_none());
-    a.join(&room, "bob").await;
     let (room, bob, verdict) = lost("meta").await;
     assert_eq!(verdict, Verdict::Held);
     assert_eq!(a.story(&room).await, [""; 0], "a room without meta begins anew");
@@ -107,4 +106,44 @@ async fn a_broken_room_is_no_other_rooms_affair() {
     for (index, renewal) in renewals.iter().enumerate() {
         assert_eq!(renewal.is_ok(), index != 7, "room {index}");
     }
+}
+
+/// A Redis that evicts keys may drop a roster: whoever has a lease is in the room all the same.
+#[tokio::test]
+async fn whoever_has_a_lease_is_back_in_silence_when_the_roster_is_lost() {
+    let server = Server::start();
+    let (a, b) = (server.attach(SETUP), server.attach(SETUP));
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    let carol = b.join(&room, "carol").await;
+    let dave = b.join(&room, "dave").await;
+    let joined = b.head(&room).await.position;
+    let _: u64 = server.command(&["DEL", &format!("rc:{{{room}}}:roster")]).await;
+    b.is_refused(&b.hold(&room, "bob"), "the name is bob's").await;
+    // Bob speaks, carol's lease is renewed, and dave leaves.
+    let stale = a.try_say(&bob, 1, "hi").await;
+    assert_eq!(stale, Err(AppendError::Stale));
+    let back = again(&bob, joined);
+    assert!(!a.take(&back).await.told, "nobody has heard him leave");
+    a.say(&back, 1, "hi").await;
+    assert_eq!(b.renew_one(&carol).await, Verdict::Gone, "she has to join again");
+    assert!(!b.take(&again(&carol, joined)).await.told, "nobody has heard her leave");
+    b.leave(&dave).await.expect("there is a name to give back");
+    let story = ["1 bob joined", "2 carol joined", "3 dave joined", "4 bob: hi", "5 dave left"];
+    assert_eq!(a.story(&room).await, story);
+    b.join(&room, "dave").await;
+}
+
+/// One member is back in the roster, the others are not: as many leases, fewer entries.
+#[tokio::test]
+async fn a_roster_that_lacks_some_is_noticed() {
+    let server = Server::start();
+    let (a, b) = (server.attach(SETUP), server.attach(SETUP));
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    let carol = b.join(&room, "carol").await;
+    let joined = a.head(&room).await.position;
+    let _: u64 = server.command(&["DEL", &format!("rc:{{{room}}}:roster")]).await;
+    a.take(&again(&bob, joined)).await;
+    assert_eq!(b.renew_one(&carol).await, Verdict::Gone, "she is not in the roster");
 }

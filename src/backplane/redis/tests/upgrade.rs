@@ -11,19 +11,28 @@ use crate::{
     domain::{LeftCause, RoomName, What},
 };
 
-/// A member as the version without resumable sessions joined it: its lease holds a token of which no
-/// part names a stream, and its entry in the roster ends with the time.
-async fn joined_before(server: &Server, replica: &Replica, room: &RoomName, name: &str) -> Hold {
+/// A member as an earlier version joined it. Without resumable sessions its lease held a token of which no
+/// part names a stream, and its entry in the roster ended with the time; `lingers` is a version later, which
+/// says whether it lingers, but neither the stream nor how long.
+async fn joined_before(
+    server: &Server,
+    replica: &Replica,
+    room: &RoomName,
+    name: &str,
+    lingers: bool,
+) -> Hold {
     let hold = replica.join(room, name).await;
     let roster = format!("rc:{{{room}}}:roster");
-    let entry: Vec<u8> = server.command(&["HGET", &roster, name]).await;
-    let end = entry.len() - 2;
-    assert_eq!(&entry[end..], b"x\0", "this version says that it does not linger");
+    let mut entry: Vec<u8> = server.command(&["HGET", &roster, name]).await;
+    let end = entry.len() - 54;
+    assert_eq!(&entry[end..end + 2], b"b\x10", "this version says which stream has it");
+    assert_eq!(&entry[entry.len() - 2..], b"x\0", "and that it does not linger");
+    entry.truncate(end);
+    entry.extend(if lingers { &b"x\0"[..] } else { b"" });
     let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut set = redis::cmd("HSET");
-    let () =
-        set.arg(&roster).arg(name).arg(&entry[..end]).query_async(&mut connection).await.unwrap();
+    let () = set.arg(&roster).arg(name).arg(entry).query_async(&mut connection).await.unwrap();
     hold
 }
 
@@ -33,7 +42,7 @@ async fn entries_of_an_earlier_version_are_understood() {
     let setup = Setup { lease: Duration::from_millis(800), ..SETUP };
     let (a, b) = (server.attach(setup), server.attach(setup));
     let room = props::some_room();
-    let bob = joined_before(&server, &a, &room, "bob").await;
+    let bob = joined_before(&server, &a, &room, "bob", true).await;
     a.say(&bob, 1, "hi").await;
     assert_eq!(a.renew_one(&bob).await, Verdict::Held);
     let seated = b.lookup(&bob).await.expect("bob is there");
@@ -47,8 +56,8 @@ async fn entries_of_an_earlier_version_are_understood() {
     let (next, joined) = b.take_over(&bob).await;
     assert_eq!(joined.client_seq, 1);
     b.leave(&next).await.expect("there is a name to give back");
-    joined_before(&server, &a, &room, "carol").await;
-    let dave = joined_before(&server, &a, &room, "dave").await;
+    joined_before(&server, &a, &room, "carol", true).await;
+    let dave = joined_before(&server, &a, &room, "dave", false).await;
     assert!(a.linger(&dave, Duration::from_millis(1)).await);
     tokio::time::sleep(setup.lease).await;
     b.reap(&room, &b.overdue(&room).await).await;
