@@ -21,7 +21,8 @@ use crate::{
     descriptors,
     domain::{ReplicaId, UsernameLimits},
     grpc::{
-        Audit, Caps, Listener, ListenerConfig, PlainConfig, RichConfig, Services, ServicesError,
+        Audit, Caps, IntakeLimits, Listener, ListenerConfig, PlainConfig, RichConfig, Services,
+        ServicesError,
     },
     http::{self, NotReady, Readiness},
     hub::{Hub, HubConfig, Silent},
@@ -384,7 +385,19 @@ fn tls_files(config: &TlsConfig, keys: TlsKeys) -> TlsFiles {
 
 fn caps(config: &Config) -> Caps {
     let limits = &config.limits;
-    Caps { streams: limits.streams, streams_per_peer: limits.streams_per_peer }
+    Caps {
+        streams: limits.streams,
+        streams_per_peer: limits.streams_per_peer,
+        connections_per_peer: limits.connections_per_peer,
+        rooms_per_peer: limits.rooms_per_peer,
+        room_members_per_peer: limits.room_members_per_peer,
+        queries: rate(limits.query_interval, limits.query_burst),
+        intake: IntakeLimits {
+            replica: limits.input_bytes,
+            peer: limits.input_bytes_per_peer,
+            connection: limits.input_bytes_per_connection,
+        },
+    }
 }
 
 fn plain(config: &Config) -> PlainConfig {

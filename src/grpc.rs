@@ -2,12 +2,15 @@
 //! behind it. Only this module knows gRPC.
 
 mod admission;
+mod asking;
 mod audit;
 mod connection;
 mod dialect;
+mod encoding;
 mod frames;
 mod http2;
 mod incoming;
+mod intake;
 mod keepalive;
 mod listener;
 mod outlet;
@@ -29,6 +32,7 @@ mod wire;
 pub use self::{
     admission::Caps,
     audit::Audit,
+    intake::IntakeLimits,
     listener::{Listener, ListenerConfig},
     plain::PlainConfig,
     rich::RichConfig,

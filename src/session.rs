@@ -13,6 +13,7 @@ mod tests;
 use std::{
     future::{pending, poll_fn},
     pin::{Pin, pin},
+    task::Poll,
     time::Duration,
 };
 
@@ -40,6 +41,16 @@ pub struct SessionLimits {
     pub inflight: usize,
     /// How much it may say.
     pub rate: Rate,
+}
+
+/// Counts what clients have said and the log does not have yet.
+pub trait Unstored: Send + Sync {
+    /// So many bytes more.
+    fn add(&self, bytes: usize);
+    /// So many bytes less.
+    fn sub(&self, bytes: usize);
+    /// Whether there is so much that those who have something under way are not to be read.
+    fn is_busy(&self) -> bool;
 }
 
 /// What a client sends.
@@ -158,6 +169,8 @@ pub enum Ending {
     },
     /// The backplane did not take a message in time.
     Unavailable,
+    /// Too much was received and not stored, and this stream had the most to wait for.
+    Crowded,
     /// The client does not read fast enough.
     TooSlow,
     /// The client has taken nothing for so long.
@@ -182,6 +195,7 @@ impl Ending {
             Self::Unreadable(_)
             | Self::ContentTooLong { .. }
             | Self::Unavailable
+            | Self::Crowded
             | Self::TooSlow
             | Self::Stalled(_)
             | Self::Silent(_) => Some(LeftCause::Ended),
@@ -192,19 +206,20 @@ impl Ending {
 
 /// Drives a stay to its end: appends what the client says, in order, and gives the name back, or,
 /// where there is a dialogue, leaves the session lingering. The stream's errors are how the client
-/// ended it; `gone` resolves when it is gone without a word.
+/// ended it; `gone` resolves with how it ended when that shows while it is not read.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps what it is given twice")]
 pub fn run<'a>(
     hub: &'a Hub,
     stay: Stay,
     input: impl Stream<Item = Result<Input, Ending>> + Unpin + Send + 'a,
-    gone: impl Future<Output = ()> + Send + 'a,
+    gone: impl Future<Output = Ending> + Send + 'a,
     limits: SessionLimits,
+    unstored: &'a dyn Unstored,
     dialogue: Option<&'a Dialogue<'a>>,
 ) -> impl Future<Output = Ending> + Send + 'a {
     async move {
         let owed = alive(dialogue, owed(hub, &stay, limits.rate, dialogue)).await;
-        let mut session = Session::new(hub, &stay, input, limits, dialogue, owed);
+        let mut session = Session::new(hub, &stay, input, limits, unstored, dialogue, owed);
         let ending = session.drive(gone).await;
         // What comes last is boxed: it is large, and a stream would have to carry it from its beginning on.
         let ending = Box::pin(alive(dialogue, session.speech.finish(ending))).await;
@@ -242,6 +257,9 @@ async fn part(stay: Stay, ending: &Ending, dialogue: Option<&Dialogue<'_>>) {
     }
 }
 
+/// So much is taken from a client before others that share its connection have their turn.
+const INPUTS: usize = 32;
+
 struct Session<'a, S> {
     hub: &'a Hub,
     stay: &'a Stay,
@@ -250,6 +268,8 @@ struct Session<'a, S> {
     dialogue: Option<Pace<'a>>,
     /// When to look whether both sides of the dialogue are alive.
     tick: Option<Pin<Box<Sleep>>>,
+    /// How much was taken from the client since others had their turn.
+    inputs: usize,
 }
 
 impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> {
@@ -258,15 +278,16 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         stay: &'a Stay,
         input: S,
         limits: SessionLimits,
+        unstored: &'a dyn Unstored,
         dialogue: Option<&'a Dialogue<'a>>,
         owed: Duration,
     ) -> Self {
-        let speech = Speech::new(hub, stay, limits, dialogue, owed);
+        let speech = Speech::new(hub, stay, limits, unstored, dialogue, owed);
         let tick = dialogue.map(|dialogue| Box::pin(sleep(dialogue.ping_interval)));
-        Self { hub, stay, input, speech, dialogue: dialogue.map(Pace::new), tick }
+        Self { hub, stay, input, speech, dialogue: dialogue.map(Pace::new), tick, inputs: 0 }
     }
 
-    async fn drive(&mut self, gone: impl Future<Output = ()> + Send) -> Ending {
+    async fn drive(&mut self, gone: impl Future<Output = Ending> + Send) -> Ending {
         let member = self.stay.member();
         let mut draining = pin!(self.hub.draining().cancelled());
         let mut gone = pin!(gone);
@@ -292,11 +313,15 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 never = follow(catch_up.as_mut()) => match never {},
                 () = ticked(self.tick.as_mut()) => self.on_tick(),
                 // It cannot be heard while it is not read.
-                () = &mut gone, if paused.is_some() => Err(Ending::Disconnected),
+                ending = &mut gone, if paused.is_some() => Err(ending),
                 () = until(paused) => self.speech.go_on(),
                 () = until(over) => Err(Ending::ShuttingDown),
+                () = give_way(), if self.inputs >= INPUTS => {
+                    self.inputs = 0;
+                    Ok(())
+                }
                 input = next(&mut self.input, self.dialogue.as_ref()),
-                    if self.speech.is_listening() => self.on_input(input),
+                    if self.inputs < INPUTS && self.speech.is_listening() => self.on_input(input),
             };
             if let Err(ending) = step {
                 return ending;
@@ -323,6 +348,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
     }
 
     fn on_input(&mut self, input: Option<Result<Input, Ending>>) -> Result<(), Ending> {
+        self.inputs += 1;
         if let Some(pace) = &mut self.dialogue {
             pace.heard = Instant::now();
         }
@@ -354,6 +380,19 @@ async fn next<S: Stream<Item = Result<Input, Ending>> + Unpin>(
         poll_fn(|cx| pace.with.answers.poll_room(cx)).await;
     }
     input.next().await
+}
+
+/// Lets others have their turn, once.
+async fn give_way() {
+    let mut gave = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut gave, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn follow<F: Future + Unpin>(catch_up: Option<F>) -> F::Output {

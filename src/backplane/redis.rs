@@ -6,6 +6,7 @@
 mod batch;
 mod codec;
 mod connect;
+mod fair;
 mod keys;
 mod lane;
 mod op;
@@ -33,7 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     connect::{ConnectError, Connector},
     keys::Keys,
-    lane::Lane,
+    lane::{Lane, LaneConfig},
     scripts::Scripts,
     status::Status,
     subscriber::{Subscriber, Subscriptions},
@@ -147,17 +148,10 @@ impl Redis {
         let scripts = Arc::new(Scripts::new(keys.clone(), config.log, config.lease));
         let status = Arc::new(Status::new(metrics));
         let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let lane = |batch, gather| {
+        let lane = |batch, gather, yields| {
             let (connector, scripts, status) = (connector.clone(), scripts.clone(), status.clone());
-            let (lane, driver) = Lane::new(
-                batch,
-                gather,
-                config.replicated,
-                connector,
-                scripts,
-                status,
-                close.clone(),
-            );
+            let lane = LaneConfig { batch, gather, replicated: config.replicated, yields };
+            let (lane, driver) = Lane::new(lane, connector, scripts, status, close.clone());
             tasks.spawn(driver);
             lane
         };
@@ -175,9 +169,11 @@ impl Redis {
         };
         tasks.spawn(subscriber.run());
         let redis = Self {
-            lanes: (0..config.connections).map(|_| lane(APPEND_BATCH, config.gather)).collect(),
-            upkeep: lane(UPKEEP_BATCH, Duration::ZERO),
-            reads: lane(READ_BATCH, Duration::ZERO),
+            lanes: (0..config.connections)
+                .map(|_| lane(APPEND_BATCH, config.gather, false))
+                .collect(),
+            upkeep: lane(UPKEEP_BATCH, Duration::ZERO, false),
+            reads: lane(READ_BATCH, Duration::ZERO, true),
             rooms: RandomState::new(),
             keys,
             subscriptions,

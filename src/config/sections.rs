@@ -34,6 +34,9 @@ const BURST: RangeInclusive<usize> = 1..=100_000;
 /// up to 1 KiB (256 characters of four bytes), a traceparent, positions and a time.
 const CONTENT: RangeInclusive<Bytes> = Bytes(1)..=Bytes((4 << 20) - 2048);
 
+/// One message of the largest kind has to fit, and a terabyte is as good as no bound.
+const INPUT: RangeInclusive<Bytes> = Bytes(8 << 20)..=Bytes(1 << 40);
+
 /// PEM files for TLS on one side of a connection. What is in them is not looked at here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TlsConfig {
@@ -239,6 +242,18 @@ pub struct LimitsConfig {
     pub streams_per_peer: usize,
     /// The most streams of one connection.
     pub streams_per_connection: usize,
+    /// The most connections of one peer address.
+    pub connections_per_peer: usize,
+    /// The most rooms in which one peer address has members on this replica.
+    pub rooms_per_peer: usize,
+    /// The most members that one peer address has in one room on this replica.
+    pub room_members_per_peer: usize,
+    /// The most bytes that clients have sent and that are not stored.
+    pub input_bytes: usize,
+    /// The most of them from one peer address.
+    pub input_bytes_per_peer: usize,
+    /// The most of them on one connection.
+    pub input_bytes_per_connection: usize,
     /// The most connections of this replica.
     pub connections: usize,
     /// How many events a reader may be behind its room.
@@ -255,6 +270,10 @@ pub struct LimitsConfig {
     pub members_per_room: usize,
     /// The most rooms with members on this replica.
     pub rooms: usize,
+    /// How long one page takes of what a peer address may ask for; zero for no limit.
+    pub query_interval: Duration,
+    /// How many pages it may ask for at once.
+    pub query_burst: usize,
     /// How long one message takes of what a session may say; zero for no limit.
     pub session_interval: Duration,
     /// How many messages a session may say at once.
@@ -274,6 +293,12 @@ impl LimitsConfig {
             streams_per_peer: reader.within("limits.streams_per_peer", CAP),
             streams_per_connection: reader.within("limits.streams_per_connection", 1..=100_000),
             connections: reader.within("limits.connections", CAP),
+            connections_per_peer: reader.within("limits.connections_per_peer", CAP),
+            rooms_per_peer: reader.within("limits.rooms_per_peer", CAP),
+            room_members_per_peer: reader.within("limits.room_members_per_peer", CAP),
+            input_bytes: reader.within("limits.input_bytes", INPUT).0,
+            input_bytes_per_peer: reader.within("limits.input_bytes_per_peer", INPUT).0,
+            input_bytes_per_connection: reader.within("limits.input_bytes_per_connection", INPUT).0,
             window_events: reader.within("limits.window_events", 4096..=1 << 20),
             window_bytes: reader.within("limits.window_bytes", Bytes(2 << 20)..=Bytes(1 << 30)).0,
             gather: reader.within("limits.gather", GATHER),
@@ -281,6 +306,8 @@ impl LimitsConfig {
             page_size: reader.within("limits.page_size", 1..=500),
             members_per_room: reader.within("limits.members_per_room", CAP),
             rooms: reader.within("limits.rooms", CAP),
+            query_interval: reader.within("limits.query_interval", INTERVAL),
+            query_burst: reader.within("limits.query_burst", BURST),
             session_interval: reader.within("limits.session_interval", INTERVAL),
             session_burst: reader.within("limits.session_burst", BURST),
             room_interval: reader.within("limits.room_interval", INTERVAL),

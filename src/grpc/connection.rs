@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
+    admission::Connected,
     http2::Http2,
     services::Entrance,
     socket::{HandshakeError, Socket},
@@ -32,6 +33,9 @@ const PREFACE: usize = 24;
 
 /// How often the streams and the connection take turns before other tasks may run.
 const ROUNDS: usize = 32;
+
+/// How long they do at the longest: others wait meanwhile, one for each core.
+const SLICE: Duration = Duration::from_millis(1);
 
 /// How long after its time was up a greeting may still come: timers fire before sockets are read when
 /// this process goes on after a pause.
@@ -49,6 +53,8 @@ pub(super) struct Peer {
     pub(super) certificate: Option<Arc<str>>,
     pub(super) spawner: Spawner,
     pub(super) turn: Arc<Turn>,
+    /// It is counted among those of its address.
+    pub(super) connected: Arc<Connected>,
 }
 
 /// What a connection needs to know.
@@ -90,7 +96,7 @@ pub(super) enum ConnectionError {
 pub(super) async fn serve(
     socket: TcpStream,
     tls: Option<TlsAcceptor>,
-    addr: SocketAddr,
+    (addr, connected): (SocketAddr, Connected),
     entrance: Arc<Entrance>,
     config: ConnectionConfig,
     metrics: &Metrics,
@@ -110,7 +116,8 @@ pub(super) async fn serve(
     };
     let (tasks, turn) = (Tasks::new(), Arc::new(Turn::new()));
     let (certificate, spawner) = (socket.peer_name(), tasks.spawner());
-    let peer = Arc::new(Peer { addr, certificate, spawner, turn: turn.clone() });
+    let connected = Arc::new(connected);
+    let peer = Arc::new(Peer { addr, certificate, spawner, turn: turn.clone(), connected });
     let (wire, flusher) = wire(socket);
     let http2 = Http2::new(wire, config.streams, entrance, peer);
     let (told, cut) = (pin!(end.drain.cancelled_owned()), Some(end.cut));
@@ -140,10 +147,11 @@ struct Served<'a> {
 impl Served<'_> {
     /// The connection and its streams, until nobody is ready. `Ready` when the connection is over.
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let until = std::time::Instant::now() + SLICE;
         for _ in 0..ROUNDS {
             self.turn.go_on();
             let http2 = &mut self.http2;
-            match self.tasks.poll_ready(|cx| http2.poll(cx)) {
+            match self.tasks.poll_ready(until, |cx| http2.poll(cx)) {
                 Some(Poll::Ready(ended)) => {
                     self.flusher.flush(cx)?;
                     return Poll::Ready(ended.map_err(Into::into));
@@ -152,6 +160,9 @@ impl Served<'_> {
                 // Everybody had their say: one write for all of it.
                 None if self.flusher.flush(cx)? => self.tasks.wake_connection(),
                 None => return Poll::Pending,
+            }
+            if std::time::Instant::now() >= until {
+                break;
             }
         }
         if self.flusher.flush(cx)? {

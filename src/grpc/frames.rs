@@ -3,19 +3,15 @@
 //! Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
 use std::{
-    future::Future,
-    io::{self, Read},
+    future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use flate2::read::GzDecoder;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
-use http::{HeaderMap, HeaderValue};
-use http_body::Body;
 use prost::Message;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -23,11 +19,14 @@ use tokio::{
 };
 use tokio_util::sync::PollSemaphore;
 
+use super::{
+    encoding::{Encoding, MAX_MESSAGE, UnpackError},
+    intake::{Intake, RESERVE, Waiting},
+};
+use crate::session::Unstored;
+
 /// What stands in front of a message.
 const PREFIX: usize = 5;
-
-/// The largest message that is read: gRPC's own default.
-pub(super) const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// Why there is no next message.
 #[derive(Debug, thiserror::Error)]
@@ -41,23 +40,18 @@ pub(super) enum FrameError {
     /// A flag that says "compressed" where nothing has said how, or says something else.
     #[error("the message has the flag {0}, which the stream's grpc-encoding does not explain")]
     Compressed(u8),
-    /// What is compressed is not what it is said to be.
-    #[error("the message is not gzip: {0}")]
-    NotGzip(io::Error),
-    /// A message that is unpacked no further, and its beginning.
-    #[error("the message has more than {max} bytes unpacked")]
-    Unpacked {
-        /// How far it was.
-        max: usize,
-        /// So far.
-        beginning: Bytes,
-    },
-    /// A large message that does not arrive.
-    #[error("the message did not arrive within {} s", LARGE_MESSAGE_TIME.as_secs())]
+    /// It cannot be unpacked.
+    #[error(transparent)]
+    Packed(UnpackError),
+    /// A message that does not arrive.
+    #[error("the message did not arrive within {} s", MESSAGE_TIME.as_secs())]
     TooSlow,
     /// A message beyond the limit.
     #[error("the message has {0} bytes; gRPC's limit is {MAX_MESSAGE}")]
     TooLong(usize),
+    /// Too much was received and not stored, and what this stream has sent waited for the longest.
+    #[error("too much is received and not stored yet; come again later")]
+    Crowded,
 }
 
 /// A message, framed.
@@ -70,57 +64,16 @@ pub(super) fn encode(message: &impl Message) -> Bytes {
     framed.freeze()
 }
 
-/// How the messages of a stream are packed, where their flag says that they are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Encoding {
-    Identity,
-    /// With the most bytes to which one is unpacked.
-    Gzip(usize),
-}
+/// A message up to this size arrives within a stream's window, however much of that is not given back yet:
+/// HTTP/2 may keep back a third.
+const SMALL: usize = 40 * 1024;
 
-/// What a message may have beside its content when it is unpacked.
-const BESIDE_CONTENT: usize = 64 * 1024;
-
-impl Encoding {
-    /// What a request's headers say; an error if it is an encoding that is not known.
-    pub(super) fn of(headers: &HeaderMap, content_bytes: usize) -> Result<Self, String> {
-        match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
-            None | Some(b"" | b"identity") => Ok(Self::Identity),
-            Some(b"gzip") => Ok(Self::Gzip(MAX_MESSAGE.min(content_bytes + BESIDE_CONTENT))),
-            Some(other) => Err(String::from_utf8_lossy(other).chars().take(32).collect()),
-        }
-    }
-
-    /// The message as it was before it was packed.
-    fn unpack(self, flag: u8, message: Bytes) -> Result<Bytes, FrameError> {
-        match (flag, self) {
-            (0, _) => Ok(message),
-            (1, Self::Gzip(max)) => {
-                let mut unpacked = Vec::new();
-                let reader = GzDecoder::new(&message[..]).take(max as u64 + 1);
-                { reader }.read_to_end(&mut unpacked).map_err(FrameError::NotGzip)?;
-                let fits = unpacked.len() <= max;
-                let unpacked = Bytes::from(unpacked);
-                if fits {
-                    Ok(unpacked)
-                } else {
-                    Err(FrameError::Unpacked { max, beginning: unpacked })
-                }
-            }
-            (flag, _) => Err(FrameError::Compressed(flag)),
-        }
-    }
-}
-
-/// A message up to this size is buffered without further ado.
-const SMALL: usize = 64 * 1024;
-
-/// How many large messages are buffered at a time, on all streams together. Those that get no place
-/// wait unread, in their streams' windows.
+/// How many large messages are received at a time, on all streams together. Those that get no place
+/// wait in their streams' windows.
 const LARGE_MESSAGES: usize = 32;
 
-/// How long a large message may hold its place.
-const LARGE_MESSAGE_TIME: Duration = Duration::from_secs(30);
+/// How long a message may take to arrive, unless it is so small that it costs nothing.
+const MESSAGE_TIME: Duration = Duration::from_secs(30);
 
 /// Places for large messages.
 #[derive(Clone, Debug)]
@@ -132,174 +85,268 @@ impl Places {
     }
 }
 
-/// The messages of a request's body. Buffers one message, and what came along with it.
+/// Where a request's body comes from.
+pub(super) trait Source {
+    /// What came in; `None` at the end, an error if there is no orderly one. It counts against the client's
+    /// window until it is released.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FrameError>>>;
+
+    /// Lets the client send so much more.
+    fn release(&mut self, bytes: usize);
+}
+
+/// The messages of a request's body, for its session.
+///
+/// What arrives is taken in by [`Receiver`], whether or not the session wants to read; the client's window
+/// opens again only as the session takes its messages.
 #[derive(Debug)]
-pub(super) struct Frames<B> {
-    body: Option<B>,
+pub(super) struct Frames<S>(Arc<Mutex<Received<S>>>);
+
+/// Takes in what arrives of a request's body. To be polled before whoever reads the [`Frames`], in the same
+/// future.
+#[derive(Debug)]
+pub(super) struct Receiver<S>(Arc<Mutex<Received<S>>>);
+
+/// What of a body was received and not read.
+#[derive(Debug)]
+struct Received<S> {
+    source: Option<S>,
     encoding: Encoding,
+    /// All of it is counted in the intake.
     buffer: BytesMut,
-    places: Option<Places>,
-    /// The large message that is being read.
-    large: Option<Large>,
+    /// How much of the buffer is not given back to the client's window.
+    owed: usize,
+    /// Nothing comes behind the buffer, and why.
+    end: Option<End>,
+    places: Places,
+    /// The message that is being received.
+    unfinished: Option<Unfinished>,
+    intake: Arc<Intake>,
+    /// While more than the reserve is held.
+    waiting: Option<Waiting>,
 }
 
-/// A message that needs a place.
 #[derive(Debug)]
-struct Large {
-    permit: Option<OwnedSemaphorePermit>,
-    /// Until when it may take, waiting included.
-    time: Pin<Box<Sleep>>,
+enum End {
+    Closed,
+    Failed(FrameError),
 }
 
-impl<B> Frames<B> {
-    pub(super) fn new(body: B, encoding: Encoding, places: Places) -> Self {
-        let (buffer, places) = (BytesMut::new(), Some(places));
-        Self { body: Some(body), encoding, buffer, places, large: None }
-    }
+/// A message of which some is there.
+#[derive(Debug)]
+struct Unfinished {
+    /// Until when it may take, waiting for a place included.
+    time: Pin<Box<Sleep>>,
+    /// A large one's place.
+    place: Option<OwnedSemaphorePermit>,
+}
 
+/// The messages of a body and what receives them.
+pub(super) fn frames<S: Source>(
+    source: S,
+    encoding: Encoding,
+    places: Places,
+    intake: Arc<Intake>,
+) -> (Frames<S>, Receiver<S>) {
+    let received = Arc::new(Mutex::new(Received {
+        source: Some(source),
+        encoding,
+        buffer: BytesMut::new(),
+        owed: 0,
+        end: None,
+        places,
+        unfinished: None,
+        intake,
+        waiting: None,
+    }));
+    (Frames(received.clone()), Receiver(received))
+}
+
+fn lock<S>(received: &Mutex<Received<S>>) -> MutexGuard<'_, Received<S>> {
+    received.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S: Source> Receiver<S> {
+    /// Takes in what is there.
+    pub(super) fn receive(&self, cx: &mut Context<'_>) {
+        let mut received = lock(&self.0);
+        received.receive(cx);
+        received.look_after_unfinished(cx);
+    }
+}
+
+impl<S: Source> Frames<S> {
     /// Reads no more, and keeps nothing.
     pub(super) fn stop(&mut self) {
+        lock(&self.0).stop(End::Closed);
+    }
+
+    /// Resolves when what was received is given up, for a session that does not read.
+    pub(super) fn given_up(&self) -> impl Future<Output = ()> + Send + use<S>
+    where
+        S: Send,
+    {
+        let received = self.0.clone();
+        poll_fn(move |_| match lock(&received).end {
+            Some(End::Failed(FrameError::Crowded)) => Poll::Ready(()),
+            _ => Poll::Pending,
+        })
+    }
+}
+
+impl<S: Source> Received<S> {
+    fn stop(&mut self, end: End) {
+        self.intake.sub(self.buffer.len());
         self.buffer = BytesMut::new();
-        self.large = None;
-        self.places = None;
-        self.body = None;
+        self.give_back(0);
+        (self.source, self.unfinished, self.waiting) = (None, None, None);
+        self.end = Some(end);
     }
 
-    /// Waits for a place, once a message has come in so far that it needs one. Until then an end of the
-    /// stream is noticed at once.
-    fn poll_place(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FrameError>> {
-        if self.buffer.len() <= SMALL {
-            return Poll::Ready(Ok(()));
+    /// Opens the client's window again, but for so much.
+    fn give_back(&mut self, but: usize) {
+        let bytes = self.owed.saturating_sub(but);
+        if bytes > 0 {
+            self.owed -= bytes;
+            if let Some(source) = &mut self.source {
+                source.release(bytes);
+            }
         }
-        let Some(places) = &mut self.places else { return Poll::Ready(Ok(())) };
-        let large = self.large.get_or_insert_with(|| Large {
-            permit: None,
-            time: Box::pin(sleep(LARGE_MESSAGE_TIME)),
-        });
-        if large.time.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(FrameError::TooSlow));
-        }
-        if large.permit.is_none() {
-            // The semaphore is never closed.
-            large.permit = ready!(places.0.poll_acquire(cx));
-        }
-        Poll::Ready(Ok(()))
     }
 
-    /// Takes a whole message from the buffer.
-    fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
+    fn receive(&mut self, cx: &mut Context<'_>) {
+        if self.waiting.as_ref().is_some_and(Waiting::is_given_up) {
+            return self.stop(End::Failed(FrameError::Crowded));
+        }
+        while self.end.is_none()
+            && let Some(source) = &mut self.source
+            && let Poll::Ready(data) = source.poll_data(cx)
+        {
+            match data {
+                Some(Ok(data)) => {
+                    self.buffer.extend_from_slice(&data);
+                    self.owed += data.len();
+                    self.intake.add(data.len());
+                    self.find_room(cx);
+                }
+                Some(Err(error)) => self.end = Some(End::Failed(error)),
+                None => self.end = Some(End::Closed),
+            }
+        }
+    }
+
+    /// Has somebody give up what they hold, should it be too much by now.
+    fn find_room(&mut self, cx: &Context<'_>) {
+        let held = self.buffer.len();
+        if held <= RESERVE {
+            return;
+        }
+        match &self.waiting {
+            Some(waiting) => waiting.holds(held),
+            None => self.waiting = Some(Waiting::new(&self.intake, held, cx.waker().clone())),
+        }
+        if self.intake.is_over() {
+            self.intake.relieve();
+            if self.waiting.as_ref().is_some_and(Waiting::is_given_up) {
+                self.stop(End::Failed(FrameError::Crowded));
+            }
+        }
+    }
+
+    /// Sees to the message of which some is there: it is to arrive in time, and a large one needs a place.
+    fn look_after_unfinished(&mut self, cx: &mut Context<'_>) {
+        let Ok(Some(size)) = self.size() else { return };
+        let held = self.buffer.len();
+        if held <= RESERVE || held >= size || self.end.is_some() {
+            return;
+        }
+        let unfinished = self
+            .unfinished
+            .get_or_insert_with(|| Unfinished { time: Box::pin(sleep(MESSAGE_TIME)), place: None });
+        if unfinished.time.as_mut().poll(cx).is_ready() {
+            return self.stop(End::Failed(FrameError::TooSlow));
+        }
+        if size > SMALL {
+            if unfinished.place.is_none()
+                && let Poll::Ready(place) = self.places.0.poll_acquire(cx)
+            {
+                // The semaphore is never closed.
+                unfinished.place = place;
+            }
+            if unfinished.place.is_some() {
+                self.give_back(0);
+            }
+        }
+    }
+
+    /// The size of the next message with what stands in front of it.
+    fn size(&self) -> Result<Option<usize>, FrameError> {
         let Some((&flag, rest)) = self.buffer.split_first() else { return Ok(None) };
         let Some(size) = rest.first_chunk::<4>() else { return Ok(None) };
         let size = u32::from_be_bytes(*size) as usize;
-        if flag != 0 && (flag != 1 || self.encoding == Encoding::Identity) {
+        if flag != 0 && !self.encoding.explains(flag) {
             return Err(FrameError::Compressed(flag));
         }
         if size > MAX_MESSAGE {
             return Err(FrameError::TooLong(size));
         }
-        if self.buffer.len() < PREFIX + size {
-            // No room is made beforehand: a size is easily claimed.
+        Ok(Some(PREFIX + size))
+    }
+
+    /// Takes a whole message from the buffer.
+    fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
+        // No room is made beforehand: a size is easily claimed.
+        let Some(size) = self.size()?.filter(|size| *size <= self.buffer.len()) else {
             return Ok(None);
-        }
-        self.buffer.advance(PREFIX);
-        let message = self.buffer.split_to(size).freeze();
-        if self.buffer.is_empty() {
+        };
+        let flag = self.buffer[0];
+        let message = self.buffer.split_to(size).split_off(PREFIX).freeze();
+        self.intake.sub(size);
+        self.unfinished = None;
+        let left = self.buffer.len();
+        if left == 0 {
             // An idle stream keeps no buffer.
             self.buffer = BytesMut::new();
         }
-        self.encoding.unpack(flag, message).map(Some)
+        let waiting = self.waiting.take().filter(|_| left > RESERVE);
+        self.waiting = waiting.map(|waiting| waiting.renewed(left));
+        self.give_back(left);
+        self.encoding.unpack(flag, message).map(Some).map_err(FrameError::Packed)
+    }
+
+    fn next(&mut self) -> Poll<Option<Result<Bytes, FrameError>>> {
+        let error = match self.take() {
+            Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
+            Err(error) => error,
+            Ok(None) => match self.end.take() {
+                None => return Poll::Pending,
+                Some(End::Closed) if self.buffer.is_empty() => {
+                    self.end = Some(End::Closed);
+                    return Poll::Ready(None);
+                }
+                Some(End::Closed) => FrameError::Truncated,
+                Some(End::Failed(error)) => error,
+            },
+        };
+        self.stop(End::Closed);
+        Poll::Ready(Some(Err(error)))
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Stream for Frames<B> {
+impl<S: Source> Stream for Frames<S> {
     type Item = Result<Bytes, FrameError>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        let outcome = loop {
-            match this.take() {
-                Ok(Some(message)) => {
-                    this.large = None;
-                    return Poll::Ready(Some(Ok(message)));
-                }
-                Err(error) => break error,
-                Ok(None) => {}
-            }
-            if let Err(error) = ready!(this.poll_place(cx)) {
-                break error;
-            }
-            let Some(body) = &mut this.body else { return Poll::Ready(None) };
-            match ready!(Pin::new(body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        this.buffer.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(_)) => break FrameError::Reset,
-                None if this.buffer.is_empty() => return Poll::Ready(None),
-                None => break FrameError::Truncated,
-            }
-        };
-        this.stop();
-        Poll::Ready(Some(Err(outcome)))
+    /// Is woken as what polls the [`Receiver`] is.
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        lock(&self.0).next()
+    }
+}
+
+impl<S> Drop for Received<S> {
+    fn drop(&mut self) {
+        self.intake.sub(self.buffer.len());
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::StreamExt;
-    use http_body_util::{BodyExt, Full, StreamBody};
-
-    use super::*;
-
-    async fn read(parts: Vec<Vec<u8>>) -> Vec<Result<Bytes, String>> {
-        let frames = parts
-            .into_iter()
-            .map(|part| Ok::<_, String>(http_body::Frame::data(Bytes::from(part))));
-        let body = StreamBody::new(futures_util::stream::iter(frames));
-        Frames::new(body, Encoding::Identity, Places::new())
-            .map(|frame| frame.map_err(|error| error.to_string()))
-            .collect()
-            .await
-    }
-
-    #[tokio::test]
-    async fn messages_are_found_however_they_are_cut() {
-        let bytes =
-            [&[0, 0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0, 0], &[0, 0, 0, 0, 1], b"z"].concat();
-        let expected = [&b"abc"[..], b"", b"z"].map(|it| Ok(Bytes::from(it)));
-        for size in 1..=bytes.len() {
-            let parts = bytes.chunks(size).map(<[u8]>::to_vec).collect();
-            assert_eq!(read(parts).await, expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_a_message_is_refused_once() {
-        let too_long = [&[0][..], &u32::MAX.to_be_bytes()].concat();
-        for (bytes, said) in [
-            (vec![1, 0, 0, 0, 0], "flag 1"),
-            (too_long, "4294967295 bytes"),
-            (vec![0, 0, 0, 0, 9, 1], "within a message"),
-            (vec![0, 0], "within a message"),
-        ] {
-            let got = read(vec![bytes]).await;
-            assert_eq!(got.len(), 1);
-            assert!(got[0].as_ref().unwrap_err().contains(said), "{got:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_framed_message_reads_back() {
-        let message = crate::proto::chat::ChatMessage {
-            username: "bob".into(),
-            content: "x".repeat(300),
-            timestamp: String::new(),
-        };
-        let framed = encode(&message);
-        let body = Full::new(framed).map_err(|never| match never {});
-        let mut frames = Frames::new(body, Encoding::Identity, Places::new());
-        let got = frames.next().await.unwrap().unwrap();
-        assert_eq!(crate::proto::chat::ChatMessage::decode(got).unwrap(), message);
-    }
-}
+mod tests;

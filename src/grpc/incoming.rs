@@ -9,7 +9,9 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http_body::{Body, Frame};
 
-/// What a client sends on a stream. Its window opens again as this is read.
+use super::frames::{FrameError, Source};
+
+/// What a client sends on a stream.
 #[derive(Debug)]
 pub(super) struct Incoming {
     stream: RecvStream,
@@ -23,6 +25,23 @@ impl Incoming {
     }
 }
 
+/// As a stream's messages are read.
+impl Source for Incoming {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FrameError>>> {
+        let data = ready!(self.stream.poll_data(cx));
+        // A client that says so has sent all it wanted to.
+        let data =
+            data.filter(|it| !matches!(it, Err(error) if error.reason() == Some(Reason::NO_ERROR)));
+        Poll::Ready(data.map(|data| data.map_err(|_| FrameError::Reset)))
+    }
+
+    fn release(&mut self, bytes: usize) {
+        // It fails when the stream is over, and then it does not matter.
+        let _ = self.stream.flow_control().release_capacity(bytes);
+    }
+}
+
+/// As everything else is read: its window opens again as this is read.
 impl Body for Incoming {
     type Data = Bytes;
     type Error = h2::Error;

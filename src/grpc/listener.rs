@@ -88,6 +88,13 @@ impl Listener {
             self.entrance.audit().refused(peer, Refusal::Connections, &"too many connections");
             return;
         };
+        let connected = match self.entrance.connect(peer) {
+            Ok(connected) => connected,
+            Err(full) => {
+                self.entrance.audit().refused(peer, Refusal::ConnectionsPerPeer, &full);
+                return;
+            }
+        };
         if let Err(error) = socket.set_nodelay(true) {
             debug!(%peer, %error, "the connection is gone already");
             return;
@@ -103,7 +110,9 @@ impl Listener {
         self.connections.spawn(async move {
             let _slot = slot;
             let _counted = InGauge::new(&metrics.connections);
-            let ended = connection::serve(socket, tls, peer, entrance, config, &metrics, end).await;
+            let ended =
+                connection::serve(socket, tls, (peer, connected), entrance, config, &metrics, end)
+                    .await;
             // A broken connection is its clients' affair; each of its streams tells of itself.
             match ended {
                 Err(ConnectionError::Tls(error)) => {

@@ -8,6 +8,7 @@ use http::HeaderMap;
 
 use super::{
     dialect::Dialect,
+    encoding::UnpackError,
     frames::{FrameError, Frames},
     incoming::Incoming,
     status::Outcome,
@@ -78,6 +79,9 @@ impl Door for Plain {
             Ok(name) => name,
             Err(error) => return Outcome::Name(error),
         };
+        if let Err(outcome) = stream.take_place(&room) {
+            return outcome;
+        }
         let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
         let (attempt, told) = (0, Arc::default());
         let claim = Claim { room, name, session, since, linger, attempt, told };
@@ -87,10 +91,17 @@ impl Door for Plain {
             Err(error) => return Outcome::NotEntered(error, asked),
         };
         stream.outlet.open(stay.reader().clone(), dialect.encoder());
-        let (gone, limits) = (stream.outlet.finished(), self.config.session);
-        let max = limits.content_bytes;
+        let limits = self.config.session;
+        let (finished, given_up) = (stream.outlet.finished(), frames.given_up());
+        let gone = async {
+            tokio::select! {
+                () = finished => Ending::Disconnected,
+                () = given_up => Ending::Crowded,
+            }
+        };
+        let (unstored, max) = (&*stream.intake, limits.content_bytes);
         let said = frames.map(move |frame| said(frame, dialect, max, trace.clone()));
-        Outcome::Ended(Box::pin(session::run(&hub, stay, said, gone, limits, None)).await)
+        Outcome::Ended(Box::pin(session::run(&hub, stay, said, gone, limits, unstored, None)).await)
     }
 
     /// Whoever is too slow has no use for more.
@@ -110,6 +121,7 @@ fn registration(first: Option<Result<Bytes, FrameError>>) -> Result<(Dialect, St
     let refuse = |why: &dyn ToString| Outcome::NoRegistration(why.to_string());
     let payload = match first {
         Some(Ok(payload)) => payload,
+        Some(Err(FrameError::Crowded)) => return Err(Outcome::Ended(Ending::Crowded)),
         Some(Err(error)) => return Err(refuse(&error)),
         None => return Err(refuse(&"the stream ended before a first message")),
     };
@@ -128,6 +140,7 @@ fn said(
     let payload = match frame {
         Ok(payload) => payload,
         Err(FrameError::Reset) => return Err(Ending::Disconnected),
+        Err(FrameError::Crowded) => return Err(Ending::Crowded),
         Err(error) => return Err(unreadable(&error, dialect, content_bytes)),
     };
     let content = dialect.content(&payload);
@@ -138,7 +151,7 @@ fn said(
 /// What a message that cannot be taken comes to: of one that was not unpacked to its end, the sizes are known
 /// all the same.
 fn unreadable(error: &FrameError, dialect: Dialect, max: usize) -> Ending {
-    if let FrameError::Unpacked { beginning, .. } = error
+    if let FrameError::Packed(UnpackError::TooLong { beginning, .. }) = error
         && let Some(got) = dialect.content_size(beginning)
         && got > max
     {

@@ -16,6 +16,7 @@ use http::{HeaderMap, Request, Response};
 use prost::Message;
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{
+    Status,
     body::Body,
     codec::CompressionEncoding,
     server::{Grpc, NamedService},
@@ -25,6 +26,7 @@ use tower::{Service, service_fn};
 
 use self::join::Asked;
 use super::{
+    admission::Connected,
     frames::{self, FrameError, Frames},
     incoming::Incoming,
     outlet::Outlet,
@@ -138,6 +140,9 @@ impl Door for Rich {
         let Asked { claim, token, name, trace } = asked;
         stream.caller.asks(&claim.room, &name);
         let (room, linger) = (claim.room.clone(), claim.linger);
+        if let Err(outcome) = stream.take_place(&room) {
+            return outcome;
+        }
         let entered = tokio::select! {
             biased;
             // A client that has given up must not be heard to come, nor take its session from a stream that
@@ -175,8 +180,10 @@ impl Door for Rich {
         let input = frames.map(|frame| input(frame, trace.as_ref()));
         let input = std::pin::pin!(input);
         let (limits, dialogue) = (self.config.session, Some(&dialogue));
-        let gone = outlet.finished();
-        Outcome::Ended(Box::pin(session::run(&hub, stay, input, gone, limits, dialogue)).await)
+        let (gone, unstored) = (outlet.finished().map(|()| Ending::Disconnected), &*stream.intake);
+        Outcome::Ended(
+            Box::pin(session::run(&hub, stay, input, gone, limits, unstored, dialogue)).await,
+        )
     }
 
     /// Its session gets it, or has ended.
@@ -204,12 +211,12 @@ impl Rich {
 
     async fn list_members(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let answer = service_fn(|asked: tonic::Request<proto::ListMembersRequest>| {
-            let (hub, limits) = (self.hall.hub.clone(), self.query_limits());
-            let slots = self.queries.clone();
+            let (rich, limits) = (self.clone(), self.query_limits());
             async move {
-                let (_slot, asked) = (slots.acquire().await, asked.into_inner());
-                let answer = queries::list_members(hub.backplane(), &limits, asked).await;
-                answer.map(Into::into).map_err(|outcome| status(&outcome))
+                let connected = asked.extensions().get().cloned();
+                let asked = asked.into_inner();
+                let backplane = rich.hall.hub.backplane();
+                rich.query(connected, queries::list_members(backplane, &limits, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)
@@ -217,15 +224,38 @@ impl Rich {
 
     async fn list_events(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let answer = service_fn(|asked: tonic::Request<proto::ListEventsRequest>| {
-            let (hub, limits) = (self.hall.hub.clone(), self.query_limits());
-            let slots = self.queries.clone();
+            let (rich, limits) = (self.clone(), self.query_limits());
             async move {
-                let (_slot, asked) = (slots.acquire().await, asked.into_inner());
-                let answer = queries::list_events(hub.backplane(), &limits, asked).await;
-                answer.map(Into::into).map_err(|outcome| status(&outcome))
+                let connected = asked.extensions().get().cloned();
+                let asked = asked.into_inner();
+                let backplane = rich.hall.hub.backplane();
+                rich.query(connected, queries::list_events(backplane, &limits, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)
+    }
+
+    /// Works on a call when its turn comes, and counts it for its address.
+    async fn query<T: Message>(
+        &self,
+        connected: Option<Arc<Connected>>,
+        answer: impl Future<Output = Result<T, Outcome>>,
+    ) -> Result<tonic::Response<T>, Status> {
+        let refuse = |outcome| {
+            self.hall.count(&outcome);
+            status(&outcome)
+        };
+        let call = match &connected {
+            Some(connected) => Some(connected.asking.begin().await),
+            None => None,
+        };
+        let call = call.transpose().map_err(|wait| refuse(Outcome::TooManyCalls(wait)))?;
+        let _slot = self.queries.acquire().await;
+        let answer = answer.await.map_err(refuse)?;
+        if let Some(call) = call {
+            call.answered(answer.encoded_len());
+        }
+        Ok(tonic::Response::new(answer))
     }
 
     fn limits(&self) -> proto::Limits {
@@ -256,6 +286,7 @@ fn first_frame(first: Option<Result<Bytes, FrameError>>) -> Result<proto::Join, 
     let payload = match first {
         Some(Ok(payload)) => payload,
         Some(Err(FrameError::Reset)) => return Err(Outcome::Ended(Ending::Disconnected)),
+        Some(Err(FrameError::Crowded)) => return Err(Outcome::Ended(Ending::Crowded)),
         Some(Err(error)) => return Err(refuse(&error)),
         None => return Err(refuse(&"the stream ended before a first frame")),
     };
@@ -272,6 +303,7 @@ fn input(
 ) -> Result<Input, Ending> {
     let payload = frame.map_err(|error| match error {
         FrameError::Reset => Ending::Disconnected,
+        FrameError::Crowded => Ending::Crowded,
         error => Ending::Unreadable(error.to_string()),
     })?;
     let frame = request(payload).map_err(Ending::Unreadable)?.frame;

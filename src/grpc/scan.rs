@@ -138,7 +138,7 @@ mod tests {
     fn a_message_of_very_many_fields_is_not_read_to_its_end() {
         let bomb = [0x0a, 0].repeat(1 << 20);
         let mut seen = fields(&bomb);
-        assert_eq!(seen.by_ref().filter(Result::is_ok).count(), MAX_FIELDS);
+        assert_eq!(seen.by_ref().flatten().count(), MAX_FIELDS);
         assert_eq!(fields(&bomb).last(), Some(Err(ScanError::TooManyFields)));
         assert!(!has_few_fields(&bomb, &[]));
         // One level down, where it is looked for.

@@ -1,6 +1,6 @@
 //! Everything on the gRPC port: the doors, health and reflection.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{Request, Response};
 use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
@@ -9,7 +9,7 @@ use tonic_reflection::server;
 use tower::ServiceExt;
 
 use super::{
-    admission::{Admission, Caps},
+    admission::{Admission, Caps, Connected, Full},
     audit::Audit,
     connection::Peer,
     incoming::Incoming,
@@ -51,10 +51,15 @@ impl Entrance {
         self.hall.audit.clone()
     }
 
+    /// Counts one more connection of a peer, if there may be one.
+    pub(super) fn connect(&self, peer: SocketAddr) -> Result<Connected, Full> {
+        self.hall.connect(peer)
+    }
+
     /// Answers a request. A stream's is sent by the future in which this is polled.
     pub(super) async fn answer(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: Arc<Peer>,
     ) -> Response<Answer> {
         let path = request.uri().path();
@@ -64,6 +69,7 @@ impl Entrance {
         if Rich::is_asked(path) {
             return self.hall.open(&self.rich, request, &peer);
         }
+        request.extensions_mut().insert(peer.connected.clone());
         // It is large, and streams have to carry as much.
         let answered = Box::pin(self.routes.clone().oneshot(request.map(Body::new))).await;
         answered.unwrap_or_else(|never| match never {}).map(Answer::Other)

@@ -1,6 +1,6 @@
 //! The one table from errors to gRPC status: code and text, and the details by which programs decide.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -46,6 +46,8 @@ pub(super) enum Outcome {
     PageToken,
     /// There is no such method.
     NoMethod,
+    /// One address asks too often: when it may ask again.
+    TooManyCalls(Duration),
     /// Messages in an encoding that cannot be unpacked.
     Encoding(String),
 }
@@ -54,7 +56,13 @@ pub(super) enum Outcome {
 pub(super) fn status(outcome: &Outcome) -> Status {
     let (code, message) = code_and_message(outcome);
     let mut status = match detail(outcome) {
-        Some(detail) => Status::with_error_details(code, message, detail.into_proto()),
+        Some(detail) => {
+            let mut details = detail.into_proto();
+            if let Outcome::TooManyCalls(wait) = outcome {
+                details.set_retry_info(Some(*wait));
+            }
+            Status::with_error_details(code, message, details)
+        }
         None => Status::new(code, message),
     };
     if matches!(outcome, Outcome::Encoding(_)) {
@@ -69,6 +77,7 @@ pub(super) fn code(outcome: &Outcome) -> Code {
     code_and_message(outcome).0
 }
 
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 fn code_and_message(outcome: &Outcome) -> (Code, String) {
     match outcome {
         Outcome::Ended(Ending::HalfClosed | Ending::Left) => (Code::Ok, String::new()),
@@ -91,6 +100,11 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
         Outcome::Ended(Ending::Unavailable) => (
             Code::Unavailable,
             "the message could not be stored in time; it may or may not be delivered".into(),
+        ),
+        Outcome::Ended(Ending::Crowded) => (
+            Code::ResourceExhausted,
+            "too much of what clients have sent is not stored yet (limits.input_bytes); try again"
+                .into(),
         ),
         Outcome::Ended(Ending::TooSlow) => (
             Code::ResourceExhausted,
@@ -160,6 +174,13 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
                 .into(),
         ),
         Outcome::NoMethod => (Code::Unimplemented, String::new()),
+        Outcome::TooManyCalls(wait) => (
+            Code::ResourceExhausted,
+            format!(
+                "your address asks too often (limits.query_interval); ask again in {} ms",
+                wait.as_millis() + 1
+            ),
+        ),
         Outcome::Encoding(encoding) => (
             Code::Unimplemented,
             format!(
@@ -210,6 +231,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         }
         Outcome::Ended(Ending::ContentTooLong { .. }) => (ErrorReason::ContentTooLarge, Stop),
         Outcome::Ended(Ending::Unavailable) => (ErrorReason::MessageNotStored, TryAgain),
+        Outcome::Ended(Ending::Crowded) => (ErrorReason::TooMuchInput, TryAgain),
         Outcome::Ended(Ending::TooSlow) => (ErrorReason::ReaderTooSlow, TryAgain),
         Outcome::Ended(Ending::NameLost) => (ErrorReason::NameLost, TryAgain),
         Outcome::Ended(Ending::Superseded) => (ErrorReason::Superseded, Stop),
@@ -232,14 +254,21 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
             (ErrorReason::TooManyRooms, TryAnother)
         }
         Outcome::Full(Full::Streams { .. }) => (ErrorReason::TooManyStreams, TryAnother),
-        Outcome::Full(Full::StreamsPerPeer { .. }) => {
+        Outcome::Full(Full::StreamsPerPeer { .. } | Full::ConnectionsPerPeer { .. }) => {
             (ErrorReason::TooManyStreamsPerAddress, TryAnother)
+        }
+        Outcome::Full(Full::RoomsPerPeer { .. }) => {
+            (ErrorReason::TooManyRoomsPerAddress, TryAnother)
+        }
+        Outcome::Full(Full::RoomMembersPerPeer { .. }) => {
+            (ErrorReason::TooManyMembersPerAddress, TryAnother)
         }
         Outcome::NotEntered(EnterError::Unavailable(_), _) | Outcome::Unreachable => {
             (ErrorReason::StoreUnavailable, TryAgain)
         }
         Outcome::PageToken => (ErrorReason::InvalidPageToken, Stop),
         Outcome::NoMethod => (ErrorReason::UnknownMethod, Stop),
+        Outcome::TooManyCalls(_) => (ErrorReason::TooManyCalls, TryAgain),
         Outcome::Encoding(_) => (ErrorReason::UnknownEncoding, Stop),
     };
     Some(Detail { reason, remedy })
@@ -280,6 +309,8 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         | Outcome::NoRegistration(_)
         | Outcome::NoJoin(_)
         | Outcome::Encoding(_) => Refusal::Unreadable,
+        Outcome::Ended(Ending::Crowded) => Refusal::InputBytes,
+        Outcome::TooManyCalls(_) => Refusal::Queries,
         Outcome::Ended(Ending::Silent(_)) => Refusal::Silent,
         Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => Refusal::TokenInvalid,
         Outcome::NotEntered(EnterError::NoSession, _) => Refusal::SessionEnded,
@@ -302,6 +333,9 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::NotEntered(EnterError::TooManyRooms { .. }, _) => Refusal::Rooms,
         Outcome::Full(Full::Streams { .. }) => Refusal::Streams,
         Outcome::Full(Full::StreamsPerPeer { .. }) => Refusal::StreamsPerPeer,
+        Outcome::Full(Full::ConnectionsPerPeer { .. }) => Refusal::ConnectionsPerPeer,
+        Outcome::Full(Full::RoomsPerPeer { .. }) => Refusal::RoomsPerPeer,
+        Outcome::Full(Full::RoomMembersPerPeer { .. }) => Refusal::RoomMembersPerPeer,
     })
 }
 

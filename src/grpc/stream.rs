@@ -4,7 +4,7 @@
 //! A request is answered at once: some proxies hold a request until its first message, and clients
 //! wait for the response's headers. Everything that can go wrong is told in the trailers.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
@@ -14,18 +14,20 @@ use tonic::{Code, body::Body};
 use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
-    admission::{Admission, Admitted},
+    admission::{Admission, Admitted, Connected, Full},
     audit::{Audit, Caller},
     connection::Peer,
-    frames::{Encoding, Frames, Places},
+    encoding::Encoding,
+    frames::{Frames, Places, Receiver, frames},
     incoming::Incoming,
+    intake::Intake,
     outlet::{Outlet, Spout},
     responding::Answer,
     status::{Outcome, code, code_name, refusal, status},
     tasks::Spawner,
 };
 use crate::{
-    domain::{TraceParent, Username},
+    domain::{RoomName, TraceParent, Username},
     hub::{Arrived, Claim, EnterError, Hub},
     session::Ending,
     trace,
@@ -81,8 +83,11 @@ pub(super) struct DoorStream {
     pub(super) hall: Hall,
     pub(super) outlet: Arc<Outlet>,
     pub(super) caller: Caller,
+    pub(super) intake: Arc<Intake>,
     spawner: Spawner,
     peer: SocketAddr,
+    /// Its room counts it among those of its address.
+    in_room: Option<Admitted>,
 }
 
 impl Hall {
@@ -118,15 +123,22 @@ impl Hall {
         }
         let forwarded = is_forwarded(&parts.headers);
         let outlet = Outlet::new(&peer.spawner, peer.turn.clone(), forwarded);
-        let (hall, spawner) = (self.clone(), peer.spawner.clone());
-        let mut stream =
-            DoorStream { hall, spawner, outlet: outlet.clone(), peer: peer.addr, caller };
+        let intake = peer.connected.intake.clone();
+        let mut stream = DoorStream {
+            hall: self.clone(),
+            outlet: outlet.clone(),
+            caller,
+            intake: intake.clone(),
+            spawner: peer.spawner.clone(),
+            peer: peer.addr,
+            in_room: None,
+        };
         let [room, user, session, trace_id] = [const { field::Empty }; 4];
         let span = info_span!("stream", peer = %peer.addr, room, user, session, trace_id);
         match self.admission.admit(peer.addr.ip()) {
             Ok(admitted) => {
-                let frames = Frames::new(body, encoding, self.places.clone());
-                let run = stream.run(door.clone(), D::read(&parts.headers), frames, admitted);
+                let body = frames(body, encoding, self.places.clone(), intake);
+                let run = stream.run(door.clone(), D::read(&parts.headers), body, admitted);
                 peer.spawner.spawn(run.instrument(span));
             }
             Err(full) => stream.end::<D>(&Outcome::Full(full)),
@@ -145,7 +157,16 @@ impl Hall {
         status.into_http().map(Answer::Other)
     }
 
-    fn count(&self, outcome: &Outcome) {
+    /// Counts one more connection of a peer, if there may be one.
+    pub(super) fn connect(&self, peer: SocketAddr) -> Result<Connected, Full> {
+        let connected = self.admission.connect(peer.ip());
+        if let Err(full) = &connected {
+            self.count(&Outcome::Full(*full));
+        }
+        connected
+    }
+
+    pub(super) fn count(&self, outcome: &Outcome) {
         if let Some(refusal) = refusal(outcome) {
             self.hub.metrics().refusals.of(refusal).inc();
         }
@@ -177,11 +198,19 @@ impl DoorStream {
         mut self,
         door: D,
         asked: D::Asked,
-        mut frames: Frames<Incoming>,
+        (mut frames, receiver): (Frames<Incoming>, Receiver<Incoming>),
         admitted: Admitted,
     ) -> impl Future<Output = ()> + Send {
         async move {
-            let outcome = door.serve(&mut self, asked, &mut frames).await;
+            let outcome = {
+                let mut served = pin!(door.serve(&mut self, asked, &mut frames));
+                // What arrives is taken in, and counted, whether or not it is read.
+                poll_fn(|cx| {
+                    receiver.receive(cx);
+                    served.as_mut().poll(cx)
+                })
+                .await
+            };
             frames.stop();
             self.end::<D>(&outcome);
             // A client that took nothing while it was served has had its chance.
@@ -204,6 +233,13 @@ impl DoorStream {
         let status = status(outcome);
         self.caller.ended(&status, refusal(outcome));
         self.outlet.end(status, D::gets_the_rest(outcome));
+    }
+
+    /// Takes a place in a room among those of its address.
+    pub(super) fn take_place(&mut self, room: &RoomName) -> Result<(), Outcome> {
+        let entered = self.hall.admission.enter(self.peer.ip(), room);
+        self.in_room = Some(entered.map_err(Outcome::Full)?);
+        Ok(())
     }
 
     /// Comes in, which is a span of its own, and tells the log who it is from now on.

@@ -11,6 +11,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker, ready},
+    time::Instant,
 };
 
 use futures_util::task::AtomicWaker;
@@ -41,6 +42,9 @@ impl Job {
         }
     }
 }
+
+/// So many futures are polled before it is asked how late it is.
+const A_FEW: usize = 32;
 
 /// The key of the connection itself among the ready ones.
 const CONNECTION: usize = usize::MAX;
@@ -110,6 +114,16 @@ impl Ready {
         for key in &*batch {
             self.queued[key / 64] = 0;
         }
+    }
+
+    /// Puts back those whose turn did not come. They are the first next time.
+    fn put_back(&mut self, keys: impl Iterator<Item = usize>) {
+        let mut woken = std::mem::take(&mut self.keys);
+        // Whoever was woken again meanwhile is among these.
+        for key in &woken {
+            self.queued[key / 64] &= !(1 << (key % 64));
+        }
+        keys.chain(woken.drain(..)).for_each(|key| self.add(key));
     }
 
     fn is_nobody(&self) -> bool {
@@ -236,10 +250,11 @@ impl Tasks {
         ready.is_nobody()
     }
 
-    /// Polls whoever is ready, once each. `connection` is polled with its own waker. `None`
-    /// when nobody was ready.
+    /// Polls whoever is ready, once each, but for those whose turn would come after `until`. `connection` is
+    /// polled with its own waker. `None` when nobody was ready.
     pub(super) fn poll_ready<T>(
         &mut self,
+        until: Instant,
         connection: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Option<Poll<T>> {
         let mut ready = self.shared.lock();
@@ -262,7 +277,14 @@ impl Tasks {
         }
         let mut batch = std::mem::take(&mut self.batch);
         self.touch(&batch);
-        batch.drain(..).for_each(|key| self.poll_slot(key));
+        for start in (0..batch.len()).step_by(A_FEW) {
+            if start > 0 && Instant::now() >= until {
+                self.shared.lock().put_back(batch.drain(start..));
+                break;
+            }
+            batch[start..].iter().take(A_FEW).for_each(|key| self.poll_slot(*key));
+        }
+        batch.clear();
         self.batch = batch;
         // The connection comes last: it sends what the streams have just written.
         if !std::mem::take(&mut self.shared.lock().connection) {
@@ -320,13 +342,17 @@ mod tests {
 
     use super::*;
 
+    fn later() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(60)
+    }
+
     fn context() -> Context<'static> {
         Context::from_waker(Waker::noop())
     }
 
     fn run(tasks: &mut Tasks) -> usize {
         let mut rounds = 0;
-        while tasks.poll_ready(|_| Poll::<()>::Pending).is_some() {
+        while tasks.poll_ready(later(), |_| Poll::<()>::Pending).is_some() {
             rounds += 1;
             assert!(rounds < 1000, "never at rest");
         }
@@ -366,7 +392,30 @@ mod tests {
         run(&mut tasks);
         tasks.wake_connection();
         assert!(!tasks.end(), "something is ready");
-        assert!(tasks.poll_ready(|_| Poll::Ready(7)).is_some_and(|polled| polled.is_ready()));
+        let polled = tasks.poll_ready(later(), |_| Poll::Ready(7));
+        assert!(polled.is_some_and(|polled| polled.is_ready()));
+    }
+
+    #[test]
+    fn those_who_did_not_have_their_turn_are_the_first_next_time() {
+        const ALL: usize = 3 * A_FEW;
+        let mut tasks = Tasks::new();
+        tasks.begin(&context());
+        let polled = Arc::new(Mutex::new(Vec::new()));
+        for number in 0..ALL {
+            let polled = polled.clone();
+            tasks.spawner().spawn(poll_fn(move |cx| {
+                polled.lock().unwrap().push(number);
+                cx.waker().wake_by_ref();
+                Poll::<()>::Pending
+            }));
+        }
+        for _ in 0..6 {
+            let over = Instant::now();
+            assert!(tasks.poll_ready(over, |_| Poll::<()>::Pending).is_some());
+        }
+        let expected: Vec<_> = (0..ALL).chain(0..ALL).collect();
+        assert_eq!(*polled.lock().unwrap(), expected, "each in turn");
     }
 
     #[test]

@@ -19,6 +19,10 @@ use tokio::{
 /// What may wait to be written; then the connection waits.
 const BUFFER: usize = 128 * 1024;
 
+/// How much is read before the streams have looked at it: frames of one byte pile up in HTTP/2, and whoever sends
+/// much holds up those who share the connection.
+const READ: usize = 32 * 1024;
+
 /// A buffer larger than this is not kept once it is empty.
 const KEEP: usize = 64 * 1024;
 
@@ -52,6 +56,9 @@ struct Inner<IO> {
     /// The connection wants to end once all is sent.
     closing: bool,
     received: usize,
+    /// How much was read since the last flush, and whether the connection wants to read on.
+    read: usize,
+    hungry: bool,
     /// Since when the socket takes nothing of what waits.
     stalled: Option<Instant>,
     /// What `Progress::taken` said last.
@@ -66,6 +73,8 @@ pub(super) fn wire<IO>(io: IO) -> (Wire<IO>, Flusher<IO>) {
         blocked: false,
         closing: false,
         received: 0,
+        read: 0,
+        hungry: false,
         stalled: None,
         taken: 0,
     };
@@ -126,8 +135,8 @@ impl<IO: Progress> Flusher<IO> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what is buffered, as far as the socket takes it. True when that is what the connection
-    /// was waiting for.
+    /// Sends what is buffered, as far as the socket takes it, and lets the connection read on. True when that is
+    /// what it was waiting for.
     pub(super) fn flush(&self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut inner = self.lock();
         let sent = inner.poll_send(cx)?;
@@ -135,7 +144,9 @@ impl<IO: Progress> Flusher<IO> {
         let closed = inner.closing && sent.is_ready();
         inner.blocked &= !unblocked;
         inner.closing &= !closed;
-        Ok(unblocked || closed)
+        inner.read = 0;
+        let hungry = std::mem::take(&mut inner.hungry);
+        Ok(unblocked || closed || hungry)
     }
 
     /// Since when the socket takes nothing, although something waits.
@@ -156,9 +167,15 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
+        if inner.read >= READ {
+            inner.hungry = true;
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut inner.io).poll_read(cx, buf);
-        inner.received = inner.received.saturating_add(buf.filled().len() - before);
+        let bytes = buf.filled().len() - before;
+        inner.received = inner.received.saturating_add(bytes);
+        inner.read += bytes;
         read
     }
 }
@@ -228,7 +245,7 @@ impl<IO: Progress> AsyncWrite for Wire<IO> {
 mod tests {
     use std::task::Waker;
 
-    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
 
@@ -338,6 +355,30 @@ mod tests {
         leave(1);
         assert!(flusher.flush(&mut cx).unwrap());
         assert!(Pin::new(&mut wire).poll_shutdown(&mut cx).is_ready());
+    }
+
+    #[tokio::test]
+    async fn only_so_much_is_read_until_others_had_their_turn() {
+        let (near, mut far) = duplex(1 << 20);
+        let (mut wire, flusher) = wire(near);
+        far.write_all(&vec![7; 3 * READ]).await.unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut read = |most: usize| {
+            let mut room = vec![0; most];
+            let mut room = ReadBuf::new(&mut room);
+            let read = Pin::new(&mut wire).poll_read(&mut cx, &mut room);
+            read.map(|read| read.map(|()| room.filled().len()).unwrap())
+        };
+        assert_eq!(read(READ), Poll::Ready(READ));
+        assert!(read(READ).is_pending());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(flusher.flush(&mut cx).unwrap(), "it wants to read on");
+        assert_eq!(read(READ), Poll::Ready(READ));
+        assert!(flusher.flush(&mut cx).is_ok_and(|more| !more), "it does not wait");
+        assert_eq!(read(2 * READ), Poll::Ready(READ));
+        assert!(flusher.flush(&mut cx).is_ok_and(|more| !more));
+        assert!(read(READ).is_pending(), "there is nothing");
+        assert!(flusher.flush(&mut cx).is_ok_and(|more| !more), "the socket wakes it");
     }
 
     #[tokio::test]

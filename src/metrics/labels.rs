@@ -76,6 +76,16 @@ label! {
         Streams = "streams",
         /// Too many streams of one peer address.
         StreamsPerPeer = "streams_per_peer",
+        /// Too many connections of one peer address; the whole connection was refused.
+        ConnectionsPerPeer = "connections_per_peer",
+        /// Too many rooms in which one peer address has members here.
+        RoomsPerPeer = "rooms_per_peer",
+        /// Too many members of one peer address in one room here.
+        RoomMembersPerPeer = "room_members_per_peer",
+        /// Too many pages asked for by one peer address.
+        Queries = "queries",
+        /// Too much was received and not stored.
+        InputBytes = "input_bytes",
         /// Too many connections; the whole connection was refused.
         Connections = "connections",
         /// A TLS handshake failed or took too long; the whole connection was refused.

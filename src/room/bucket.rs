@@ -57,6 +57,12 @@ impl Bucket {
         Ok(())
     }
 
+    /// Takes so many whether or not they are there: whoever comes next waits for them.
+    pub fn charge(&mut self, count: u32, now: Instant) {
+        self.debt = self.owed(now).saturating_add(self.rate.interval.saturating_mul(count));
+        self.at = self.at.max(now);
+    }
+
     /// Whether one can be taken. For whoever takes from several buckets, or from none.
     pub fn ready(&self, now: Instant) -> Result<(), Duration> {
         if self.rate.interval.is_zero() {
@@ -149,6 +155,16 @@ mod tests {
         assert_eq!(next.take(later), Ok(()), "the third of the burst");
         assert_eq!(next.take(later), bucket.take(later).and(bucket.take(later)));
         assert_eq!(Bucket::owing(rate, secs(1000), began).ready(began), Err(secs(2)));
+    }
+
+    #[test]
+    fn what_was_taken_unasked_is_waited_for() {
+        let began = Instant::now();
+        let mut bucket = Bucket::full(Rate { interval: secs(2), burst: 3 }, began);
+        bucket.charge(5, began);
+        assert_eq!(bucket.take(began), Err(secs(6)));
+        assert_eq!(bucket.take(began + secs(6)), Ok(()));
+        assert_eq!(bucket.take(began + secs(6)), Err(secs(2)));
     }
 
     #[test]

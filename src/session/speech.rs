@@ -10,7 +10,9 @@ use futures_util::{
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument as _, Span};
 
-use super::{Answer, Dialogue, Ending, Input, Refused, Say, SessionLimits, positions::Positions};
+use super::{
+    Answer, Dialogue, Ending, Input, Refused, Say, SessionLimits, Unstored, positions::Positions,
+};
 use crate::{
     backplane::{AppendError, Appended, Hold},
     domain::{Event, Member as Who, What},
@@ -25,6 +27,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Of how many of its latest messages a session can ask for the position: as many answers and more
 /// may be lost on their way with a connection.
 const LOOKED_UP: u64 = 8192;
+
+/// About how many bytes of one session are on their way to the log.
+const INFLIGHT_BYTES: usize = 256 * 1024;
 
 /// A message on its way to the log.
 #[derive(Debug)]
@@ -75,6 +80,9 @@ pub(super) struct Speech<'a> {
     /// The client sequence of the next message; dense. The server counts for plain clients.
     next_seq: u64,
     inflight: FuturesOrdered<BoxFuture<'a, Answered>>,
+    /// How many bytes of content are under way, and where they are counted with those of others.
+    inflight_bytes: usize,
+    unstored: &'a dyn Unstored,
     /// Messages that were refused because the lease had ended; what becomes of them depends on
     /// how the hold stands. Nothing that comes after a refused message is appended before it.
     stale: VecDeque<Waiting>,
@@ -91,6 +99,7 @@ impl<'a> Speech<'a> {
         hub: &'a Hub,
         stay: &'a Stay,
         limits: SessionLimits,
+        unstored: &'a dyn Unstored,
         dialogue: Option<&'a Dialogue<'a>>,
         owed: Duration,
     ) -> Self {
@@ -106,6 +115,8 @@ impl<'a> Speech<'a> {
             positions,
             next_seq: appended + 1,
             inflight: FuturesOrdered::new(),
+            inflight_bytes: 0,
+            unstored,
             stale: VecDeque::new(),
             bucket: Bucket::owing(limits.rate, owed, now),
             held: None,
@@ -113,9 +124,16 @@ impl<'a> Speech<'a> {
         }
     }
 
-    /// Whether more may be said. While the hold is in doubt it waits in the client's window.
+    /// Whether more may be said. While the hold is in doubt it waits in the client's window. Whoever has
+    /// nothing under way is listened to however busy others are: what others have is looked at again when
+    /// something of one's own is answered.
     pub(super) fn is_listening(&self) -> bool {
-        self.stale.is_empty() && self.held.is_none() && self.inflight.len() < self.limits.inflight
+        let may_say_more = || {
+            self.inflight.len() < self.limits.inflight
+                && self.inflight_bytes < INFLIGHT_BYTES
+                && !self.unstored.is_busy()
+        };
+        self.stale.is_empty() && self.held.is_none() && (self.inflight.is_empty() || may_say_more())
     }
 
     /// Until when something waits that was said too fast.
@@ -240,6 +258,9 @@ impl<'a> Speech<'a> {
     }
 
     fn append(&mut self, hold: Hold, message: Message) {
+        let bytes = message.event.size();
+        self.inflight_bytes += bytes;
+        self.unstored.add(bytes);
         let backplane = self.hub.backplane();
         let span = trace::append(&message.span, backplane.name(), &hold.room);
         let append = async move {
@@ -282,7 +303,12 @@ impl<'a> Speech<'a> {
 
     fn note(&mut self, answered: Answered) -> Result<(), Ending> {
         let (mut message, appended) = match answered {
-            Answered::Appended(message, appended) => (message, appended),
+            Answered::Appended(message, appended) => {
+                let bytes = message.event.size();
+                self.inflight_bytes -= bytes;
+                self.unstored.sub(bytes);
+                (message, appended)
+            }
             Answered::Settled(answer) if self.stale.is_empty() => {
                 self.answer(&answer);
                 return Ok(());
@@ -372,7 +398,7 @@ impl<'a> Speech<'a> {
                 let _ = timeout(LAST_WORDS, last_words).await;
                 ending
             }
-            Ending::Unreadable(_) | Ending::ContentTooLong { .. } => {
+            Ending::Unreadable(_) | Ending::ContentTooLong { .. } | Ending::Crowded => {
                 let _ = last_words.await;
                 ending
             }
@@ -384,5 +410,11 @@ impl<'a> Speech<'a> {
             | Ending::NameLost
             | Ending::Superseded => ending,
         }
+    }
+}
+
+impl Drop for Speech<'_> {
+    fn drop(&mut self) {
+        self.unstored.sub(self.inflight_bytes);
     }
 }

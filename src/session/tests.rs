@@ -22,6 +22,17 @@ use crate::{
 
 const UNLIMITED: Rate = Rate { interval: Duration::ZERO, burst: 1 };
 
+/// Counts nothing.
+struct Uncounted;
+
+impl Unstored for Uncounted {
+    fn add(&self, _: usize) {}
+    fn sub(&self, _: usize) {}
+    fn is_busy(&self) -> bool {
+        false
+    }
+}
+
 const LEASE: Duration = Duration::from_secs(15);
 
 /// Nobody reads here.
@@ -88,7 +99,8 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
 
     let began = tokio::time::Instant::now();
     let limits = SessionLimits { content_bytes: 1024, inflight: 4, rate: UNLIMITED };
-    let ending = run(&hub, stay, stream::pending(), std::future::pending(), limits, None).await;
+    let ending =
+        run(&hub, stay, stream::pending(), std::future::pending(), limits, &Uncounted, None).await;
     if signals_arrive {
         assert!(began.elapsed() < Duration::from_secs(1), "it hears of it at once");
     } else {

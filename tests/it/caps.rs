@@ -1,4 +1,5 @@
-//! Caps on streams, per peer and per replica, on a room's members, and on a replica's rooms.
+//! Caps on streams, per peer and per replica, on a room's members, on a replica's rooms, and on what else one
+//! address may have.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,6 +16,8 @@ on_both_backplanes!(
     streams_that_are_reset_at_once_do_not_use_up_the_cap,
     a_room_has_only_so_many_members,
     a_replica_has_only_so_many_rooms,
+    an_address_has_only_so_many_connections,
+    an_address_has_only_so_many_rooms_and_members_of_one,
 );
 
 /// Two addresses of this machine, hence two peers.
@@ -184,4 +187,58 @@ async fn a_replica_has_only_so_many_rooms(layout: Layout) {
         dave.hears("erin joined", std::time::Duration::from_millis(500)).await.then_some(())
     })
     .await;
+}
+
+async fn an_address_has_only_so_many_connections(layout: Layout) {
+    let plan = layout.plan().with("ROOMCAST_LIMITS__CONNECTIONS_PER_PEER", "3").alone();
+    let cluster = plan.start().await;
+    let replica = &cluster.replicas[0];
+    let mut one = cluster.door(0).coming_from(PEER).enter("one").await;
+    eventually(SOON, "only one is left", async || {
+        (replica.metric("roomcast_connections").await <= 1.0).then_some(())
+    })
+    .await;
+    let mut greedy = vec![];
+    for _ in 0..3 {
+        greedy.push(TcpStream::connect(replica.grpc()).await.expect("the server listens"));
+    }
+    let refused = "roomcast_refusals_total{reason=\"connections_per_peer\"}";
+    assert!(replica.metric(refused).await < 1.0, "three are allowed");
+    let mut further = TcpStream::connect(replica.grpc()).await.expect("the kernel accepts");
+    // It is closed without a word, or reset.
+    let read = further.read(&mut [0; 1]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    replica.until_metric(refused, 1.0).await;
+    // Another address is not concerned, and who goes makes room.
+    let two = cluster.door(0).coming_from(PEER).enter_seen_by("two", &mut [&mut one]).await;
+    quiet(&two, &mut [&mut one]).await;
+    drop(greedy);
+    eventually(SOON, "there is room again", async || {
+        let mut socket = TcpStream::connect(replica.grpc()).await.expect("the kernel accepts");
+        socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.ok()?;
+        socket.read(&mut [0; 1]).await.is_ok_and(|read| read == 1).then_some(())
+    })
+    .await;
+}
+
+async fn an_address_has_only_so_many_rooms_and_members_of_one(layout: Layout) {
+    let plan = layout.plan().with("ROOMCAST_LIMITS__ROOMS_PER_PEER", "2");
+    let cluster = plan.with("ROOMCAST_LIMITS__ROOM_MEMBERS_PER_PEER", "2").start().await;
+    let door = |room: &str| cluster.door(0).coming_from(PEER).into_room(room);
+    let mut one = cluster.door(0).into_room("a").enter("one").await;
+    let two = door("a").enter_seen_by("two", &mut [&mut one]).await;
+    let mut three = door("a").enter_seen_by("three", &mut [&mut one]).await;
+    refused_for_the_cap(&door("a"), "limits.room_members_per_peer").await;
+    let other = door("b").enter("other").await;
+    refused_for_the_cap(&door("c"), "limits.rooms_per_peer").await;
+    three.half_close();
+    one.expect_system("three left").await;
+    eventually(SOON, "there is room again", async || {
+        let mut late = door("a").join("late").await;
+        let joined = one.hears("late joined", std::time::Duration::from_millis(500)).await;
+        late.half_close();
+        joined.then_some(())
+    })
+    .await;
+    drop((two, other));
 }

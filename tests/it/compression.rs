@@ -75,7 +75,7 @@ fn packed(message: &[u8], zeros: usize) -> Bytes {
     let mut packer = GzEncoder::new(Vec::new(), Compression::best());
     packer.write_all(message).expect("memory");
     for _ in 0..zeros >> 20 {
-        packer.write_all(&[0; 1 << 20]).expect("memory");
+        packer.write_all(&vec![0; 1 << 20]).expect("memory");
     }
     let packed = packer.finish().expect("memory");
     let size = u32::try_from(packed.len()).expect("short").to_be_bytes();

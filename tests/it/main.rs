@@ -10,6 +10,7 @@ mod harness;
 mod attack;
 mod audit;
 mod behind_envoy;
+mod budgets;
 mod caps;
 mod chaos;
 mod claims;

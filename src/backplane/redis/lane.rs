@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     batch::{self, Group},
     connect::{Commands, Connector},
+    fair::Fair,
     op::{Op, Work},
     pace::Pace,
     reply::{self, Reply},
@@ -28,11 +29,15 @@ use crate::{
     metrics::{InGauge, Queue},
 };
 
-/// About the most bytes of requests in one pipeline.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// About the most bytes of requests in one pipeline: what comes meanwhile waits for all of them.
+const BATCH_BYTES: usize = 1024 * 1024;
 
-/// The most operations that wait for their turn; then callers wait.
+/// The most operations that wait to be put in line; then callers wait.
 const QUEUE: usize = 8192;
+
+/// What takes no longer than this was no burden for Redis, and the longest that a lane leaves it to others.
+const BRIEF: Duration = Duration::from_millis(4);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a replica of Redis may take to have what was appended, where one has to. Less than a
 /// connection's patience with an answer.
@@ -45,14 +50,23 @@ pub(super) struct Lane {
     status: Arc<Status>,
 }
 
+/// What a lane is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneConfig {
+    /// The most operations that it sends at a time.
+    pub(super) batch: usize,
+    /// While it is busy, it sends once in this time.
+    pub(super) gather: Duration,
+    /// An append succeeds only if a replica of Redis has it.
+    pub(super) replicated: bool,
+    /// It leaves Redis to others for half of the time.
+    pub(super) yields: bool,
+}
+
 impl Lane {
-    /// A lane that sends at most `batch` operations at a time and, while it is busy, once in `gather`, and the work that drives it, which
-    /// ends after `close`, once all is done. With `replicated`, an append succeeds only if a replica
-    /// of Redis has it.
+    /// A lane, and the work that drives it, which ends after `close`, once all is done.
     pub(super) fn new(
-        batch: usize,
-        gather: Duration,
-        replicated: bool,
+        config: LaneConfig,
         connector: Arc<Connector>,
         scripts: Arc<Scripts>,
         status: Arc<Status>,
@@ -62,9 +76,9 @@ impl Lane {
         let lane = Self { ops, status: status.clone() };
         let driver = Driver {
             queue,
-            batch,
-            pace: Pace::new(gather),
-            replicated,
+            config,
+            pace: Pace::new(config.gather),
+            waiting: Fair::default(),
             pending: VecDeque::new(),
             connection: None,
             backoff: super::reconnect_backoff(),
@@ -90,11 +104,11 @@ impl Lane {
 
 struct Driver {
     queue: mpsc::Receiver<Op>,
-    /// The most operations in one pipeline.
-    batch: usize,
+    config: LaneConfig,
     pace: Pace,
-    replicated: bool,
-    /// Taken from the queue and not answered, in order.
+    /// What does not fit into the next pipeline.
+    waiting: Fair,
+    /// What goes out next, or went out and is not answered, in order.
     pending: VecDeque<Op>,
     connection: Option<Commands>,
     backoff: Backoff,
@@ -114,7 +128,12 @@ impl Driver {
                 self.connect_once().await;
             }
             if let Some(connection) = self.connection.take() {
+                let began = Instant::now();
                 self.connection = self.send(connection).await;
+                if self.config.yields {
+                    // As long as Redis was busy with it, it is for others.
+                    tokio::time::sleep(began.elapsed().saturating_sub(BRIEF).min(PAUSE)).await;
+                }
             }
         }
     }
@@ -123,6 +142,7 @@ impl Driver {
     async fn fill(&mut self) -> bool {
         let now = Instant::now();
         self.pending.retain(|op| op.deadline > now);
+        self.top_up();
         while self.pending.is_empty() {
             let op = tokio::select! {
                 biased;
@@ -142,7 +162,7 @@ impl Driver {
     /// Waits for more where much comes.
     async fn gather(&mut self) {
         let wait = self.pace.wait(Instant::now().into_std(), self.pending.len());
-        if !wait.is_zero() && self.pending.len() < self.batch {
+        if !wait.is_zero() && self.pending.len() < self.config.batch {
             let before = self.pending.len();
             tokio::time::sleep(wait).await;
             self.top_up();
@@ -150,16 +170,44 @@ impl Driver {
         }
     }
 
-    /// Takes what is there, as much as goes out at once.
+    /// Takes what goes out at once. Where there is more than that, senders take turns.
     fn top_up(&mut self) {
+        let now = Instant::now();
         let mut bytes: usize = self.pending.iter().map(|op| op.work.size()).sum();
-        while self.pending.len() < self.batch
-            && bytes < BATCH_BYTES
+        while self.waiting.is_empty()
+            && self.has_room(bytes)
             && let Ok(op) = self.queue.try_recv()
         {
-            bytes += op.work.size();
-            self.pending.push_back(op);
+            bytes += self.put(op, now);
         }
+        if self.waiting.is_empty() && self.has_room(bytes) {
+            return;
+        }
+        while self.waiting.has_room()
+            && let Ok(op) = self.queue.try_recv()
+        {
+            self.waiting.push(op);
+        }
+        while self.has_room(bytes)
+            && let Some(op) = self.waiting.pop()
+        {
+            bytes += self.put(op, now);
+        }
+    }
+
+    /// Whether the next pipeline, of so many bytes, has room for more.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.pending.len() < self.config.batch && bytes < BATCH_BYTES
+    }
+
+    /// Puts an operation into the next pipeline if anybody still waits for it. Returns its size there.
+    fn put(&mut self, op: Op, now: Instant) -> usize {
+        if op.deadline <= now {
+            return 0;
+        }
+        let size = op.work.size();
+        self.pending.push_back(op);
+        size
     }
 
     /// One try to connect; where it fails, the wait before the next one.
@@ -182,7 +230,7 @@ impl Driver {
         let ops: Vec<Op> = self.pending.drain(..).collect();
         self.pace.sent(Instant::now().into_std(), ops.len());
         let (groups, mut pipeline) = batch::build(&ops, &self.scripts, &connection.replid);
-        let waits = self.replicated && groups.iter().any(|group| group.appended().is_some());
+        let waits = self.config.replicated && groups.iter().any(|group| group.appended().is_some());
         if waits {
             // For all that this connection wrote, which a duplicate is too: its script sets times to live.
             pipeline.cmd("WAIT").arg(1).arg(millis(REPLICATED_WITHIN));

@@ -245,6 +245,41 @@ fn other_rows() -> Vec<Row> {
         ),
         (Outcome::NoMethod, Code::Unimplemented, "", Some(("UNKNOWN_METHOD", Said::Final)), None),
         (
+            Outcome::TooManyCalls(Duration::from_millis(20)),
+            Code::ResourceExhausted,
+            "limits.query_interval",
+            Some(("TOO_MANY_CALLS", Said::Again)),
+            Some(Refusal::Queries),
+        ),
+        (
+            Outcome::Ended(Ending::Crowded),
+            Code::ResourceExhausted,
+            "limits.input_bytes",
+            Some(("TOO_MUCH_INPUT", Said::Again)),
+            Some(Refusal::InputBytes),
+        ),
+        (
+            Outcome::Full(Full::ConnectionsPerPeer { max: 3 }),
+            Code::ResourceExhausted,
+            "limits.connections_per_peer",
+            Some(("TOO_MANY_STREAMS_PER_ADDRESS", Said::Elsewhere)),
+            Some(Refusal::ConnectionsPerPeer),
+        ),
+        (
+            Outcome::Full(Full::RoomsPerPeer { max: 3 }),
+            Code::ResourceExhausted,
+            "limits.rooms_per_peer",
+            Some(("TOO_MANY_ROOMS_PER_ADDRESS", Said::Elsewhere)),
+            Some(Refusal::RoomsPerPeer),
+        ),
+        (
+            Outcome::Full(Full::RoomMembersPerPeer { max: 3 }),
+            Code::ResourceExhausted,
+            "limits.room_members_per_peer",
+            Some(("TOO_MANY_MEMBERS_PER_ADDRESS", Said::Elsewhere)),
+            Some(Refusal::RoomMembersPerPeer),
+        ),
+        (
             Outcome::Encoding("zstd".into()),
             Code::Unimplemented,
             "\"zstd\"",
@@ -291,11 +326,16 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::PageToken => 31,
         Outcome::NoMethod => 32,
         Outcome::Encoding(_) => 33,
+        Outcome::TooManyCalls(_) => 38,
+        Outcome::Ended(Ending::Crowded) => 34,
+        Outcome::Full(Full::ConnectionsPerPeer { .. }) => 35,
+        Outcome::Full(Full::RoomsPerPeer { .. }) => 36,
+        Outcome::Full(Full::RoomMembersPerPeer { .. }) => 37,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 34;
+const ROWS: usize = 39;
 
 fn rows() -> Vec<Row> {
     [session_rows(), first_message_rows(), entry_rows(), other_rows()].concat()

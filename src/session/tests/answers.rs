@@ -93,7 +93,7 @@ async fn play(
         .collect();
     let minute = stream::once(Box::pin(tokio::time::sleep(Duration::from_secs(60))));
     let input = stream::iter(says).chain(minute.filter_map(|()| ready(None)));
-    run(&hub, arrived.stay, input, pending(), limits, dialogue.as_ref()).await;
+    run(&hub, arrived.stay, input, pending(), limits, &Uncounted, dialogue.as_ref()).await;
     let story = there.story(&room).await;
     hub.stop().await;
     (taker.told(), story)

@@ -1,0 +1,294 @@
+//! What clients have sent and the log does not have yet: counted for each connection, each address and the
+//! replica, and bounded for each of them.
+//!
+//! Whoever is below their share of a bound is always served: when the replica, or an address, is full, those
+//! who have more than a fair part give up the streams whose messages have been waiting for the longest.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::Waker,
+};
+
+use crate::session::Unstored;
+
+/// What a stream may always hold: small messages get through whatever else is held up.
+pub(super) const RESERVE: usize = 2 * 1024;
+
+/// From here on streams of a connection that have something under way are not read.
+const BUSY: usize = 1024 * 1024;
+
+/// The most bytes that are received and not stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IntakeLimits {
+    /// On this replica.
+    pub replica: usize,
+    /// From one address.
+    pub peer: usize,
+    /// On one connection.
+    pub connection: usize,
+}
+
+/// The replica's.
+#[derive(Debug)]
+pub(super) struct Total {
+    limits: IntakeLimits,
+    bytes: AtomicUsize,
+    addresses: AtomicUsize,
+}
+
+/// One address's.
+#[derive(Debug)]
+pub(super) struct OfAddress {
+    bytes: AtomicUsize,
+    connections: AtomicUsize,
+    total: Arc<Total>,
+}
+
+/// One connection's.
+#[derive(Debug)]
+pub(super) struct Intake {
+    bytes: AtomicUsize,
+    /// What streams hold that are given up and do not know it yet.
+    leaving: AtomicUsize,
+    address: Arc<OfAddress>,
+    unread: Mutex<Unread>,
+}
+
+/// Streams that hold more than the reserve, by when they began to.
+#[derive(Debug, Default)]
+struct Unread {
+    streams: BTreeMap<u64, Arc<Ticket>>,
+    next: u64,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Ticket {
+    bytes: AtomicUsize,
+    given_up: AtomicBool,
+    stream: Waker,
+}
+
+/// The place of a stream among those that hold more than the reserve. Given back when dropped.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    intake: Arc<Intake>,
+    number: u64,
+    ticket: Arc<Ticket>,
+}
+
+impl Total {
+    pub(super) fn new(limits: IntakeLimits) -> Arc<Self> {
+        Arc::new(Self { limits, bytes: AtomicUsize::new(0), addresses: AtomicUsize::new(0) })
+    }
+}
+
+impl OfAddress {
+    pub(super) fn new(total: &Arc<Total>) -> Arc<Self> {
+        total.addresses.fetch_add(1, Relaxed);
+        let (bytes, connections) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { bytes, connections, total: total.clone() })
+    }
+}
+
+impl Drop for OfAddress {
+    fn drop(&mut self) {
+        self.total.addresses.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Intake {
+    /// That of a new connection.
+    pub(super) fn new(address: Arc<OfAddress>) -> Arc<Self> {
+        address.connections.fetch_add(1, Relaxed);
+        let (bytes, leaving) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { bytes, leaving, address, unread: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unread> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is counted of this connection.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Whether this connection has to give something up: a bound is passed, and not by others alone.
+    pub(super) fn is_over(&self) -> bool {
+        let (address, total) = (&*self.address, &*self.address.total);
+        let limits = total.limits;
+        let leaving = self.leaving.load(Relaxed);
+        let held = |bytes: &AtomicUsize| bytes.load(Relaxed).saturating_sub(leaving);
+        let own = held(&self.bytes);
+        if own > limits.connection {
+            return true;
+        }
+        let share = limits.replica / total.addresses.load(Relaxed).max(1);
+        let replica_is_full = held(&total.bytes) > limits.replica;
+        let of_address = if replica_is_full { share.min(limits.peer) } else { limits.peer };
+        held(&address.bytes) > of_address
+            && own > of_address / address.connections.load(Relaxed).max(1)
+    }
+
+    /// Gives up streams, those first that have been waiting for the longest, until this connection may
+    /// keep the rest.
+    pub(super) fn relieve(&self) {
+        while self.is_over() {
+            let Some((_, ticket)) = self.lock().streams.pop_first() else { return };
+            self.leaving.fetch_add(ticket.bytes.load(Relaxed), Relaxed);
+            ticket.given_up.store(true, Relaxed);
+            ticket.stream.wake_by_ref();
+        }
+    }
+}
+
+impl Unstored for Intake {
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Relaxed);
+        self.address.bytes.fetch_add(bytes, Relaxed);
+        self.address.total.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn sub(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Relaxed);
+        self.address.bytes.fetch_sub(bytes, Relaxed);
+        self.address.total.bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.bytes.load(Relaxed) > BUSY
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.address.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Waiting {
+    /// The last one in the queue, of a stream that holds so much and is woken when it is given up.
+    pub(super) fn new(intake: &Arc<Intake>, bytes: usize, stream: Waker) -> Self {
+        let (bytes, given_up) = (AtomicUsize::new(bytes), AtomicBool::new(false));
+        let ticket = Arc::new(Ticket { bytes, given_up, stream });
+        let mut unread = intake.lock();
+        let number = unread.next;
+        unread.next += 1;
+        unread.streams.insert(number, ticket.clone());
+        drop(unread);
+        Self { intake: intake.clone(), number, ticket }
+    }
+
+    /// The stream has got on: it goes to the end of the queue.
+    pub(super) fn renewed(self, bytes: usize) -> Self {
+        Self::new(&self.intake, bytes, self.ticket.stream.clone())
+    }
+
+    /// The stream holds so much by now.
+    pub(super) fn holds(&self, bytes: usize) {
+        if !self.is_given_up() {
+            self.ticket.bytes.store(bytes, Relaxed);
+        }
+    }
+
+    /// Whether the stream has to go.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.ticket.given_up.load(Relaxed)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.intake.lock().streams.remove(&self.number).is_none() {
+            self.intake.leaving.fetch_sub(self.ticket.bytes.load(Relaxed), Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: IntakeLimits = IntakeLimits { replica: 1000, peer: 600, connection: 300 };
+
+    fn waiting(intake: &Arc<Intake>, bytes: usize) -> Waiting {
+        intake.add(bytes);
+        Waiting::new(intake, bytes, Waker::noop().clone())
+    }
+
+    #[test]
+    fn a_connection_gives_up_what_waited_for_the_longest() {
+        let intake = Intake::new(OfAddress::new(&Total::new(LIMITS)));
+        let (first, second) = (waiting(&intake, 150), waiting(&intake, 150));
+        let first = first.renewed(150);
+        intake.relieve();
+        assert!(!intake.is_over() && !first.is_given_up() && !second.is_given_up());
+        intake.add(1);
+        assert!(intake.is_over());
+        intake.relieve();
+        assert!(second.is_given_up() && !first.is_given_up(), "only as much as it takes");
+        assert!(!intake.is_over(), "what is about to go is not counted");
+        intake.sub(150);
+        drop(second);
+        assert!(!intake.is_over());
+        intake.add(149);
+        assert!(!intake.is_over());
+        intake.add(1);
+        assert!(intake.is_over());
+    }
+
+    #[test]
+    fn a_full_address_serves_its_other_connections() {
+        let address = OfAddress::new(&Total::new(LIMITS));
+        let greedy = [(); 3].map(|()| Intake::new(address.clone()));
+        for it in &greedy {
+            it.add(210);
+        }
+        assert!(greedy[0].is_over());
+        let modest = Intake::new(address);
+        modest.add(150);
+        assert!(!modest.is_over(), "a quarter is its share");
+        modest.add(1);
+        assert!(modest.is_over());
+    }
+
+    #[test]
+    fn a_full_replica_serves_other_addresses() {
+        let total = Total::new(LIMITS);
+        let greedy = [(); 2].map(|()| Intake::new(OfAddress::new(&total)));
+        for it in &greedy {
+            it.add(300);
+        }
+        let more = [0, 1].map(|it| Intake::new(greedy[it].address.clone()));
+        for it in &more {
+            it.add(260);
+        }
+        assert!(greedy.iter().chain(&more).all(|it| it.is_over()), "the replica is full");
+        let modest = Intake::new(OfAddress::new(&total));
+        modest.add(300);
+        assert!(!modest.is_over(), "a third is its share");
+        drop((greedy, more));
+    }
+
+    #[test]
+    fn whoever_leaves_leaves_nothing_behind() {
+        let total = Total::new(LIMITS);
+        {
+            let intake = Intake::new(OfAddress::new(&total));
+            let held = waiting(&intake, 400);
+            intake.relieve();
+            assert!(held.is_given_up());
+            intake.sub(400);
+            drop(held);
+            assert_eq!(intake.leaving.load(Relaxed), 0);
+            assert!(intake.lock().streams.is_empty());
+        }
+        assert_eq!((total.bytes.load(Relaxed), total.addresses.load(Relaxed)), (0, 0));
+    }
+}
