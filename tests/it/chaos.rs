@@ -14,6 +14,7 @@ mod crowd;
 mod diary;
 mod guests;
 mod library;
+mod outages;
 mod part;
 mod raw;
 mod record;
@@ -30,18 +31,37 @@ use self::{
     crowd::{Crowd, logs},
     diary::Clock,
     record::{Evidence, Fault, Terms},
-    stage::Stage,
+    stage::{Conditions, Stage},
 };
 use crate::harness::{Dialect, eventually};
 
 /// How soon after the last fault everybody has heard the last of everybody.
 const SETTLED: Duration = Duration::from_secs(30);
 
-fn terms() -> Terms {
-    Terms {
-        linger: Duration::from_secs(10),
+/// What the README promises, and what else breaks.
+fn conditions() -> Conditions {
+    Conditions {
         lease: Duration::from_secs(15),
+        linger: Duration::from_secs(10),
+        faults: &[
+            Fault::Kill,
+            Fault::Pause,
+            Fault::Drain,
+            Fault::CutClients,
+            Fault::KillSubscribers,
+            Fault::CutRedis,
+        ],
+        pauses: Duration::from_secs(1)..Duration::from_secs(6),
+        outages: Duration::from_millis(2_900)..Duration::from_millis(3_100),
+    }
+}
+
+fn terms(conditions: &Conditions) -> Terms {
+    Terms {
+        linger: conditions.linger,
+        lease: conditions.lease,
         tolerance: Duration::from_secs(2),
+        outage: conditions.outages.end.max(conditions.pauses.end),
     }
 }
 
@@ -51,8 +71,8 @@ fn given(variable: &str, default: u64) -> u64 {
 }
 
 /// Fails with what is wrong, if anything is, and leaves the evidence in a file.
-fn assert_nothing_found(evidence: &Evidence, label: &str) {
-    let found = check(evidence, &terms());
+fn assert_nothing_found(evidence: &Evidence, terms: &Terms, label: &str) {
+    let found = check(evidence, terms);
     if found.is_empty() {
         return;
     }
@@ -77,22 +97,52 @@ async fn everything_breaks_and_nobody_loses_or_doubles_anything() {
     let seed = given("ROOMCAST_CHAOS_SEED", 5);
     let long = Duration::from_secs(given("ROOMCAST_CHAOS_SECONDS", 60));
     println!("ROOMCAST_CHAOS_SEED={seed} ROOMCAST_CHAOS_SECONDS={}", long.as_secs());
+    let kinds = break_everything("chaos", seed, long, conditions(), Company::Usual).await;
+    let (done, expected) = (kinds.values().sum::<usize>(), long.as_secs() / 6);
+    assert!(done as u64 >= expected, "only {done} faults");
+    assert!(kinds.len() == 6 || long < Duration::from_secs(60), "not all kinds: {kinds:?}");
+}
+
+/// Who else is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Company {
+    /// Guests, who now and then ask for a name that is held.
+    Usual,
+    /// And those who do nothing but ask for names, and those who come for one message.
+    Strangers,
+}
+
+/// Breaks everything for so long while everybody talks, and looks for what went wrong. Answers how
+/// often each fault was done.
+async fn break_everything(
+    label: &str,
+    seed: u64,
+    long: Duration,
+    conditions: Conditions,
+    company: Company,
+) -> BTreeMap<Fault, usize> {
+    let terms = terms(&conditions);
     let clock = Clock::start();
-    let mut stage = Stage::set(StdRng::seed_from_u64(seed), clock).await;
+    let mut stage = Stage::set(StdRng::seed_from_u64(seed), clock, conditions).await;
     let mut crowd = Crowd::gather(&stage.proxy, clock).await;
     crowd.invite(&stage.proxy, clock);
+    if company == Company::Strangers {
+        crowd.invite_strangers(&stage.proxy, clock);
+    }
+    // A name that was taken when Redis had forgotten it is free again once a lease has passed.
+    let settles = SETTLED + 2 * terms.lease;
     let begun = Instant::now();
     while begun.elapsed() < long {
         stage.next_fault(&crowd).await;
         // Now and then the next one comes before everybody has recovered from the last.
         if stage.random.random() {
-            eventually(SETTLED, "everybody is back", async || crowd.all_are_there().then_some(()))
+            eventually(settles, "everybody is back", async || crowd.all_are_there().then_some(()))
                 .await;
         }
         sleep(Duration::from_millis(stage.random.random_range(0..1500))).await;
     }
     let over = Instant::now();
-    crowd.part(SETTLED).await;
+    crowd.part(settles).await;
     let settled = over.elapsed();
     let logs = logs(&stage.proxy.door(Dialect::Typed), clock).await;
     let evidence = Evidence { records: crowd.records(), logs, faults: stage.done.clone() };
@@ -104,8 +154,6 @@ async fn everything_breaks_and_nobody_loses_or_doubles_anything() {
     println!("settled {settled:?} after the last; {}", crowd::figures(&evidence.records));
     println!("who asked for a name that was held was told: {:?}", crowd.knocks());
     stage.cluster.assert_no_errors();
-    assert_nothing_found(&evidence, &format!("chaos-{seed}"));
-    let expected = usize::try_from(long.as_secs() / 6).expect("a short test");
-    assert!(stage.done.len() >= expected, "only {} faults", stage.done.len());
-    assert!(kinds.len() == 6 || long < Duration::from_secs(60), "not all kinds: {kinds:?}");
+    assert_nothing_found(&evidence, &terms, &format!("{label}-{seed}"));
+    kinds
 }

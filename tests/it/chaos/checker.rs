@@ -7,11 +7,12 @@ mod comings;
 mod gaps;
 mod holders;
 mod reading;
+mod sessions;
 mod tests;
 
 use std::{collections::HashMap, fmt};
 
-use super::record::{Entry, Event, Evidence, Position, Record, Terms};
+use super::record::{Entry, Event, Evidence, Fault, Position, Record, Terms};
 
 /// What is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -38,6 +39,10 @@ pub(super) enum Kind {
     Untold,
     /// Somebody was told that something is gone, and it is not.
     FalseGap,
+    /// A session was taken from its newest stream.
+    Ousted,
+    /// A session was ended before it had lingered.
+    Forgotten,
     /// The protocol was broken in a way that a client noticed by itself.
     Broken,
 }
@@ -74,6 +79,7 @@ pub(super) fn check(evidence: &Evidence, terms: &Terms) -> Vec<Violation> {
         gaps::check(&mut room);
         holders::check(&mut room);
         comings::check(&mut room);
+        sessions::check(&mut room);
         found.extend(room.found);
     }
     found
@@ -102,6 +108,21 @@ impl<'a> Room<'a> {
     /// Whether the log has dropped what was there, for its age or its length.
     fn trimmed(&self, position: Position) -> bool {
         self.log.first().is_none_or(|first| position.seq < first.position.seq)
+    }
+
+    /// Whether it has everything that ever happened.
+    fn is_whole(&self) -> bool {
+        self.log.first().is_some_and(|first| first.position.seq == 1) && !self.lost_data()
+    }
+
+    /// Whether Redis ever lost its data.
+    fn lost_data(&self) -> bool {
+        self.evidence.faults.iter().any(|(_, fault)| *fault == Fault::LoseRedis)
+    }
+
+    /// Whether a position was lost with Redis's data.
+    fn was_lost(&self, position: Position) -> bool {
+        self.lost_data() && self.log.iter().all(|event| event.position.epoch != position.epoch)
     }
 
     /// Where each position is in the log.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use roomcast::proto::room::{ListEventsRequest, list_events_request::Range};
+use roomcast::proto::room::{ListEventsRequest, ListMembersRequest, list_events_request::Range};
 use tokio::task::JoinSet;
 
 use super::{
@@ -28,6 +28,7 @@ pub(super) struct Crowd {
     cues: Cues,
     pub(super) ways: Vec<FaultProxy>,
     diaries: Vec<Diary>,
+    door: Door,
 }
 
 impl Crowd {
@@ -40,6 +41,7 @@ impl Crowd {
             ways: vec![],
             diaries: vec![],
             guests: Guests::default(),
+            door: proxy.door(Dialect::Typed),
         };
         let addr = proxy.door(Dialect::Typed).addr();
         for number in 0..PER_ROOM {
@@ -67,6 +69,21 @@ impl Crowd {
     fn assert_going_on(&mut self) {
         if let Some(ended) = self.talks.try_join_next() {
             panic!("a client gave up: {ended:?}");
+        }
+    }
+
+    /// Waits until nobody else is there: those who said that no more comes have lingered.
+    async fn until_others_are_gone(&self, within: Duration) {
+        let mut calls = RichClient::calls(&self.door).await;
+        for room in ROOMS {
+            let what = format!("only the crowd is in the {room}");
+            eventually(within, &what, async || {
+                let request = ListMembersRequest { room: room.to_owned(), ..Default::default() };
+                let members = calls.list_members(request).await.ok()?.into_inner().members;
+                let there = members.iter().filter(|member| !member.lingering).count();
+                (there == PER_ROOM && members.len() == PER_ROOM).then_some(())
+            })
+            .await;
         }
     }
 
@@ -113,9 +130,17 @@ impl Crowd {
         }
     }
 
+    /// And others want the names of those who are there, or come for one message.
+    pub(super) fn invite_strangers(&mut self, proxy: &Proxy, clock: Clock) {
+        for room in ROOMS {
+            self.guests.invite_strangers(&proxy.door(Dialect::Typed), room, clock);
+        }
+    }
+
     /// Waits until everybody has heard the last word of everybody, and has them stop.
     pub(super) async fn part(&mut self, within: Duration) {
         self.guests.go(within).await;
+        self.until_others_are_gone(within).await;
         self.cues.farewell.cancel();
         self.until_nobody_misses(within, true).await;
         self.cues.stop.cancel();

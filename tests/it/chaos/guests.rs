@@ -22,6 +22,8 @@ use super::{
 };
 use crate::harness::Door;
 
+/// How often somebody comes for one message.
+const ONCE: Duration = Duration::from_millis(400);
 /// How often a guest says something.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,16 @@ impl Guests {
         self.visits.spawn(visit(door, room, clock, self.over.clone(), self.book.clone()));
     }
 
+    /// Those who want names, and those who come for one message.
+    pub(super) fn invite_strangers(&mut self, door: &Door, room: &'static str, clock: Clock) {
+        for _ in 0..2 {
+            let (over, book) = (self.over.clone(), self.book.clone());
+            self.visits.spawn(knock_on(door.clone(), room, clock, over, book));
+        }
+        let (over, book) = (self.over.clone(), self.book.clone());
+        self.visits.spawn(say_one_thing(door.clone(), room, clock, over, book));
+    }
+
     /// Has them leave, and waits until they have.
     pub(super) async fn go(&mut self, within: Duration) {
         self.over.cancel();
@@ -65,27 +77,39 @@ impl Guests {
     }
 }
 
+impl Book {
+    /// Asks for the name of somebody in this room.
+    async fn knock(&self, door: &Door, room: &'static str, clock: Clock) {
+        let name = format!("{room} {}", rand::rng().random_range(0..PER_ROOM));
+        let rival = part(door, room, &name, clock);
+        let answer = raw::knock(&rival).await;
+        let told = answer.map_or("no answer".to_owned(), |code| format!("{code:?}"));
+        let mut pages = self.0.lock().expect("book lock");
+        *pages.knocks.entry(told).or_default() += 1;
+        // Who was refused has not come; of others the room may hear.
+        if answer.is_none_or(|code| code == Code::Ok) {
+            pages.diaries.push(rival.diary);
+        }
+    }
+
+    fn add(&self, part: &Part) {
+        self.0.lock().expect("book lock").diaries.push(part.diary.clone());
+    }
+}
+
+fn part(door: &Door, room: &'static str, name: &str, clock: Clock) -> Part {
+    let cues = Cues::new();
+    let (diary, speech) = (Diary::new(room, name, clock), Speech::new(PACE, &cues));
+    Part { door: door.clone(), diary, cues, speech }
+}
+
 async fn visit(door: Door, room: &'static str, clock: Clock, over: CancellationToken, book: Book) {
-    let part = |name: &str| {
-        let cues = Cues::new();
-        let (diary, speech) = (Diary::new(room, name, clock), Speech::new(PACE, &cues));
-        Part { door: door.clone(), diary, cues, speech }
-    };
     let mut number = 0;
     while !over.is_cancelled() {
-        let rival = part(&format!("{room} {}", rand::rng().random_range(0..PER_ROOM)));
-        let answer = raw::knock(&rival).await;
-        let answer = answer.map_or("no answer".to_owned(), |code| format!("{code:?}"));
-        let guest = part(&format!("{room} guest {number}"));
+        book.knock(&door, room, clock).await;
+        let guest = part(&door, room, &format!("{room} guest {number}"), clock);
         number += 1;
-        {
-            let mut pages = book.0.lock().expect("book lock");
-            if answer == format!("{:?}", Code::Ok) {
-                pages.diaries.push(rival.diary.clone());
-            }
-            *pages.knocks.entry(answer).or_default() += 1;
-            pages.diaries.push(guest.diary.clone());
-        }
+        book.add(&guest);
         let leave = guest.cues.leave.clone();
         let stay = Duration::from_millis(rand::rng().random_range(500..5000));
         let visit = async {
@@ -93,5 +117,36 @@ async fn visit(door: Door, room: &'static str, clock: Clock, over: CancellationT
             leave.cancel();
         };
         tokio::join!(raw::talk(guest), visit);
+    }
+}
+
+async fn knock_on(
+    door: Door,
+    room: &'static str,
+    clock: Clock,
+    over: CancellationToken,
+    book: Book,
+) {
+    while !over.is_cancelled() {
+        book.knock(&door, room, clock).await;
+        let pause = Duration::from_millis(rand::rng().random_range(50..250));
+        sleep(pause).await;
+    }
+}
+
+async fn say_one_thing(
+    door: Door,
+    room: &'static str,
+    clock: Clock,
+    over: CancellationToken,
+    book: Book,
+) {
+    for number in 0.. {
+        if over.run_until_cancelled(sleep(ONCE)).await.is_none() {
+            return;
+        }
+        let caller = part(&door, room, &format!("{room} once {number}"), clock);
+        book.add(&caller);
+        raw::say_once(&caller, number % 2 == 0).await;
     }
 }

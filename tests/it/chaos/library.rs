@@ -1,13 +1,18 @@
 //! A client written with `roomcast::client`, which comes back, resumes and sends again by itself.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use roomcast::{
     client::{
-        Address, Client, Connector, Events, Gap, LeftCause, Options, Reason, Said, SayError,
+        Address, Client, Connector, Error, Events, Gap, LeftCause, Options, Reason, Said, SayError,
         Update, What as Happened,
     },
     proto::room as proto,
 };
+
+use tokio::time::sleep;
+use tonic::Code;
 
 use super::{
     part::Part,
@@ -17,23 +22,44 @@ use super::{
 /// How many of its messages wait for their answers.
 const INFLIGHT: usize = 16;
 
+/// How soon it comes again when somebody else has its name, which nobody keeps for long.
+const AGAIN: Duration = Duration::from_millis(300);
+
 /// Lives until the test is over.
 pub(super) async fn talk(mut part: Part) {
+    let mut session = 0;
+    let stop = part.cues.stop.clone();
+    while stop.run_until_cancelled(live(&mut part, &mut session)).await.is_some() {
+        // Its session had ended, and somebody else had taken the name.
+        part.diary.note(Entry::Away);
+        sleep(AGAIN).await;
+    }
+}
+
+/// Comes in and talks, until its name is somebody else's.
+async fn live(part: &mut Part, session: &mut u64) {
     let addr = Address::parse(&part.door.addr().to_string()).expect("an address");
     let mut options = Options::new(part.diary.room, &*part.diary.name);
     // With its own coming, from whose position on it is told everything.
     options.history = 1;
-    let joined = Client::join(Connector::new(addr), options).await;
-    let (client, mut events) = joined.unwrap_or_else(|error| panic!("cannot come in: {error:?}"));
-    enter(&part, &mut events).await;
-    let mut session = 1;
+    part.diary.note(Entry::Tries);
+    let (client, mut events) = match Client::join(Connector::new(addr), options).await {
+        Ok(joined) => joined,
+        Err(error) if *session > 0 && is_taken(&error) => return,
+        Err(error) => panic!("cannot come in: {error:?}"),
+    };
+    *session += 1;
+    enter(part, *session, &mut events).await;
     let mut answers = FuturesUnordered::new();
     loop {
         tokio::select! {
-            () = part.cues.stop.cancelled() => return,
             update = events.next() => match update {
-                Some(Ok(update)) => note(&part, &mut session, update),
-                other => return part.diary.note(Entry::Broken(format!("no news but {other:?}"))),
+                Some(Ok(update)) => note(part, session, update),
+                Some(Err(error)) if is_taken(&error) => return,
+                other => {
+                    part.diary.note(Entry::Broken(format!("no news but {other:?}")));
+                    return std::future::pending().await;
+                }
             },
             content = part.speech.next(&part.diary), if answers.len() < INFLIGHT => {
                 answers.push(say(client.clone(), content));
@@ -44,6 +70,8 @@ pub(super) async fn talk(mut part: Part) {
                         let position = said.position.map(place);
                         Entry::Acked { content, position }
                     }
+                    // How the client ended is told by its events.
+                    Err(SayError::NotSent | SayError::Unknown) => continue,
                     Err(error) => Entry::Broken(format!("{content:?} was not said: {error:?}")),
                 };
                 part.diary.note(entry);
@@ -52,19 +80,24 @@ pub(super) async fn talk(mut part: Part) {
     }
 }
 
+/// Whether somebody else has the name.
+fn is_taken(error: &Error) -> bool {
+    matches!(error, Error::Refused { code: Code::AlreadyExists, .. })
+}
+
 async fn say(client: Client, content: String) -> (String, Result<Said, SayError>) {
     let said = client.say(content.as_str()).await;
     (content, said)
 }
 
 /// Waits for its own coming; what was before is of no interest.
-async fn enter(part: &Part, events: &mut Events) {
+async fn enter(part: &Part, session: u64, events: &mut Events) {
     loop {
         match events.next().await {
             Some(Ok(Update::Event(event))) => {
                 if event.what == Happened::Joined && event.username == *part.diary.name {
                     let head = place(event.position);
-                    return part.diary.note(Entry::In { session: 1, head });
+                    return part.diary.note(Entry::In { session, head });
                 }
             }
             other => panic!("{} was to hear that it came, not {other:?}", part.diary.name),

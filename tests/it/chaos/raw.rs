@@ -1,6 +1,7 @@
 //! A client written by the protocol alone: it comes back, resumes, and sends again, and writes down
 //! every frame as it came. What a better client would put right by itself is seen here.
 
+mod once;
 mod outbox;
 
 use std::time::Duration;
@@ -8,15 +9,18 @@ use std::time::Duration;
 use futures_util::stream;
 use rand::RngExt;
 use roomcast::proto::room::{
-    ConnectRequest, Join, Leave, Ping, Position, Say, Welcome, connect_request::Frame as Ask,
-    connect_response::Frame as Tell, join::Since, room_service_client::RoomServiceClient,
+    ConnectRequest, ErrorReason, Join, Leave, Ping, Position, Say, Welcome,
+    connect_request::Frame as Ask, connect_response::Frame as Tell, join::Since,
+    room_service_client::RoomServiceClient,
 };
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt;
 
+pub(super) use self::once::{knock, say_once};
 use self::outbox::Outbox;
 use super::{
     diary::position,
@@ -33,6 +37,8 @@ const WELCOME: Duration = Duration::from_secs(2);
 struct Session {
     number: u64,
     token: Vec<u8>,
+    /// How often it tried to come in or back.
+    attempts: u64,
     /// The last that it was told.
     after: Option<Position>,
     outbox: Outbox,
@@ -59,7 +65,8 @@ pub(super) async fn talk(mut part: Part) {
             Some(End::Left) => return part.diary.note(Entry::Away),
             Some(End::Broken) => {}
             Some(End::Forgotten) => {
-                session = Session { number: session.number, ..Session::default() };
+                let Session { number, attempts, .. } = session;
+                session = Session { number, attempts, ..Session::default() };
             }
         }
         part.diary.note(Entry::Away);
@@ -67,22 +74,6 @@ pub(super) async fn talk(mut part: Part) {
         let pause = Duration::from_millis(rand::rng().random_range(20..300));
         if stop.run_until_cancelled(sleep(pause)).await.is_none() {
             return;
-        }
-    }
-}
-
-/// Asks once for a name that somebody else has; answers how it was refused, or nothing if nobody
-/// answered. What it is told when it is let in it writes down.
-pub(super) async fn knock(part: &Part) -> Option<Code> {
-    part.diary.note(Entry::Tries);
-    let opened = timeout(WELCOME, open(part, &Session::default())).await;
-    match opened.ok()? {
-        Err(status) => Some(status.code()),
-        Ok((_line, welcome)) => {
-            let head = position(welcome.head.unwrap_or_default());
-            part.diary.note(Entry::In { session: 1, head });
-            part.diary.note(Entry::Away);
-            Some(Code::Ok)
         }
     }
 }
@@ -121,6 +112,7 @@ async fn open(part: &Part, session: &Session) -> Result<(Line, Welcome), Status>
         username: part.diary.name.to_string(),
         session_token: session.token.clone(),
         since: session.after.map(Since::After),
+        attempt: session.attempts,
         ..Join::default()
     };
     let first = ConnectRequest { frame: Some(Ask::Join(join)) };
@@ -141,6 +133,7 @@ async fn stream_once(part: &mut Part, session: &mut Session) -> End {
     if session.token.is_empty() {
         part.diary.note(Entry::Tries);
     }
+    session.attempts += 1;
     let opened = timeout(WELCOME, open(part, session)).await;
     let (mut line, welcome) = match opened {
         Err(_) => return End::Broken,
@@ -203,10 +196,22 @@ async fn stream_once(part: &mut Part, session: &mut Session) -> End {
     }
 }
 
+/// Why the service says that it refused.
+fn reason(status: &Status) -> ErrorReason {
+    let details = status.get_error_details();
+    let reason = details.error_info().and_then(|it| ErrorReason::from_str_name(&it.reason));
+    reason.unwrap_or_default()
+}
+
 /// What the end of a stream means for its session.
 fn refused(part: &Part, session: &Session, status: &Status) -> End {
     match status.code() {
         Code::NotFound if !session.token.is_empty() => End::Forgotten,
+        // There is no newer stream than the one that it had last.
+        _ if [ErrorReason::Superseded, ErrorReason::StaleAttempt].contains(&reason(status)) => {
+            part.diary.note(Entry::Ousted(format!("{status:?}")));
+            End::Broken
+        }
         // Its old stream was not seen to end, or the server drains, or is cut off: all for a moment.
         Code::Aborted | Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled => {
             End::Broken

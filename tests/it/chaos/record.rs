@@ -63,6 +63,8 @@ pub(super) enum Entry {
     Asks(String),
     /// It was told that this is in the log.
     Acked { content: String, position: Option<Position> },
+    /// The last stream that it opened was ended for another one of its session, or refused for one.
+    Ousted(String),
     /// Its stream has ended.
     Away,
     /// It asks to leave.
@@ -123,8 +125,29 @@ pub(super) enum Fault {
     CutClients,
     /// The connections of all subscribers were closed by Redis.
     KillSubscribers,
-    /// All connections to Redis were cut, for some seconds.
+    /// All connections to Redis were cut, for some time.
     CutRedis,
+    /// Redis stood still, for some time.
+    StopRedis,
+    /// Redis was killed, and came back with its data.
+    RestartRedis,
+    /// Redis was killed, and came back with nothing.
+    LoseRedis,
+    /// Redis heard nothing that replicas said, for some time.
+    RedisUnheard,
+    /// Replicas heard nothing that Redis said, for some time.
+    RedisUnanswered,
+    /// Redis was far away, for some time.
+    SlowRedis,
+    /// Clients came to a replica that could not reach Redis, on ways that went half open, and gave up.
+    GivenUp,
+}
+
+impl Fault {
+    /// Whether a replica may be taken for lost after it.
+    pub(super) fn loses_replicas(self) -> bool {
+        !matches!(self, Self::Drain | Self::CutClients | Self::KillSubscribers | Self::SlowRedis)
+    }
 }
 
 /// Everything that is known in the end.
@@ -145,4 +168,6 @@ pub(super) struct Terms {
     pub(super) lease: Duration,
     /// How late a client or a replica may notice that a stream has ended.
     pub(super) tolerance: Duration,
+    /// How long a fault may last.
+    pub(super) outage: Duration,
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{
-    assert_nothing_found,
+    assert_nothing_found, conditions,
     crowd::{Crowd, PER_ROOM, ROOMS, figures, logs},
     diary::Clock,
     record::{At, Evidence, Record, What},
+    terms,
 };
 use crate::harness::{Cluster, Dialect, Proxy, SOON, eventually};
 
@@ -106,6 +107,6 @@ async fn replicas_are_replaced_one_by_one_and_nobody_notices() {
         step.report(number, &evidence.records);
     }
     println!("{}", figures(&evidence.records));
-    assert_nothing_found(&evidence, "rolling");
+    assert_nothing_found(&evidence, &terms(&conditions()), "rolling");
     cluster.assert_no_errors();
 }

@@ -1,6 +1,6 @@
 //! Replicas behind a proxy, and what can be done to them.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use nix::sys::signal::Signal;
 use rand::{RngExt, rngs::StdRng, seq::SliceRandom};
@@ -18,20 +18,24 @@ const DELAY: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(4);
 /// From the last stream's end to the end of the process, on a busy machine.
 const EXIT: Duration = Duration::from_secs(3);
-/// How long Redis is out of reach.
-const CUT: Duration = Duration::from_secs(3);
+/// How far away Redis is when it is slow.
+const FAR: Duration = Duration::from_millis(60);
+/// Longer than clients wait for a welcome, and shorter than replicas wait for Redis.
+const GIVEN_UP: Duration = Duration::from_millis(2_800);
 /// How soon after a fault everything is ready again.
 const HEALED: Duration = Duration::from_secs(20);
 
-/// Each once, in the order of their declaration.
-const FAULTS: [Fault; 6] = [
-    Fault::Kill,
-    Fault::Pause,
-    Fault::Drain,
-    Fault::CutClients,
-    Fault::KillSubscribers,
-    Fault::CutRedis,
-];
+/// What is done, and under which promises.
+#[derive(Clone, Debug)]
+pub(super) struct Conditions {
+    pub(super) lease: Duration,
+    pub(super) linger: Duration,
+    /// Each once, then all again.
+    pub(super) faults: &'static [Fault],
+    /// How long replicas stand still, and Redis is away.
+    pub(super) pauses: Range<Duration>,
+    pub(super) outages: Range<Duration>,
+}
 
 /// What faults are done to.
 pub(super) struct Stage {
@@ -40,17 +44,18 @@ pub(super) struct Stage {
     pub(super) random: StdRng,
     pub(super) clock: Clock,
     pub(super) done: Vec<(At, Fault)>,
+    conditions: Conditions,
     /// What of this round is still to be done.
     to_do: Vec<Fault>,
 }
 
 impl Stage {
-    pub(super) async fn set(random: StdRng, clock: Clock) -> Self {
-        let cluster = Cluster::redis(3)
+    pub(super) async fn set(random: StdRng, clock: Clock, conditions: Conditions) -> Self {
+        let cluster = Cluster::durable_redis(3)
             .proxied()
             .alone()
-            .with("ROOMCAST_NAMES__LEASE", "15s")
-            .with("ROOMCAST_NAMES__LINGER", "10s")
+            .with("ROOMCAST_NAMES__LEASE", &format!("{}s", conditions.lease.as_secs()))
+            .with("ROOMCAST_NAMES__LINGER", &format!("{}s", conditions.linger.as_secs()))
             .with("ROOMCAST_SERVER__PING_INTERVAL", "1s")
             .with("ROOMCAST_DRAIN__DELAY", &format!("{}s", DELAY.as_secs()))
             .with("ROOMCAST_DRAIN__DEADLINE", &format!("{}s", DEADLINE.as_secs()))
@@ -59,13 +64,13 @@ impl Stage {
             .start()
             .await;
         let proxy = Proxy::start(&cluster).await;
-        Self { cluster, proxy, random, clock, done: vec![], to_do: vec![] }
+        Self { cluster, proxy, random, clock, done: vec![], conditions, to_do: vec![] }
     }
 
     /// Does what is next: all kinds in a random order, then all in another one.
     pub(super) async fn next_fault(&mut self, crowd: &Crowd) {
         if self.to_do.is_empty() {
-            self.to_do = FAULTS.to_vec();
+            self.to_do = self.conditions.faults.to_vec();
             self.to_do.shuffle(&mut self.random);
         }
         let fault = self.to_do.pop().expect("it was filled");
@@ -78,7 +83,7 @@ impl Stage {
                 self.replace(number).await;
             }
             Fault::Pause => {
-                let long = Duration::from_millis(self.random.random_range(1000..6000));
+                let long = self.random.random_range(self.conditions.pauses.clone());
                 self.cluster.replicas[number].signal(Signal::SIGSTOP);
                 sleep(long).await;
                 self.cluster.replicas[number].signal(Signal::SIGCONT);
@@ -95,13 +100,53 @@ impl Stage {
                 let killed = self.cluster.shared().kill_subscribers().await;
                 assert!(killed > 0, "there was no subscriber");
             }
-            Fault::CutRedis => {
-                self.cluster.proxies.iter().for_each(FaultProxy::cut);
-                sleep(CUT).await;
-                self.cluster.proxies.iter().for_each(FaultProxy::restore);
+            Fault::CutRedis => self.break_ways(FaultProxy::cut).await,
+            Fault::RedisUnheard => self.break_ways(FaultProxy::freeze_questions).await,
+            Fault::RedisUnanswered => self.break_ways(FaultProxy::freeze_answers).await,
+            Fault::SlowRedis => self.break_ways(|way| way.slow_down(FAR)).await,
+            Fault::StopRedis => {
+                self.cluster.shared().pause();
+                self.wait().await;
+                self.cluster.shared().resume();
             }
+            Fault::RestartRedis => {
+                self.cluster.shared().kill();
+                self.wait().await;
+                self.cluster.shared().restart().await;
+            }
+            Fault::LoseRedis => {
+                self.cluster.shared().kill();
+                self.wait().await;
+                self.cluster.shared().restart_empty().await;
+            }
+            Fault::GivenUp => self.have_them_give_up(number, crowd).await,
         }
         self.heal().await;
+    }
+
+    /// For as long as an outage takes.
+    async fn wait(&mut self) {
+        sleep(self.random.random_range(self.conditions.outages.clone())).await;
+    }
+
+    /// Does this to all ways to Redis, for a while.
+    async fn break_ways(&mut self, how: impl Fn(&FaultProxy)) {
+        self.cluster.proxies.iter().for_each(how);
+        self.wait().await;
+        self.cluster.proxies.iter().for_each(FaultProxy::restore);
+    }
+
+    /// Everybody comes back while one replica cannot reach Redis, and some come to it; then their ways
+    /// go half open, and they give up and come again before it can.
+    async fn have_them_give_up(&mut self, number: usize, crowd: &Crowd) {
+        self.cluster.proxies[number].freeze();
+        crowd.ways.iter().for_each(FaultProxy::cut);
+        crowd.ways.iter().for_each(FaultProxy::restore);
+        // Time to come.
+        sleep(Duration::from_millis(700)).await;
+        crowd.ways.iter().for_each(FaultProxy::strand);
+        sleep(GIVEN_UP).await;
+        self.cluster.proxies[number].restore();
     }
 
     /// Waits until all replicas are ready, and the proxy knows it.

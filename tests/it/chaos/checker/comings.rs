@@ -8,7 +8,7 @@ use std::{
 use roomcast::proto::room::LeftCause;
 
 use super::{Entry, Event, Kind, Position, Record, Room, Terms};
-use crate::chaos::record::{At, Fault, What};
+use crate::chaos::record::{At, What};
 
 pub(super) fn check(room: &mut Room<'_>) {
     check_told(room);
@@ -17,7 +17,7 @@ pub(super) fn check(room: &mut Room<'_>) {
 
 /// Every coming and going in the log has a reason.
 fn check_told(room: &mut Room<'_>) {
-    let whole = room.log.first().is_some_and(|first| first.position.seq == 1);
+    let whole = room.is_whole();
     let unknown = if whole { Presence::Out } else { Presence::In };
     let mut there: HashMap<&str, Presence> = HashMap::new();
     let mut reasons = Reasons::of(room);
@@ -131,21 +131,21 @@ impl Reasons {
         if was == Presence::Out {
             return Some("was not there");
         }
-        let Terms { linger, lease, tolerance } = *room.terms;
+        let Terms { linger, lease, tolerance, outage } = *room.terms;
         match cause {
             LeftCause::Asked => {
                 let asked = Self::take(&mut self.leaves, event, tolerance);
                 (!asked).then_some("did not ask to")
             }
-            LeftCause::TimedOut => was_away(room, event, linger.saturating_sub(tolerance)),
+            LeftCause::TimedOut => was_away(room, event, linger),
             LeftCause::ReplicaLost => {
                 // Renewed at a third of it.
-                let silent = (lease * 2 / 3).saturating_sub(tolerance);
-                let since = event.at.saturating_sub(lease + linger + tolerance);
-                let lost = room.evidence.faults.iter().any(|(at, fault)| {
-                    (since..=event.at).contains(at)
-                        && matches!(fault, Fault::Kill | Fault::Pause | Fault::CutRedis)
-                });
+                let silent = lease * 2 / 3;
+                let since = event.at.saturating_sub(outage + lease + linger + tolerance);
+                let lost =
+                    room.evidence.faults.iter().any(|(at, fault)| {
+                        (since..=event.at).contains(at) && fault.loses_replicas()
+                    });
                 if lost { was_away(room, event, silent) } else { Some("no replica was lost") }
             }
             // It has no token yet, so that it cannot come back.
@@ -172,9 +172,10 @@ fn came_again(record: &Record, at: At, tolerance: Duration) -> bool {
     })
 }
 
-/// Why nobody could think that this member was away for so long before the event.
+/// Why nobody could think that this member was away for so long before the event, though it may have
+/// noticed late.
 fn was_away(room: &Room<'_>, event: &Event, long: Duration) -> Option<&'static str> {
-    let from = event.at.saturating_sub(long);
+    let from = (event.at + room.terms.tolerance).saturating_sub(long);
     let records = room.named(&event.username);
     if records.is_empty() {
         return Some("nobody has that name");
@@ -194,8 +195,8 @@ fn check_untold(room: &mut Room<'_>) {
     for event in room.log.iter().filter(|event| matches!(event.what, What::Left(_))) {
         left.entry(&event.username).or_default().push(event.at);
     }
-    let Terms { linger, lease, tolerance } = *room.terms;
-    let whole = room.log.first().is_some_and(|first| first.position.seq == 1);
+    let Terms { linger, lease, tolerance, outage } = *room.terms;
+    let whole = room.is_whole();
     let end = room.log.last().map_or(Duration::ZERO, |event| event.at);
     for record in room.records.clone() {
         for (number, (at, entry)) in record.entries.iter().enumerate() {
@@ -204,6 +205,7 @@ fn check_untold(room: &mut Room<'_>) {
                     let told = joined.contains(&(&record.name, *head));
                     let mut gaps = super::gaps_of(record);
                     let gone = room.trimmed(*head)
+                        || room.was_lost(*head)
                         || gaps.any(|(_, gap)| gap.is_none_or(|gap| super::within(*head, gap)));
                     if !told && !gone {
                         let detail = format!("came at {at:?} as {head:?}");
@@ -214,7 +216,8 @@ fn check_untold(room: &mut Room<'_>) {
                 // was away meanwhile, everybody has a lease's time to come back.
                 Entry::Leaves => {
                     let gone = record.entries[number..].iter().find(|it| it.1 == Entry::Away);
-                    let latest = gone.map_or(*at, |(at, _)| *at) + linger + lease + tolerance;
+                    let latest = gone.map_or(*at, |(at, _)| *at);
+                    let latest = latest + outage + linger + lease + tolerance;
                     let mut times = left.get(record.name.as_str()).into_iter().flatten();
                     let told =
                         times.any(|told| (at.saturating_sub(tolerance)..latest).contains(told));

@@ -16,7 +16,11 @@ pub(super) fn check(room: &mut Room<'_>) {
             if first != event {
                 let detail = format!("was told {event:?}, others {first:?}");
                 room.report(Kind::Different, &record.name, detail);
-            } else if kept && !logged.contains(&event.position) && !room.trimmed(event.position) {
+            } else if kept
+                && !logged.contains(&event.position)
+                && !room.trimmed(event.position)
+                && !room.was_lost(event.position)
+            {
                 room.report(Kind::Unlogged, &record.name, format!("{event:?}"));
             }
         }
@@ -86,6 +90,9 @@ fn excused(
     acked: Option<Position>,
     known: &HashMap<Position, &Event>,
 ) -> bool {
+    if room.lost_data() && acked.is_none_or(|at| room.was_lost(at)) {
+        return true;
+    }
     let is_it = |event: &&&Event| event.username == record.name && event.content() == Some(content);
     let Some(at) = acked.or_else(|| Some(known.values().find(is_it)?.position)) else {
         return false;

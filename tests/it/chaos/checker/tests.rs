@@ -85,5 +85,7 @@ finds!(
     a_gap_where_nothing_is_missing => FalseGap,
     a_gap_instead_of_what_is_there => FalseGap,
     a_gap_that_claims_everything => FalseGap,
+    a_newest_stream_that_is_ousted => Ousted,
+    a_session_that_does_not_linger => Forgotten,
     a_broken_protocol => Broken,
 );

@@ -12,6 +12,7 @@ pub(super) const TERMS: Terms = Terms {
     linger: Duration::from_secs(10),
     lease: Duration::from_secs(15),
     tolerance: Duration::from_secs(2),
+    outage: Duration::from_secs(6),
 };
 
 const ROOM: &str = "lobby";

@@ -221,3 +221,20 @@ pub(crate) fn a_leave_that_is_not_told(evidence: &mut Evidence, random: &mut Std
     remove(evidence, &told);
     true
 }
+
+/// Somebody who was away for a moment only finds its session gone.
+pub(crate) fn a_session_that_does_not_linger(evidence: &mut Evidence, random: &mut StdRng) -> bool {
+    let resumed = |entry: &Entry| matches!(entry, Entry::Resumed { .. });
+    for _ in 0..1000 {
+        let Some((record, entry)) = place(evidence, random, resumed) else { return false };
+        let entries = &mut evidence.records[record].entries;
+        let away = entries[..entry].iter().rev().find(|it| it.1 == Entry::Away);
+        let away = away.expect("who resumes was away").0;
+        let (at, Entry::Resumed { session }) = entries[entry] else { return false };
+        if at + TERMS.tolerance < away + TERMS.linger {
+            entries[entry] = (at, Entry::Again { session: session + 1 });
+            return true;
+        }
+    }
+    false
+}

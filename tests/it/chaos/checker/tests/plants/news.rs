@@ -214,3 +214,10 @@ pub(crate) fn a_broken_protocol(evidence: &mut Evidence, random: &mut StdRng) ->
     evidence.records[record].entries[entry] = (at, Entry::Broken("two welcomes".to_owned()));
     true
 }
+
+pub(crate) fn a_newest_stream_that_is_ousted(evidence: &mut Evidence, random: &mut StdRng) -> bool {
+    let Some((record, entry)) = place(evidence, random, an_event) else { return false };
+    let at = evidence.records[record].entries[entry].0;
+    evidence.records[record].entries[entry] = (at, Entry::Ousted("superseded".to_owned()));
+    true
+}
