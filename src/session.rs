@@ -315,7 +315,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 // It cannot be heard while it is not read.
                 ending = &mut gone, if paused.is_some() => Err(ending),
                 () = until(paused) => self.speech.go_on(),
-                () = until(over) => Err(Ending::ShuttingDown),
+                () = until(over) => self.on_over(),
                 () = give_way(), if self.inputs >= INPUTS => {
                     self.inputs = 0;
                     Ok(())
@@ -337,6 +337,10 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 Ok(())
             }
         }
+    }
+
+    fn on_over(&mut self) -> Result<(), Ending> {
+        self.dialogue.as_mut().map_or(Ok(()), Pace::look_after)
     }
 
     fn on_tick(&mut self) -> Result<(), Ending> {

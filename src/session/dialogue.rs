@@ -15,6 +15,9 @@ use crate::domain::Position;
 /// How long a stream that was told to go elsewhere is still served after it was to be gone, at the most.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether a client has taken that it is to go elsewhere.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Where answers go. Without one a client gets none, as at the plain door.
 pub trait Answers: Send + Sync {
     /// Sends an answer after those before it.
@@ -51,20 +54,39 @@ pub(super) struct Pace<'a> {
     pub(super) with: &'a Dialogue<'a>,
     /// When something came from the client.
     pub(super) heard: Instant,
-    /// When a client that was sent elsewhere has to be gone.
+    /// When a client that was sent elsewhere has to be gone, or before it has taken that, when to look again.
     pub(super) over: Option<Instant>,
+    /// When it was told, as long as it may not have taken that, and the time that it has then.
+    sent_away: Option<(Instant, Duration)>,
 }
 
 impl<'a> Pace<'a> {
     pub(super) fn new(with: &'a Dialogue<'a>) -> Self {
-        Self { with, heard: Instant::now(), over: None }
+        Self { with, heard: Instant::now(), over: None, sent_away: None }
     }
 
     /// The client is told to go elsewhere, not all at once.
     pub(super) fn send_away(&mut self) {
         let after = self.with.drain_spread.mul_f64(rand::random());
         self.with.answers.answer(&Answer::Reconnect(after));
-        self.over = Some(Instant::now() + after + GRACE.min(self.with.drain_spread));
+        let now = Instant::now();
+        self.sent_away = Some((now, after + GRACE.min(self.with.drain_spread)));
+        self.over = Some(now + LOOK);
+    }
+
+    /// Looks at a client that was sent elsewhere: its time begins when it takes that, and then it has to
+    /// be gone.
+    pub(super) fn look_after(&mut self) -> Result<(), Ending> {
+        let Some((sent, time)) = self.sent_away else { return Err(Ending::ShuttingDown) };
+        let answers = self.with.answers;
+        let taken = answers.last_taken();
+        if taken >= sent || !answers.is_waiting() {
+            self.sent_away = None;
+            self.over = Some(taken.max(sent) + time);
+        } else {
+            self.over = Some(Instant::now() + LOOK);
+        }
+        Ok(())
     }
 
     /// Looks whether both sides are alive, and shows that this one is. Whoever is not listened to cannot

@@ -2,28 +2,41 @@
 
 use std::{
     future::{pending, ready},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use futures_util::StreamExt as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     odd::{Odd, Oddity},
     *,
 };
-use crate::domain::{Epoch, Position, SecretHash, SessionId};
+use crate::{
+    domain::{Epoch, Position, SecretHash, SessionId},
+    session::dialogue::Pace,
+};
 
-/// A client that takes everything at once.
+/// A client that takes everything at once, unless it sleeps.
 struct Taker {
     told: Mutex<Vec<Answer>>,
     last: Mutex<Instant>,
+    asleep: AtomicBool,
 }
 
 impl Taker {
     fn new() -> Self {
-        Self { told: Mutex::default(), last: Mutex::new(Instant::now()) }
+        let asleep = AtomicBool::new(false);
+        Self { told: Mutex::default(), last: Mutex::new(Instant::now()), asleep }
+    }
+
+    fn sleep(&self, asleep: bool) {
+        self.asleep.store(asleep, Ordering::Relaxed);
+        *self.last.lock().unwrap() = Instant::now();
     }
 
     fn told(&self) -> Vec<Answer> {
@@ -45,7 +58,9 @@ impl Taker {
 impl Answers for Taker {
     fn answer(&self, answer: &Answer) {
         self.told.lock().unwrap().push(answer.clone());
-        *self.last.lock().unwrap() = Instant::now();
+        if !self.is_waiting() {
+            *self.last.lock().unwrap() = Instant::now();
+        }
     }
 
     fn poll_room(&self, _: &mut Context<'_>) -> Poll<()> {
@@ -61,7 +76,39 @@ impl Answers for Taker {
     }
 
     fn is_waiting(&self) -> bool {
-        false
+        self.asleep.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_sent_elsewhere_has_the_time_that_it_was_told_from_when_it_takes_that() {
+    let taker = Taker::new();
+    let dialogue = taker.dialogue(Position::new(Epoch(1), 1));
+    for asleep in [false, true] {
+        let mut pace = Pace::new(&dialogue);
+        taker.sleep(asleep);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        pace.send_away();
+        let Some(Answer::Reconnect(after)) = taker.told().pop() else { panic!("it is not told") };
+        if asleep {
+            let wakes = Instant::now() + Duration::from_secs(20);
+            while Instant::now() < wakes {
+                sleep_until(pace.over.unwrap()).await;
+                assert_eq!(pace.look_after(), Ok(()), "it knows nothing of it");
+            }
+            taker.sleep(false);
+        }
+        let taken = Instant::now();
+        let ending = loop {
+            sleep_until(pace.over.unwrap()).await;
+            if let Err(ending) = pace.look_after() {
+                break ending;
+            }
+        };
+        assert_eq!(ending, Ending::ShuttingDown);
+        let served = taken.elapsed();
+        assert!(served >= after, "told {after:?}, served for {served:?}");
+        assert!(served <= after + Duration::from_secs(3), "told {after:?}, served for {served:?}");
     }
 }
 
