@@ -8,7 +8,9 @@ use roomcast::proto::room::{Join, LeftCause};
 use tokio::time::sleep;
 use tonic::Code;
 
-use crate::harness::{ChatClient, Cluster, FaultProxy, LEASE, RichClient, SOON, eventually, quiet};
+use crate::harness::{
+    ChatClient, Cluster, FaultProxy, LEASE, Redis, RichClient, SOON, eventually, quiet,
+};
 
 /// How much later than it is due anything may be told, on a busy machine.
 const LATE: Duration = Duration::from_secs(2);
@@ -308,4 +310,22 @@ async fn whoever_speaks_when_the_roster_is_lost_goes_on() {
     alice.assert_open();
     bob.assert_open();
     cluster.assert_no_errors();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_evicts_is_warned_of_once() {
+    for (policy, warned) in [("allkeys-lru", 1), ("noeviction", 0)] {
+        let mut redis = Redis::stopped(&["--maxmemory-policy", policy]);
+        redis.restart().await;
+        let url = redis.url();
+        let cluster = Cluster::on(redis, &url, 1).start().await;
+        // All of its connections are open: it is ready, and somebody is in.
+        let _alice = cluster.door(0).enter("alice").await;
+        let lines = cluster.replicas[0].log().with("maxmemory-policy");
+        assert_eq!(lines.len(), warned, "{policy}: {lines:?}");
+        assert!(
+            lines.iter().all(|line| line.contains("WARN") && line.contains(policy)),
+            "{lines:?}"
+        );
+    }
 }

@@ -77,6 +77,8 @@ pub(super) struct Commands {
     pub(super) connection: MultiplexedConnection,
     /// The replication id of the Redis at the other end, as far as is known.
     pub(super) replid: String,
+    /// By what policy it drops keys when it is full, if it does.
+    pub(super) evicts: Option<String>,
 }
 
 impl Connector {
@@ -95,16 +97,20 @@ impl Connector {
     pub(super) async fn commands(&self) -> Result<Commands, ConnectError> {
         let mut connection =
             deadpool_redis::Connection::take(self.targets.current().await?.pool.get().await?);
-        let info: String =
-            redis::cmd("INFO").arg("replication").query_async(&mut connection).await?;
+        let info: String = redis::cmd("INFO")
+            .arg("replication")
+            .arg("memory")
+            .query_async(&mut connection)
+            .await?;
         let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
         if field("role:").is_some_and(|role| role.trim() != "master") {
             return Err(ConnectError::NotMaster);
         }
         let replid =
             field("master_replid:").ok_or(ConnectError::NoReplicationId)?.trim().to_owned();
+        let evicts = field("maxmemory_policy:").map(|policy| policy.trim().to_owned());
         Scripts::load().query_async::<()>(&mut connection).await?;
-        Ok(Commands { connection, replid })
+        Ok(Commands { connection, replid, evicts: evicts.filter(|policy| policy != "noeviction") })
     }
 
     /// Opens a connection for subscriptions, whose messages go to `on_push`.

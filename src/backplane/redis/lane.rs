@@ -216,6 +216,7 @@ impl Driver {
             Ok(connection) => {
                 self.backoff.reset();
                 self.status.connected();
+                self.status.evicts(connection.evicts.as_deref());
                 self.connection = Some(connection);
             }
             Err(error) => {

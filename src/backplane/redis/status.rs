@@ -16,6 +16,8 @@ pub(super) struct Status {
     down: AtomicBool,
     /// It was said that no replica of Redis has what is appended.
     unreplicated: AtomicBool,
+    /// It was said that it drops keys.
+    evicting: AtomicBool,
     /// Some connection worked once.
     ever: AtomicBool,
     /// Connections for commands opened so far.
@@ -29,6 +31,7 @@ impl Status {
         Self {
             down: AtomicBool::new(false),
             unreplicated: AtomicBool::new(false),
+            evicting: AtomicBool::new(false),
             ever: AtomicBool::new(false),
             opened: AtomicU64::new(0),
             refusal: watch::Sender::new(None),
@@ -42,6 +45,17 @@ impl Status {
         self.opened.fetch_add(1, Ordering::Relaxed);
         if self.down.swap(false, Ordering::Relaxed) {
             info!("redis is back");
+        }
+    }
+
+    /// Whether it drops keys when it is full, and by what policy.
+    pub(super) fn evicts(&self, policy: Option<&str>) {
+        let told = self.evicting.swap(policy.is_some(), Ordering::Relaxed);
+        if let (Some(policy), false) = (policy, told) {
+            warn!(
+                policy,
+                "redis drops rooms and names when its memory is full; maxmemory-policy has to be noeviction"
+            );
         }
     }
 
