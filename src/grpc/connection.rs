@@ -35,7 +35,7 @@ const PREFACE: usize = 24;
 const ROUNDS: usize = 32;
 
 /// How long they do at the longest: others wait meanwhile, one for each core.
-const SLICE: Duration = Duration::from_millis(1);
+const SLICE: Duration = Duration::from_micros(500);
 
 /// How long after its time was up a greeting may still come: timers fire before sockets are read when
 /// this process goes on after a pause.

@@ -218,6 +218,7 @@ impl<S: Source> Received<S> {
         if self.waiting.as_ref().is_some_and(Waiting::is_given_up) {
             return self.stop(End::Failed(FrameError::Crowded));
         }
+        let held = self.buffer.len();
         while self.end.is_none()
             && let Some(source) = &mut self.source
             && let Poll::Ready(data) = source.poll_data(cx)
@@ -226,12 +227,16 @@ impl<S: Source> Received<S> {
                 Some(Ok(data)) => {
                     self.buffer.extend_from_slice(&data);
                     self.owed += data.len();
-                    self.intake.add(data.len());
-                    self.find_room(cx);
                 }
                 Some(Err(error)) => self.end = Some(End::Failed(error)),
                 None => self.end = Some(End::Closed),
             }
+        }
+        // At once for all that was there, which the client's window bounds: its frames may have a byte each.
+        let more = self.buffer.len() - held;
+        if more > 0 {
+            self.intake.add(more);
+            self.find_room(cx);
         }
     }
 

@@ -21,7 +21,7 @@ const BUFFER: usize = 128 * 1024;
 
 /// How much is read before the streams have looked at it: frames of one byte pile up in HTTP/2, and whoever sends
 /// much holds up those who share the connection.
-const READ: usize = 32 * 1024;
+const READ: usize = 16 * 1024;
 
 /// A buffer larger than this is not kept once it is empty.
 const KEEP: usize = 64 * 1024;
