@@ -6,6 +6,7 @@ mod history;
 mod tests;
 
 use futures_util::future::BoxFuture;
+use sha2::{Digest as _, Sha256};
 
 use self::history::{Found, History, Log};
 use super::{status::Outcome, translate};
@@ -51,13 +52,13 @@ pub(super) async fn list_members(
     request: ListMembersRequest,
 ) -> Result<ListMembersResponse, Outcome> {
     let room = room(&request.room)?;
-    let cursor = read_token(&request.page_token)?;
+    let from = PageToken::read(&request.page_token)?;
     let read = |page| backplane.members(&room, page);
-    let page = members(read, cursor, limits.page(request.page_size)).await;
-    let Members { members, next, total } = page.map_err(unavailable)?;
+    let page = members(read, from, limits.page(request.page_size)).await;
+    let (Members { members, total, .. }, next) = page.map_err(unavailable)?;
     Ok(ListMembersResponse {
         members: members.into_iter().map(member).collect(),
-        next_page_token: next.map(write_token).unwrap_or_default(),
+        next_page_token: next.map(PageToken::write).unwrap_or_default(),
         total_size: total as u64,
     })
 }
@@ -96,25 +97,89 @@ fn unavailable(Unavailable: Unavailable) -> Outcome {
     Outcome::Unreachable
 }
 
-/// A page that is not empty unless it is the last one, or others are far away. The backplane may give
-/// some more than it was asked for; then it is asked for less.
+/// Where a page of members begins.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct PageToken {
+    /// From here the backplane is asked. `None`: from the beginning.
+    cursor: Option<MembersCursor>,
+    /// What was told already of what it gives there.
+    told: Option<Told>,
+}
+
+/// A part of what the backplane gives together, and cannot be asked for in parts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Told {
+    /// Where that ends.
+    next: Option<MembersCursor>,
+    /// Members were told in the order of their keys, up to this one.
+    key: u128,
+}
+
+impl PageToken {
+    fn write(self) -> String {
+        let number = |cursor: Option<MembersCursor>| cursor.map_or(0, |MembersCursor(at)| at);
+        let cursor = number(self.cursor);
+        match self.told {
+            None => format!("{cursor:016x}"),
+            Some(Told { next, key }) => format!("{cursor:016x}{:016x}{key:032x}", number(next)),
+        }
+    }
+
+    fn read(token: &str) -> Result<Self, Outcome> {
+        let digits = token.bytes().all(|digit| digit.is_ascii_hexdigit());
+        // No page but the first one begins at 0.
+        let cursor = |digits: &str| u64::from_str_radix(digits, 16).ok().map(MembersCursor);
+        let from = |digits: &str| cursor(digits).filter(|MembersCursor(at)| *at > 0);
+        match token.len() {
+            0 => Some(Self::default()),
+            16 if digits => Some(Self { cursor: cursor(token), told: None }),
+            64 if digits => u128::from_str_radix(&token[32..], 16).ok().map(|key| {
+                let told = Some(Told { next: from(&token[16..32]), key });
+                Self { cursor: from(&token[..16]), told }
+            }),
+            _ => None,
+        }
+        .ok_or(Outcome::PageToken)
+    }
+}
+
+/// By what those are ordered that the backplane gives together: random, and for as long as they are there.
+fn key(present: &Present) -> u128 {
+    let digest = Sha256::digest(present.member.session.as_bytes());
+    digest.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte))
+}
+
+/// A page with at most so many members that is not empty unless it is the last one, or others are far away;
+/// and where the next one begins. The backplane may give more than it was asked for. Then it is asked for
+/// less, and where that is not possible, the rest comes with the next page: asked from the same place, it
+/// gives the same again if it ends at the same place. Otherwise all of that is told once more.
 async fn members<'a>(
     read: impl Fn(MembersPage) -> BoxFuture<'a, Result<Members, Unavailable>>,
-    mut cursor: Option<MembersCursor>,
+    PageToken { mut cursor, mut told }: PageToken,
     most: usize,
-) -> Result<Members, Unavailable> {
-    let mut limit = most;
+) -> Result<(Members, Option<PageToken>), Unavailable> {
+    let mut limit = if told.is_some() { 1 } else { most };
     let mut rounds = 0..ROUNDS;
     loop {
-        let page = read(MembersPage { cursor, limit }).await?;
+        let mut page = read(MembersPage { cursor, limit }).await?;
+        if let Some(told) = told.take().filter(|told| told.next == page.next) {
+            page.members.retain(|present| key(present) > told.key);
+        }
         if page.members.len() > most && limit > 1 {
             limit -= (limit / 4).max(1);
             continue;
         }
-        if !page.members.is_empty() || page.next.is_none() || rounds.next().is_none() {
-            return Ok(page);
+        if page.members.len() > most {
+            page.members.sort_unstable_by_key(key);
+            page.members.truncate(most);
+            let told = page.members.last().map(|last| Told { next: page.next, key: key(last) });
+            return Ok((page, Some(PageToken { cursor, told })));
         }
-        cursor = page.next;
+        let next = page.next.map(|cursor| PageToken { cursor: Some(cursor), told: None });
+        if !page.members.is_empty() || next.is_none() || rounds.next().is_none() {
+            return Ok((page, next));
+        }
+        (cursor, limit) = (page.next, most);
     }
 }
 
@@ -125,19 +190,6 @@ fn member(present: Present) -> Member {
         since: Some(translate::timestamp(since)),
         lingering: lingers,
     }
-}
-
-fn write_token(MembersCursor(cursor): MembersCursor) -> String {
-    format!("{cursor:016x}")
-}
-
-fn read_token(token: &str) -> Result<Option<MembersCursor>, Outcome> {
-    if token.is_empty() {
-        return Ok(None);
-    }
-    let digits = token.len() == 16 && token.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let cursor = digits.then(|| u64::from_str_radix(token, 16).ok()).flatten();
-    cursor.map(|cursor| Some(MembersCursor(cursor))).ok_or(Outcome::PageToken)
 }
 
 /// One room's log.

@@ -213,56 +213,115 @@ async fn page_tokens_are_those_that_were_given() {
     for token in ["x", "5", "+000000000000005", "00000000000000005", "zzzzzzzzzzzzzzzz", " "] {
         assert_eq!(ask(token).await.expect_err("no such token"), Outcome::PageToken);
     }
-    for cursor in [0, 5, u64::MAX] {
-        let token = write_token(MembersCursor(cursor));
-        assert_eq!(read_token(&token).unwrap(), Some(MembersCursor(cursor)));
-        ask(&token).await.expect("whatever a client makes up");
+    for cursor in [1, 5, u64::MAX] {
+        for next in [None, Some(MembersCursor(7))] {
+            for told in [None, Some(Told { next, key: u128::MAX - 1 })] {
+                let from = PageToken { cursor: Some(MembersCursor(cursor)), told };
+                let token = from.write();
+                assert_eq!(PageToken::read(&token).unwrap(), from);
+                ask(&token).await.expect("whatever a client makes up");
+            }
+        }
     }
+    ask(&"0".repeat(16)).await.expect("whatever a client makes up");
 }
 
 /// A roster as Redis scans it: in buckets, of which as many are told as have what was asked for, all
 /// members of each.
-async fn scanned(buckets: &[usize], most: usize) -> (Vec<usize>, usize) {
-    let reads = Mutex::new(0);
-    let read = |MembersPage { cursor, limit }| {
-        *reads.lock().unwrap() += 1;
-        let mut at = cursor.map_or(0, |MembersCursor(at)| usize::try_from(at).unwrap());
-        let (begin, mut count) = (at, 0);
-        while at < buckets.len() && count < limit && at - begin < 10 * limit {
-            count += buckets[at];
-            at += 1;
-        }
-        let member = crate::domain::Member {
-            name: DisplayName::from_log("x"),
-            session: SessionId::from_bytes([0; 16]),
-        };
-        let since = jiff::Timestamp::UNIX_EPOCH;
-        let members = vec![Present { member, since, lingers: false }; count];
-        let next = (at < buckets.len()).then_some(MembersCursor(at as u64));
-        let total = buckets.iter().sum();
-        ready(Ok(Members { members, next, total })).boxed()
-    };
-    let (mut pages, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = members(&read, cursor, most).await.unwrap();
-        pages.push(page.members.len());
-        cursor = page.next;
-        if cursor.is_none() {
-            return (pages, reads.into_inner().unwrap());
-        }
+fn scan(buckets: &[Vec<u8>], MembersPage { cursor, limit }: MembersPage) -> Members {
+    let mut at = cursor.map_or(0, |MembersCursor(at)| usize::try_from(at).unwrap());
+    let (begin, mut found) = (at, Vec::new());
+    while at < buckets.len() && found.len() < limit && at - begin < 10 * limit {
+        found.extend(&buckets[at]);
+        at += 1;
     }
+    let present = |number| {
+        let session = SessionId::from_bytes([number; 16]);
+        let member = crate::domain::Member { name: DisplayName::from_log("x"), session };
+        Present { member, since: jiff::Timestamp::UNIX_EPOCH, lingers: false }
+    };
+    let next = (at < buckets.len()).then_some(MembersCursor(at as u64));
+    let total = buckets.iter().map(Vec::len).sum();
+    Members { members: found.into_iter().map(present).collect(), next, total }
+}
+
+/// How many members come in each page, and how often the roster is read for that. Between two pages
+/// `change` happens to it.
+async fn scanned_while(
+    mut buckets: Vec<Vec<u8>>,
+    most: usize,
+    mut change: impl FnMut(&mut Vec<Vec<u8>>),
+) -> (Vec<Vec<u8>>, usize) {
+    let reads = Mutex::new(0);
+    let (mut pages, mut from) = (Vec::new(), PageToken::default());
+    loop {
+        let read = |page| {
+            *reads.lock().unwrap() += 1;
+            ready(Ok(scan(&buckets, page))).boxed()
+        };
+        let (page, next) = members(read, from, most).await.unwrap();
+        pages.push(page.members.iter().map(|it| it.member.session.as_bytes()[0]).collect());
+        let Some(next) = next else { return (pages, reads.into_inner().unwrap()) };
+        // By way of the client.
+        from = PageToken::read(&next.write()).unwrap();
+        assert!(pages.len() < 100, "{pages:?}");
+        change(&mut buckets);
+    }
+}
+
+/// Buckets with so many members each, who are numbered.
+fn buckets(sizes: &[usize]) -> Vec<Vec<u8>> {
+    let mut numbers = 0..;
+    sizes.iter().map(|size| numbers.by_ref().take(*size).collect()).collect()
+}
+
+async fn scanned(sizes: &[usize], most: usize) -> (Vec<usize>, usize) {
+    let (pages, reads) = scanned_while(buckets(sizes), most, |_| {}).await;
+    let mut seen: Vec<u8> = pages.concat();
+    seen.sort_unstable();
+    assert!(seen.iter().copied().eq(0..u8::try_from(sizes.iter().sum::<usize>()).unwrap()));
+    (pages.iter().map(Vec::len).collect(), reads)
 }
 
 #[tokio::test]
 async fn pages_of_members_are_neither_too_large_nor_empty_without_need() {
     assert_eq!(scanned(&[1; 7], 3).await, (vec![3, 3, 1], 3));
     assert_eq!(scanned(&[2, 2, 2, 2], 3).await, (vec![2; 4], 7), "asked for less, it tells less");
-    assert_eq!(scanned(&[3, 1], 2).await.0, [3, 1], "a bucket is told as a whole");
+    assert_eq!(scanned(&[3, 1], 2).await.0, [2, 1, 1], "a bucket is told in parts");
+    assert_eq!(scanned(&[7], 1).await.0, [1; 7]);
+    assert_eq!(scanned(&[0, 5, 0, 0, 4], 2).await.0, [2, 2, 1, 2, 2]);
     let mut sparse = vec![0; 1000];
     sparse[999] = 2;
     assert_eq!(scanned(&sparse, 10).await, (vec![2], 10));
     sparse.resize(100_000, 0);
     assert_eq!(scanned(&sparse[1000..2701], 10).await, (vec![0, 0], 18), "one call ends");
+}
+
+#[tokio::test]
+async fn whoever_stays_is_in_the_pages_whatever_happens_between_them() {
+    // The second one of each bucket stays; the others go, and new ones come, at every step in turn.
+    for step in 0..12 {
+        for most in 1..4 {
+            let (mut steps, mut added) = (0, 100..);
+            let change = |buckets: &mut Vec<Vec<u8>>| {
+                steps += 1;
+                if steps == step {
+                    for bucket in buckets {
+                        bucket.retain(|number| number % 3 == 1);
+                        if step % 2 == 0 {
+                            bucket.extend(added.by_ref().take(2));
+                        }
+                    }
+                }
+            };
+            let (pages, _) = scanned_while(buckets(&[3; 4]), most, change).await;
+            assert!(pages.iter().all(|page| page.len() <= most), "{pages:?}");
+            let seen: BTreeSet<_> = pages.concat().into_iter().collect();
+            for number in (0..12).filter(|number| number % 3 == 1) {
+                assert!(seen.contains(&number), "{number} stayed: {pages:?}");
+            }
+        }
+    }
 }
 
 #[test]

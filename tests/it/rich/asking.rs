@@ -1,5 +1,7 @@
 //! Who is in a room, and what happened there: asked of any replica.
 
+use std::collections::BTreeSet;
+
 use roomcast::proto::room::{ListEventsRequest, ListMembersRequest, list_events_request::Range};
 use tonic::Code;
 
@@ -41,6 +43,38 @@ async fn any_replica_tells_who_is_there_and_what_happened() {
         assert_eq!(seqs, (1..=32).rev().collect::<Vec<_>>());
         let request = ListEventsRequest { room: "no room".to_owned(), ..Default::default() };
         assert_eq!(calls.list_events(request).await.unwrap_err().code(), Code::InvalidArgument);
+        cluster.assert_no_errors();
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_members_has_no_more_than_was_asked_for() {
+    for plan in [Cluster::memory(), Cluster::redis(1)] {
+        let cluster = plan.start().await;
+        let mut members = Vec::new();
+        let door = cluster.door(0).on_one_connection().await;
+        for number in 0..60 {
+            let join = RichClient::asking("den", &format!("member {number}"));
+            let mut client = RichClient::open(&door, join).await;
+            client.welcome().await;
+            members.push(client);
+        }
+        let mut calls = RichClient::calls(&door).await;
+        for page_size in [1, 2, 3, 7] {
+            let (mut names, mut page_token) = (BTreeSet::new(), String::new());
+            loop {
+                let room = "den".to_owned();
+                let request = ListMembersRequest { room, page_size, page_token };
+                let page = calls.list_members(request).await.unwrap().into_inner();
+                assert!(page.members.len() <= page_size as usize, "{page_size}: {page:?}");
+                names.extend(page.members.into_iter().map(|it| it.username));
+                page_token = page.next_page_token;
+                if page_token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(names.len(), 60, "{page_size}: {names:?}");
+        }
         cluster.assert_no_errors();
     }
 }
