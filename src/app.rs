@@ -332,6 +332,8 @@ fn hub_config(config: &Config) -> HubConfig {
         rooms: limits.rooms,
         room_rate: rate(limits.room_interval, limits.room_burst),
         release_timeout: RELEASE,
+        // A stream is given up; its session lingers, or its replica dies as well; it is reaped.
+        held_at_most: config.server.idle_timeout + config.names.linger + 2 * config.names.lease,
     }
 }
 

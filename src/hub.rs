@@ -64,6 +64,8 @@ pub struct HubConfig {
     pub rooms: usize,
     /// How long giving a name back may hold up the end of a stream.
     pub release_timeout: Duration,
+    /// How long a name may be held whose client is gone, at the most: until that is noticed, and on.
+    pub held_at_most: Duration,
 }
 
 /// The rooms with members on this replica.

@@ -156,6 +156,8 @@ pub enum Ending {
     HalfClosed,
     /// The client ended its session.
     Left,
+    /// The client ended its session, and the room may not have heard of it yet.
+    LeaveNotStored,
     /// The client cancelled, or its connection broke.
     Disconnected,
     /// The client sent something that cannot be read; says what.
@@ -189,7 +191,7 @@ impl Ending {
     /// What the room is told, where the session ends with its stream. `None` when it is told nothing.
     fn cause(&self) -> Option<LeftCause> {
         match self {
-            Self::HalfClosed | Self::Left => Some(LeftCause::Asked),
+            Self::HalfClosed | Self::Left | Self::LeaveNotStored => Some(LeftCause::Asked),
             Self::Disconnected => Some(LeftCause::Disconnected),
             Self::ShuttingDown => Some(LeftCause::Shutdown),
             Self::Unreadable(_)
@@ -200,6 +202,26 @@ impl Ending {
             | Self::Stalled(_)
             | Self::Silent(_) => Some(LeftCause::Ended),
             Self::NameLost | Self::Superseded => None,
+        }
+    }
+
+    /// Whether the client still takes what it was told, so that it knows its session even if this comes
+    /// right after its welcome.
+    fn is_told(&self) -> bool {
+        match self {
+            Self::HalfClosed
+            | Self::Left
+            | Self::LeaveNotStored
+            | Self::Unreadable(_)
+            | Self::ContentTooLong { .. }
+            | Self::Unavailable
+            | Self::Crowded
+            | Self::TooSlow
+            | Self::Silent(_)
+            | Self::NameLost
+            | Self::Superseded
+            | Self::ShuttingDown => true,
+            Self::Disconnected | Self::Stalled(_) => false,
         }
     }
 }
@@ -224,8 +246,7 @@ pub fn run<'a>(
         // What comes last is boxed: it is large, and a stream would have to carry it from its beginning on.
         let ending = Box::pin(alive(dialogue, session.speech.finish(ending))).await;
         drop(session);
-        Box::pin(part(stay, &ending, dialogue)).await;
-        ending
+        Box::pin(alive(dialogue, part(stay, ending))).await
     }
 }
 
@@ -243,18 +264,24 @@ async fn owed(hub: &Hub, stay: &Stay, rate: Rate, dialogue: Option<&Dialogue<'_>
     owed.unwrap_or(Duration::MAX)
 }
 
-/// Gives the name back, or leaves the session lingering.
-async fn part(stay: Stay, ending: &Ending, dialogue: Option<&Dialogue<'_>>) {
-    match (ending.cause(), dialogue) {
-        (None, _) if *ending == Ending::Superseded => stay.hand_over(),
-        (None, _) => stay.abandon(),
-        (Some(_), Some(_)) if *ending != Ending::Left => stay.linger().await,
-        // Nobody who cannot be served is kept waiting.
-        (Some(cause), _) if matches!(ending, Ending::Unavailable | Ending::TooSlow) => {
-            stay.depart(cause);
-        }
-        (Some(cause), _) => alive(dialogue, stay.release(cause)).await,
+/// Gives the name back, or leaves the session lingering. Says how it ended after all.
+async fn part(stay: Stay, ending: Ending) -> Ending {
+    if ending.is_told() {
+        stay.note_told();
     }
+    match (ending.cause(), &ending) {
+        (None, Ending::Superseded) => stay.hand_over(),
+        (None, _) => stay.abandon(),
+        (Some(_), Ending::Left) => {
+            if stay.leave().await.is_err() {
+                return Ending::LeaveNotStored;
+            }
+        }
+        // Nobody who cannot be served is kept waiting.
+        (Some(cause), Ending::Unavailable | Ending::TooSlow) => stay.depart(cause),
+        (Some(cause), _) => stay.linger(cause).await,
+    }
+    ending
 }
 
 /// So much is taken from a client before others that share its connection have their turn.

@@ -44,6 +44,8 @@ pub(super) struct Outlet {
     turn: Arc<Turn>,
     /// HTTP/2 has woken it.
     called: AtomicBool,
+    /// Its client takes nothing, and will not be waited for.
+    given_up: AtomicBool,
     /// The future that sends it.
     job: JobKey,
     /// Wakes that: the room does, and the session.
@@ -57,6 +59,17 @@ pub(super) struct Outlet {
     /// The last word was said, or there is nobody to say it to.
     finished: AtomicBool,
     session: AtomicWaker,
+}
+
+/// What a client still gets when its stream ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Where it has left and the room was told, what comes before that.
+    UntilLeft,
+    /// The same; else what there is until now.
+    UntilLeftOrNow,
 }
 
 /// What is to be sent next.
@@ -79,11 +92,13 @@ enum State {
         reader: Reader,
         encoder: &'static dyn Encoder,
     },
-    /// The member takes what there was when its stream ended, then the status.
+    /// The member takes what is still for it, then the status.
     Ending {
         reader: Reader,
         encoder: &'static dyn Encoder,
-        until: u64,
+        /// Up to there in the room's window; up to its own `left`, whenever that comes, where it is not
+        /// said.
+        until: Option<u64>,
         status: Box<Status>,
     },
     /// Only the status is left.
@@ -103,6 +118,7 @@ impl Outlet {
             untouched: AtomicBool::new(true),
             turn,
             called: AtomicBool::new(true),
+            given_up: AtomicBool::new(false),
             job: JobKey::current(),
             reader: spawner.current_waker().forwarded(forwarded),
             answers: Mutex::default(),
@@ -187,17 +203,33 @@ impl Outlet {
         self.reader.wake();
     }
 
-    /// Ends the stream; with `rest`, after what there is for it until now.
-    pub(super) fn end(&self, status: Status, rest: bool) {
+    /// Ends the stream, after what there is for it still.
+    pub(super) fn end(&self, status: Status, rest: Rest) {
         let mut state = self.lock();
+        let status = Box::new(status);
         *state = match std::mem::replace(&mut *state, State::Over) {
-            State::Open { reader, encoder } if rest => {
-                let until = reader.head();
-                State::Ending { reader, encoder, until, status: Box::new(status) }
+            State::Open { reader, encoder } => {
+                let to_its_end = rest != Rest::Nothing && reader.goes_on_to_its_end();
+                if to_its_end {
+                    State::Ending { reader, encoder, until: None, status }
+                } else if rest == Rest::UntilLeftOrNow {
+                    let until = Some(reader.head());
+                    State::Ending { reader, encoder, until, status }
+                } else {
+                    State::Last(status)
+                }
             }
-            _ => State::Last(Box::new(status)),
+            _ => State::Last(status),
         };
         drop(state);
+        self.reader.wake();
+    }
+
+    /// Waits no longer for a member's `left`: what is there by now is all.
+    pub(super) fn stop_waiting(&self) {
+        if let State::Ending { reader, until: until @ None, .. } = &mut *self.lock() {
+            *until = Some(reader.head());
+        }
         self.reader.wake();
     }
 
@@ -210,9 +242,16 @@ impl Outlet {
         .await;
     }
 
-    /// The future that sends it.
-    pub(super) fn job(&self) -> JobKey {
-        self.job
+    /// Its client takes nothing: whatever waits for it is dropped, and its stream reset.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.called.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    /// Whether that is so.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// Whether HTTP/2 has woken it since this was last asked, or it begins.
@@ -269,7 +308,9 @@ impl Outlet {
             let (reader, encoder, until) = match &*state {
                 State::Waiting | State::Over => return Poll::Pending,
                 State::Open { reader, encoder } => (reader, *encoder, u64::MAX),
-                State::Ending { reader, encoder, until, .. } => (reader, *encoder, *until),
+                State::Ending { reader, encoder, until, .. } => {
+                    (reader, *encoder, until.unwrap_or(u64::MAX))
+                }
                 State::Last(status) => {
                     let trailers = trailers(status);
                     *state = State::Over;
@@ -278,10 +319,16 @@ impl Outlet {
             };
             match self.turn.take(reader, encoder, until) {
                 // The next pass would ask the room, to hear that there is nothing.
-                Ok(Some((bytes, true))) if until == u64::MAX => {
+                Ok(Some((bytes, true))) if matches!(&*state, State::Open { .. }) => {
                     return Poll::Ready(Next::All(bytes));
                 }
                 Ok(Some((bytes, _))) => return Poll::Ready(Next::Data(bytes)),
+                Ok(None)
+                    if matches!(&*state, State::Ending { until: None, .. })
+                        && !reader.is_at_end() =>
+                {
+                    return Poll::Pending;
+                }
                 Ok(None) => {}
                 Err(Fallen) => {
                     // The session ends a reader that fell behind; one that ends already is told.

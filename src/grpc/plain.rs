@@ -11,6 +11,7 @@ use super::{
     encoding::UnpackError,
     frames::{FrameError, Frames},
     incoming::Incoming,
+    outlet::Rest,
     status::Outcome,
     stream::{Door, DoorStream, Hall, traceparent},
 };
@@ -105,8 +106,11 @@ impl Door for Plain {
     }
 
     /// Whoever is too slow has no use for more.
-    fn gets_the_rest(outcome: &Outcome) -> bool {
-        !matches!(outcome, Outcome::Ended(Ending::TooSlow))
+    fn rest(outcome: &Outcome) -> Rest {
+        match outcome {
+            Outcome::Ended(Ending::TooSlow) => Rest::Nothing,
+            _ => Rest::UntilLeftOrNow,
+        }
     }
 }
 

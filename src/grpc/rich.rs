@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use prost::Message;
 use tokio::{sync::Semaphore, time::Instant};
@@ -29,7 +29,7 @@ use super::{
     admission::Connected,
     frames::{self, FrameError, Frames},
     incoming::Incoming,
-    outlet::Outlet,
+    outlet::{Outlet, Rest},
     queries::{self, QueryLimits},
     scan::{self, ScanError},
     status::{Outcome, status},
@@ -128,10 +128,10 @@ impl Door for Rich {
         let first = tokio::select! {
             biased;
             () = hub.draining().cancelled() => return Outcome::Ended(Ending::ShuttingDown),
-            first = tokio::time::timeout(FIRST_FRAME, frames.next()) => first,
+            first = tokio::time::timeout(FIRST_FRAME, first_frame(&mut frames)) => first,
         };
         let Ok(first) = first else { return Outcome::NoJoin("none came".to_owned()) };
-        let asked = match first_frame(first)
+        let asked = match first
             .and_then(|join| Asked::read(join, trace, &self.config, stream.outlet.begun()))
         {
             Ok(asked) => asked,
@@ -186,9 +186,9 @@ impl Door for Rich {
         )
     }
 
-    /// Its session gets it, or has ended.
-    fn gets_the_rest(_: &Outcome) -> bool {
-        false
+    /// A session that goes on gets the rest with its next stream.
+    fn rest(_: &Outcome) -> Rest {
+        Rest::UntilLeft
     }
 }
 
@@ -273,26 +273,32 @@ impl Rich {
 /// Resolves when the client is gone, and never when it sends something.
 async fn gone<S>(frames: &mut futures_util::stream::Peekable<S>)
 where
-    S: futures_util::Stream<Item = Result<Bytes, FrameError>> + Unpin,
+    S: Stream<Item = Result<Bytes, FrameError>> + Unpin,
 {
     if !matches!(std::pin::Pin::new(frames).peek().await, Some(Err(FrameError::Reset))) {
         std::future::pending::<()>().await;
     }
 }
 
-/// The join that a stream has to begin with.
-fn first_frame(first: Option<Result<Bytes, FrameError>>) -> Result<proto::Join, Outcome> {
+/// The join that a stream has to begin with. Frames that this version does not know are passed over, as
+/// they are later.
+async fn first_frame(
+    frames: &mut (impl Stream<Item = Result<Bytes, FrameError>> + Unpin),
+) -> Result<proto::Join, Outcome> {
     let refuse = |why: &dyn ToString| Outcome::NoJoin(why.to_string());
-    let payload = match first {
-        Some(Ok(payload)) => payload,
-        Some(Err(FrameError::Reset)) => return Err(Outcome::Ended(Ending::Disconnected)),
-        Some(Err(FrameError::Crowded)) => return Err(Outcome::Ended(Ending::Crowded)),
-        Some(Err(error)) => return Err(refuse(&error)),
-        None => return Err(refuse(&"the stream ended before a first frame")),
-    };
-    match request(payload).map_err(|error| refuse(&error))?.frame {
-        Some(Request_::Join(join)) => Ok(join),
-        _ => Err(refuse(&"it is something else")),
+    loop {
+        let payload = match frames.next().await {
+            Some(Ok(payload)) => payload,
+            Some(Err(FrameError::Reset)) => return Err(Outcome::Ended(Ending::Disconnected)),
+            Some(Err(FrameError::Crowded)) => return Err(Outcome::Ended(Ending::Crowded)),
+            Some(Err(error)) => return Err(refuse(&error)),
+            None => return Err(refuse(&"the stream ended before a first frame")),
+        };
+        match request(payload).map_err(|error| refuse(&error))?.frame {
+            Some(Request_::Join(join)) => return Ok(join),
+            Some(_) => return Err(refuse(&"it is something else")),
+            None => {}
+        }
     }
 }
 

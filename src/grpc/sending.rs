@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::SendStream;
+use h2::{Reason, SendStream};
 
 use super::outlet::{Next, Spout};
 use crate::hub::Member;
@@ -45,6 +45,11 @@ impl Sending {
     pub(super) fn poll(&mut self) -> Poll<()> {
         let called = self.outlet.was_called();
         if called {
+            if self.outlet.is_given_up() {
+                // Clients read it as `RESOURCE_EXHAUSTED`. A status would wait behind what they do not take.
+                self.stream.send_reset(Reason::ENHANCE_YOUR_CALM);
+                return Poll::Ready(());
+            }
             // HTTP/2 calls once, for a reset or because the client has taken something.
             let waker = Waker::from(self.outlet.clone());
             if self.stream.poll_reset(&mut Context::from_waker(&waker)).is_ready() {
@@ -183,6 +188,39 @@ mod tests {
         }
         assert_eq!(got, pushed);
         assert!(!outlet.has_more());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_told_by_the_reset() {
+        let Ends { mut server, mut sending, outlet, mut client, mut response, _ask } =
+            stream().await;
+        let mut drive = |cx: &mut Context<'_>| {
+            assert!(server.poll_closed(cx).is_pending());
+            assert!(Pin::new(&mut client).poll(cx).is_pending());
+        };
+        let head = poll_fn(|cx| {
+            drive(cx);
+            Pin::new(&mut response).poll(cx)
+        });
+        let mut body = head.await.unwrap().into_body();
+        while !sending.waiting {
+            outlet.push(&[7; 1_000]);
+            assert!(sending.poll().is_pending());
+        }
+        outlet.give_up();
+        assert!(sending.poll().is_ready());
+        drop(sending);
+        outlet.finished().await;
+        let error = loop {
+            let data = poll_fn(|cx| {
+                drive(cx);
+                body.poll_data(cx)
+            });
+            if let Err(error) = data.await.expect("it does not end well") {
+                break error;
+            }
+        };
+        assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM));
     }
 
     #[tokio::test]

@@ -56,13 +56,7 @@ pub(super) enum Outcome {
 pub(super) fn status(outcome: &Outcome) -> Status {
     let (code, message) = code_and_message(outcome);
     let mut status = match detail(outcome) {
-        Some(detail) => {
-            let mut details = detail.into_proto();
-            if let Outcome::TooManyCalls(wait) = outcome {
-                details.set_retry_info(Some(*wait));
-            }
-            Status::with_error_details(code, message, details)
-        }
+        Some(detail) => Status::with_error_details(code, message, detail.into_proto()),
         None => Status::new(code, message),
     };
     if matches!(outcome, Outcome::Encoding(_)) {
@@ -77,48 +71,10 @@ pub(super) fn code(outcome: &Outcome) -> Code {
     code_and_message(outcome).0
 }
 
-#[expect(clippy::too_many_lines, reason = "it is one table")]
 fn code_and_message(outcome: &Outcome) -> (Code, String) {
     match outcome {
-        Outcome::Ended(Ending::HalfClosed | Ending::Left) => (Code::Ok, String::new()),
-        Outcome::Ended(Ending::Stalled(time)) => (
-            Code::ResourceExhausted,
-            format!("the client took nothing for {} s; resume the session", time.as_secs_f32()),
-        ),
-        Outcome::Ended(Ending::Silent(time)) => (
-            Code::DeadlineExceeded,
-            format!("the client sent nothing for {} s; resume the session", time.as_secs_f32()),
-        ),
-        Outcome::Ended(Ending::Disconnected) => (Code::Cancelled, "the client went away".into()),
-        Outcome::Ended(Ending::Unreadable(why)) => {
-            (Code::InvalidArgument, format!("failed to receive message: {why}"))
-        }
-        Outcome::Ended(Ending::ContentTooLong { got, max }) => (
-            Code::InvalidArgument,
-            format!("content has {got} bytes; at most {max} bytes are allowed"),
-        ),
-        Outcome::Ended(Ending::Unavailable) => (
-            Code::Unavailable,
-            "the message could not be stored in time; it may or may not be delivered".into(),
-        ),
-        Outcome::Ended(Ending::Crowded) => (
-            Code::ResourceExhausted,
-            "too much of what clients have sent is not stored yet (limits.input_bytes); try again"
-                .into(),
-        ),
-        Outcome::Ended(Ending::TooSlow) => (
-            Code::ResourceExhausted,
-            "the client does not read fast enough; messages were missed".into(),
-        ),
-        Outcome::Ended(Ending::NameLost) => {
-            (Code::Aborted, "the replica was cut off and somebody else has taken the name".into())
-        }
-        Outcome::Ended(Ending::Superseded) => {
-            (Code::Aborted, "superseded by a newer stream of the same session".into())
-        }
-        Outcome::Ended(Ending::ShuttingDown) | Outcome::NotEntered(EnterError::Draining, _) => {
-            (Code::Unavailable, "server is shutting down".into())
-        }
+        Outcome::Ended(ending) => ended(ending),
+        Outcome::NotEntered(EnterError::Draining, _) => ended(&Ending::ShuttingDown),
         Outcome::NoRegistration(why) => {
             (Code::InvalidArgument, format!("failed to receive registration: {why}"))
         }
@@ -136,13 +92,13 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
             Code::InvalidArgument,
             "chat-room: not plain text; allowed are 1 to 64 characters of A-Z a-z 0-9 . _ -".into(),
         ),
-        Outcome::NotEntered(EnterError::Taken, name) => {
+        Outcome::NotEntered(EnterError::Taken { .. }, name) => {
             (Code::AlreadyExists, format!("username \"{name}\" is already taken"))
         }
         Outcome::NotEntered(EnterError::NoSession, name) => (
             Code::NotFound,
             format!(
-                "there is no such session of \"{name}\" here, or no more; join without a token"
+                "the session of this token does not hold \"{name}\" here, or no more; join without a token"
             ),
         ),
         Outcome::NotEntered(EnterError::WrongSecret, name) => {
@@ -190,11 +146,60 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
     }
 }
 
+/// The same of a session that ran.
+fn ended(ending: &Ending) -> (Code, String) {
+    match ending {
+        Ending::HalfClosed | Ending::Left => (Code::Ok, String::new()),
+        Ending::LeaveNotStored => (
+            Code::Unavailable,
+            "the leave could not be stored in time; resume the session and leave again".into(),
+        ),
+        Ending::Stalled(time) => (
+            Code::ResourceExhausted,
+            format!("the client took nothing for {} s; resume the session", time.as_secs_f32()),
+        ),
+        Ending::Silent(time) => (
+            Code::DeadlineExceeded,
+            format!("the client sent nothing for {} s; resume the session", time.as_secs_f32()),
+        ),
+        Ending::Disconnected => (Code::Cancelled, "the client went away".into()),
+        Ending::Unreadable(why) => {
+            (Code::InvalidArgument, format!("failed to receive message: {why}"))
+        }
+        Ending::ContentTooLong { got, max } => (
+            Code::InvalidArgument,
+            format!("content has {got} bytes; at most {max} bytes are allowed"),
+        ),
+        Ending::Unavailable => (
+            Code::Unavailable,
+            "the message could not be stored in time; it may or may not be delivered".into(),
+        ),
+        Ending::Crowded => (
+            Code::ResourceExhausted,
+            "too much of what clients have sent is not stored yet (limits.input_bytes); try again"
+                .into(),
+        ),
+        Ending::TooSlow => (
+            Code::ResourceExhausted,
+            "the client does not read fast enough; messages were missed".into(),
+        ),
+        Ending::NameLost => {
+            (Code::Aborted, "the replica was cut off and somebody else has taken the name".into())
+        }
+        Ending::Superseded => {
+            (Code::Aborted, "superseded by a newer stream of the same session".into())
+        }
+        Ending::ShuttingDown => (Code::Unavailable, "server is shutting down".into()),
+    }
+}
+
 /// What else programs are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Detail {
     reason: ErrorReason,
     remedy: Remedy,
+    /// When to try again, where that is known.
+    retry_after: Option<Duration>,
 }
 
 /// What a client can do about it by itself.
@@ -215,7 +220,12 @@ impl Detail {
         if self.remedy == Remedy::TryAnother {
             metadata.insert("try_another".to_owned(), true.to_string());
         }
-        ErrorDetails::with_error_info(self.reason.as_str_name(), DOMAIN, metadata)
+        let mut details =
+            ErrorDetails::with_error_info(self.reason.as_str_name(), DOMAIN, metadata);
+        if self.retry_after.is_some() {
+            details.set_retry_info(self.retry_after);
+        }
+        details
     }
 }
 
@@ -224,6 +234,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
     use Remedy::{Stop, TryAgain, TryAnother};
     let (reason, remedy) = match outcome {
         Outcome::Ended(Ending::HalfClosed | Ending::Left | Ending::Disconnected) => return None,
+        Outcome::Ended(Ending::LeaveNotStored) => (ErrorReason::LeaveNotStored, TryAgain),
         Outcome::Ended(Ending::Stalled(_)) => (ErrorReason::ClientStalled, TryAgain),
         Outcome::Ended(Ending::Silent(_)) => (ErrorReason::ClientSilent, TryAgain),
         Outcome::Ended(Ending::Unreadable(_)) | Outcome::NoRegistration(_) | Outcome::NoJoin(_) => {
@@ -245,7 +256,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::Room(_) | Outcome::JoinRoom(_) | Outcome::RoomNotText => {
             (ErrorReason::InvalidRoom, Stop)
         }
-        Outcome::NotEntered(EnterError::Taken, _) => (ErrorReason::NameTaken, Stop),
+        Outcome::NotEntered(EnterError::Taken { .. }, _) => (ErrorReason::NameTaken, Stop),
         Outcome::NotEntered(EnterError::NoSession, _) => (ErrorReason::SessionNotFound, TryAgain),
         Outcome::NotEntered(EnterError::Moved, _) => (ErrorReason::SessionMoved, TryAgain),
         Outcome::NotEntered(EnterError::StaleAttempt, _) => (ErrorReason::StaleAttempt, Stop),
@@ -271,7 +282,13 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::TooManyCalls(_) => (ErrorReason::TooManyCalls, TryAgain),
         Outcome::Encoding(_) => (ErrorReason::UnknownEncoding, Stop),
     };
-    Some(Detail { reason, remedy })
+    let mut retry_after = None;
+    if let Outcome::TooManyCalls(wait)
+    | Outcome::NotEntered(EnterError::Taken { at_most: wait }, _) = outcome
+    {
+        retry_after = Some(*wait);
+    }
+    Some(Detail { reason, remedy, retry_after })
 }
 
 /// The name of a code, as gRPC writes it.
@@ -315,7 +332,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => Refusal::TokenInvalid,
         Outcome::NotEntered(EnterError::NoSession, _) => Refusal::SessionEnded,
         Outcome::Ended(Ending::ContentTooLong { .. }) => Refusal::ContentTooLarge,
-        Outcome::Ended(Ending::Unavailable)
+        Outcome::Ended(Ending::Unavailable | Ending::LeaveNotStored)
         | Outcome::NotEntered(EnterError::Unavailable(_), _) => Refusal::Unavailable,
         Outcome::Ended(Ending::TooSlow | Ending::Stalled(_)) => Refusal::SlowReader,
         Outcome::Ended(Ending::NameLost) => Refusal::NameLost,
@@ -328,7 +345,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         }
         Outcome::Name(_) => Refusal::NameInvalid,
         Outcome::Room(_) | Outcome::RoomNotText | Outcome::JoinRoom(_) => Refusal::RoomInvalid,
-        Outcome::NotEntered(EnterError::Taken, _) => Refusal::NameTaken,
+        Outcome::NotEntered(EnterError::Taken { .. }, _) => Refusal::NameTaken,
         Outcome::NotEntered(EnterError::Full { .. }, _) => Refusal::RoomFull,
         Outcome::NotEntered(EnterError::TooManyRooms { .. }, _) => Refusal::Rooms,
         Outcome::Full(Full::Streams { .. }) => Refusal::Streams,

@@ -21,10 +21,9 @@ use super::{
     frames::{Frames, Places, Receiver, frames},
     incoming::Incoming,
     intake::Intake,
-    outlet::{Outlet, Spout},
+    outlet::{Outlet, Rest, Spout},
     responding::Answer,
     status::{Outcome, code, code_name, refusal, status},
-    tasks::Spawner,
 };
 use crate::{
     domain::{RoomName, TraceParent, Username},
@@ -36,6 +35,10 @@ use crate::{
 /// How long a client may take to take the end of its stream. Until then it costs one chunk of
 /// events, whatever happens in the room.
 const LAST_CHANCE: Duration = Duration::from_secs(60);
+
+/// How long the end of a stream waits for its member's `left` to come by the way of live events, behind
+/// what happened before it.
+const LEFT_COMES: Duration = Duration::from_secs(1);
 
 /// What proxies add; Envoy the second one, whatever it is configured to.
 const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "via"];
@@ -74,8 +77,8 @@ pub(super) trait Door: Clone + Send + Sync + 'static {
         path.strip_prefix('/') == Some(Self::METHOD)
     }
 
-    /// Whether a stream that ends so gets what there was for it until then.
-    fn gets_the_rest(outcome: &Outcome) -> bool;
+    /// What a stream that ends so still gets.
+    fn rest(outcome: &Outcome) -> Rest;
 }
 
 /// One stream of a door.
@@ -84,7 +87,6 @@ pub(super) struct DoorStream {
     pub(super) outlet: Arc<Outlet>,
     pub(super) caller: Caller,
     pub(super) intake: Arc<Intake>,
-    spawner: Spawner,
     peer: SocketAddr,
     /// Its room counts it among those of its address.
     in_room: Option<Admitted>,
@@ -129,7 +131,6 @@ impl Hall {
             outlet: outlet.clone(),
             caller,
             intake: intake.clone(),
-            spawner: peer.spawner.clone(),
             peer: peer.addr,
             in_room: None,
         };
@@ -218,10 +219,13 @@ impl DoorStream {
                 Outcome::Ended(Ending::Stalled(_)) => Duration::ZERO,
                 _ => LAST_CHANCE,
             };
+            if timeout(LEFT_COMES.min(chance), self.outlet.finished()).await.is_err() {
+                self.outlet.stop_waiting();
+            }
             // Until then the stream is not reset, whatever the client still sends.
             if timeout(chance, self.outlet.finished()).await.is_err() {
                 info!("the client takes nothing; its stream is reset");
-                self.spawner.abort(self.outlet.job());
+                self.outlet.give_up();
             }
             // Only now does it cost nothing any more.
             drop(admitted);
@@ -232,7 +236,7 @@ impl DoorStream {
         self.hall.count(outcome);
         let status = status(outcome);
         self.caller.ended(&status, refusal(outcome));
-        self.outlet.end(status, D::gets_the_rest(outcome));
+        self.outlet.end(status, D::rest(outcome));
     }
 
     /// Takes a place in a room among those of its address.

@@ -85,7 +85,6 @@ struct Ready {
     /// The connection is.
     connection: bool,
     spawned: Vec<Job>,
-    aborted: Vec<JobKey>,
     /// The connection is over: nothing is spawned any more.
     closed: bool,
     /// The task runs now and will look again before it sleeps.
@@ -127,10 +126,7 @@ impl Ready {
     }
 
     fn is_nobody(&self) -> bool {
-        self.keys.is_empty()
-            && !self.connection
-            && self.spawned.is_empty()
-            && self.aborted.is_empty()
+        self.keys.is_empty() && !self.connection && self.spawned.is_empty()
     }
 }
 
@@ -185,12 +181,6 @@ impl Spawner {
                 ready.spawned.push(job);
             }
         });
-    }
-
-    /// Drops a future of this task that is known to be still there. A stream's future that is
-    /// dropped resets its stream.
-    pub(super) fn abort(&self, key: JobKey) {
-        self.0.change(|ready| ready.aborted.push(key));
     }
 }
 
@@ -263,12 +253,7 @@ impl Tasks {
         }
         ready.take(&mut self.batch);
         let spawned = std::mem::take(&mut ready.spawned);
-        let aborted = std::mem::take(&mut ready.aborted);
         drop(ready);
-        // Before the spawned ones, which may get the keys of those that are gone.
-        for JobKey(key) in aborted {
-            drop(self.slots.try_remove(key));
-        }
         for job in spawned {
             let entry = self.slots.vacant_entry();
             let waker = slot_waker(entry.key(), &self.shared);
@@ -416,31 +401,6 @@ mod tests {
         }
         let expected: Vec<_> = (0..ALL).chain(0..ALL).collect();
         assert_eq!(*polled.lock().unwrap(), expected, "each in turn");
-    }
-
-    #[test]
-    fn a_future_can_be_dropped_by_another() {
-        struct Dropped(Arc<AtomicBool>);
-        impl Drop for Dropped {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let mut tasks = Tasks::new();
-        tasks.begin(&context());
-        let (dropped, key) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
-        let (guard, told) = (Dropped(dropped.clone()), key.clone());
-        tasks.spawner().spawn(async move {
-            let _guard = guard;
-            *told.lock().unwrap() = Some(JobKey::current());
-            std::future::pending::<()>().await;
-        });
-        run(&mut tasks);
-        assert!(!dropped.load(Ordering::Relaxed));
-        tasks.spawner().abort(key.lock().unwrap().unwrap());
-        assert!(!tasks.end(), "an abort is something to do");
-        run(&mut tasks);
-        assert!(dropped.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tracing::{Instrument as _, Span};
 use super::{Hub, Member, event_now};
 use crate::{
     backplane::{Hold, Unavailable},
-    domain::{Event, LeftCause, What},
+    domain::{Event, LeftCause, Position, What},
     metrics::{Metrics, Queue},
     trace::{self, Sampler},
 };
@@ -62,8 +62,9 @@ impl Departure {
         Self { hold: member.hold(), way, owes: member.owes(), span: None }
     }
 
-    /// Does it. Fails as [`crate::backplane::Backplane::leave`] does.
-    pub(super) async fn carry_out(&mut self, hub: &Hub) -> Result<(), Unavailable> {
+    /// Does it. Returns where `left` is, if it was told now. Fails as
+    /// [`crate::backplane::Backplane::leave`] does.
+    pub(super) async fn carry_out(&mut self, hub: &Hub) -> Result<Option<Position>, Unavailable> {
         // Before the name is free.
         if let Some(until) = self.owes {
             let time = until.saturating_duration_since(std::time::Instant::now());
@@ -76,14 +77,14 @@ impl Departure {
             Way::Leave(event) => {
                 let span = self.span.take().unwrap_or_else(Span::none);
                 let leave = hub.backplane.leave(&self.hold, event.clone()).instrument(span.clone());
-                leave.await.map(drop).inspect_err(|_| trace::failed(&span, "unavailable"))
+                leave.await.inspect_err(|_| trace::failed(&span, "unavailable"))
             }
             Way::Linger(until) => {
                 let time = until.saturating_duration_since(Instant::now());
                 if hub.backplane.linger(&self.hold, time).await? {
                     hub.watch_lingering(&self.hold.room, time).await;
                 }
-                Ok(())
+                Ok(None)
             }
         }
     }
@@ -219,7 +220,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
 async fn depart(hub: &Hub, mut departure: Departure, since: Instant) {
     loop {
         match departure.carry_out(hub).await {
-            Ok(()) => break,
+            Ok(_) => break,
             Err(Unavailable)
                 if departure.is_left_to_others() && since.elapsed() > hub.config.lease * 2 =>
             {

@@ -75,7 +75,10 @@ pub struct Arrived {
 pub enum EnterError {
     /// Somebody holds that name, or a lease of it has not ended yet.
     #[error("the name is taken")]
-    Taken,
+    Taken {
+        /// After so long it is free at the latest, should its holder be gone.
+        at_most: Duration,
+    },
     /// The room has as many members as it may have.
     #[error("the room has {max} members already")]
     Full {
@@ -160,7 +163,7 @@ impl Hub {
             // Nobody knows of a new session, so it can neither have ended nor moved.
             Err(JoinError::Taken) => {
                 stay.abandon();
-                Err(EnterError::Taken)
+                Err(EnterError::Taken { at_most: self.config.held_at_most })
             }
             // Yet another stream was faster. It may be a newer one, so nothing is taken from it.
             Err(JoinError::Moved) => {

@@ -3,7 +3,7 @@
 use std::{
     future::{pending, poll_fn},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 use super::{chunk::SharedChunk, follower::Follower, room::Room, wakers::ReaderWaker};
 use crate::{
     backplane::{Hold, Page},
-    domain::{HoldToken, Position, SessionId},
+    domain::{Event, HoldToken, Position, SessionId, What},
     room::Place,
 };
 
@@ -26,7 +26,8 @@ pub struct Member {
     room: Arc<Room>,
     hold: Mutex<Hold>,
     admitted: AtomicBool,
-    over: AtomicBool,
+    /// Where its own `left` is in the log, once that is known.
+    left: OnceLock<Position>,
     reader: ReaderWaker,
     /// Bits of [`Notice`].
     notices: AtomicU8,
@@ -51,6 +52,8 @@ struct Hot {
     open: AtomicBool,
     /// Its reader misses nothing.
     follows: bool,
+    /// Its stay is over.
+    over: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +62,15 @@ struct Following {
     follower: Mutex<Option<Follower>>,
     /// Wakes whoever reads the log for it.
     log_reader: AtomicWaker,
+}
+
+/// What the event that tells of its member's end is to a reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LastEvent {
+    /// Nothing after it is for the reader.
+    Here,
+    /// It looks like that one: wait until it is known where that is.
+    Perhaps,
 }
 
 /// Something that a session has to act on.
@@ -95,11 +107,12 @@ impl Member {
                 session: hold.session,
                 open: AtomicBool::new(false),
                 follows: misses_nothing,
+                over: AtomicBool::new(false),
             },
             room,
             hold: Mutex::new(hold),
             admitted: AtomicBool::new(false),
-            over: AtomicBool::new(false),
+            left: OnceLock::new(),
             reader,
             notices: AtomicU8::new(0),
             session_waker: AtomicWaker::new(),
@@ -175,7 +188,10 @@ impl Member {
     /// Its reader takes what another one at its cursor has taken. False when something else may come next
     /// for it.
     pub(super) fn take_shared(&self, shared: &SharedChunk) -> bool {
-        let takes = if self.follows() {
+        let takes = if self.is_over() {
+            // Not all of it may be for this one.
+            false
+        } else if self.follows() {
             self.with_follower(|follower| follower.take_shared(shared.last)) == Some(true)
         } else {
             self.hot.open.load(Ordering::Relaxed)
@@ -207,11 +223,36 @@ impl Member {
 
     /// Whether its stay is over. Its reader may still take what there was.
     pub(super) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.hot.over.load(Ordering::Acquire)
     }
 
     pub(super) fn end(&self) {
-        self.over.store(true, Ordering::Release);
+        self.hot.over.store(true, Ordering::Release);
+    }
+
+    /// The room was told that it left, by the event there.
+    pub(super) fn note_left(&self, position: Position) {
+        let _ = self.left.set(position);
+        self.wake_reader();
+    }
+
+    /// Where its own `left` is, if that is known.
+    pub(super) fn left(&self) -> Option<Position> {
+        self.left.get().copied()
+    }
+
+    /// Whether an event tells of its end, after which nothing is for its reader. A member that was reaped
+    /// and came back has an earlier one.
+    pub(super) fn last_event(&self, position: Position, event: &Event) -> Option<LastEvent> {
+        let own = event.member.session == self.session() && self.is_over();
+        if !own || !matches!(event.what, What::Left { .. }) {
+            return None;
+        }
+        match self.left() {
+            None => Some(LastEvent::Perhaps),
+            // A failover may have given the log another epoch.
+            Some(left) => (left.seq == position.seq).then_some(LastEvent::Here),
+        }
     }
 
     /// Waits until a page of the log is to be read for the reader; for ever, if it is of a kind for

@@ -331,6 +331,11 @@ impl Room {
         self.lock().window.head()
     }
 
+    /// Whether a reader has come to its member's end.
+    pub(super) fn is_at_end(&self, key: usize) -> bool {
+        self.lock().readings.get(key).is_none_or(|reading| reading.gate == Gate::Closed)
+    }
+
     /// Whether there is something that a reader has not taken.
     pub(super) fn has_more(&self, key: usize) -> bool {
         let state = self.lock();
@@ -354,7 +359,7 @@ impl Room {
         let expected = usize::try_from(window.head().saturating_sub(begin)).unwrap_or(0);
         let (mut taken, mut sharing) = (Taken::expecting(expected), Sharing::new(shared.is_some()));
         match reading.gate {
-            Gate::Shut => {}
+            Gate::Shut | Gate::Closed => {}
             Gate::After(_) | Gate::Open => {
                 reading.take(window, encoder, until, max_bytes, &mut taken, &mut sharing)?;
             }

@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
-use super::{Chunk, Encoder, Hub, Member, Seat, Shared, departures::Departure, room::Room};
+use super::{
+    Chunk, Encoder, Hub, Member, Seat, Shared, departures::Departure, follower::AWAY, room::Room,
+};
 use crate::{
     backplane::{JoinError, Unavailable},
     domain::{LeftCause, Position},
@@ -64,6 +67,17 @@ impl Reader {
     /// The index in the room's sequence up to which it has come here.
     pub fn head(&self) -> u64 {
         self.place.seat.room.head()
+    }
+
+    /// Whether it has taken all that its member was there for, up to its `left`.
+    pub fn is_at_end(&self) -> bool {
+        self.place.seat.room.is_at_end(self.place.key)
+    }
+
+    /// Whether it is to take what comes until its member's `left`: it is known where that is, and that
+    /// the room's window leads there.
+    pub fn goes_on_to_its_end(&self) -> bool {
+        self.member.left().is_some() && self.member.cursor() != AWAY
     }
 
     /// Takes what there is for it from its cursor on, up to the index `until`; about `max_bytes`, at
@@ -219,42 +233,59 @@ impl Stay {
         self.asked.store(true, Ordering::Relaxed);
     }
 
+    /// Its client is about to be told of its session, if it was not yet: what ends its stream follows.
+    pub fn note_told(&self) {
+        self.linger.1.store(true, Ordering::Release);
+    }
+
     /// Gives the name back and tells the room why. Waits for it a bounded time; what is not done by
     /// then is done later.
     pub async fn release(self, cause: LeftCause) {
-        let hub = self.hub().clone();
-        let departure = Departure::leave(self.member(), cause, &hub.sampler);
-        self.go(departure, leave(cause)).await;
+        let patience = self.hub().config.release_timeout;
+        let departure = Departure::leave(self.member(), cause, &self.hub().sampler);
+        // Whatever comes of it, nobody is told.
+        let _ = timeout(patience, self.go(departure, leave(cause))).await;
     }
 
-    /// The stream is gone and the session stays for a while, or ends where it is not to: waits a bounded
-    /// time for that to be noted; what is not done by then is done later.
-    pub async fn linger(self) {
+    /// Gives the name back because the client asks for it. Waits for as long as the backplane may take; an
+    /// error says that the room may not have heard of it yet, and that it is done later unless the session
+    /// is resumed before.
+    pub async fn leave(self) -> Result<(), Unavailable> {
+        let departure = Departure::leave(self.member(), LeftCause::Asked, &self.hub().sampler);
+        self.go(departure, Leave::Asked).await
+    }
+
+    /// The stream is gone and the session stays for a while; or, where it is not to, it ends and the room is
+    /// told why. Waits a bounded time for that to be noted; what is not done by then is done later.
+    pub async fn linger(self, cause: LeftCause) {
         let time = self.linger_time();
         if time.is_zero() {
-            return self.release(LeftCause::Disconnected).await;
+            return self.release(cause).await;
         }
+        let patience = self.hub().config.release_timeout;
         let departure = Departure::linger(self.member(), time);
-        self.go(departure, Leave::Lingering).await;
+        let _ = timeout(patience, self.go(departure, Leave::Lingering)).await;
     }
 
-    async fn go(mut self, departure: Departure, leave: Leave) {
-        let hub = self.hub().clone();
+    async fn go(mut self, departure: Departure, leave: Leave) -> Result<(), Unavailable> {
+        let (hub, member) = (self.hub().clone(), self.reader.member.clone());
         self.over = true;
         self.count_out(leave);
-        // Should this be dropped half-way, or be too slow, it is done later.
+        // Should this be dropped half-way, it is done later.
         let mut guard = hub.departures.guard(departure, &hub.metrics);
         drop(self);
-        let mut departure = guard.departure();
-        let done = departure.carry_out(&hub);
-        if let Ok(Ok(())) = tokio::time::timeout(hub.config.release_timeout, done).await {
-            guard.done();
+        let left = guard.departure().carry_out(&hub).await?;
+        guard.done();
+        if let Some(left) = left {
+            member.note_left(left);
         }
+        Ok(())
     }
 
     /// Has the name given back, waiting for nothing.
     pub fn depart(mut self, cause: LeftCause) {
         self.over = true;
+        self.member().end();
         self.depart_later(cause);
     }
 

@@ -407,6 +407,7 @@ impl<'a> Speech<'a> {
             | Ending::TooSlow
             | Ending::Stalled(_)
             | Ending::Silent(_)
+            | Ending::LeaveNotStored
             | Ending::NameLost
             | Ending::Superseded => ending,
         }

@@ -1,6 +1,7 @@
 //! Sessions against a hub on memory.
 
 mod answers;
+mod endings;
 mod odd;
 
 use std::{sync::Arc, time::Duration};
@@ -72,6 +73,7 @@ fn hub_config() -> HubConfig {
         rooms: 8,
         room_rate: UNLIMITED,
         release_timeout: Duration::from_secs(1),
+        held_at_most: Duration::from_secs(100),
     }
 }
 

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use roomcast::client::{Address, Client, Connector, Events, Options, Position, Update, What};
 use tokio::time::{interval, timeout};
 
-use crate::harness::{Cluster, SOON};
+use crate::harness::{Cluster, RichClient, SOON};
 
 const MESSAGES: u64 = 300;
 
@@ -139,4 +139,19 @@ async fn a_session_that_is_lost_loses_and_doubles_nothing() {
     let expected: Vec<_> = numbers("before").chain(numbers("during")).collect();
     assert_eq!(said, expected);
     assert!(expected[15..].starts_with(&heard), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_replica_that_is_full_is_not_the_last_word() {
+    let cluster = Cluster::redis(2).with("ROOMCAST_LIMITS__STREAMS", "1").start().await;
+    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    alice.welcome().await;
+    let [full, other] = [0, 1].map(|replica| {
+        Address::parse(&cluster.replicas[replica].grpc().to_string()).expect("an address")
+    });
+    let connector = Connector::new(full).or(other);
+    let joined = Client::join(connector, Options::new("den", "bob"));
+    let (bob, _events) = timeout(SOON, joined).await.expect("in time").expect("come in");
+    bob.say("here").await.expect("it is stored");
+    alice.expect_joined("bob").await;
 }

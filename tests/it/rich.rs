@@ -1,6 +1,7 @@
 //! The rich door, as its protocol says: sessions, acknowledgements, events without holes.
 
 mod asking;
+mod endings;
 mod flooding;
 mod losing;
 mod python;

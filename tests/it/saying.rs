@@ -18,6 +18,7 @@ everywhere!(
     content_at_the_limit_passes_and_above_it_ends_the_stream,
     an_unreadable_later_message_ends_the_stream,
     a_message_above_the_frame_limit_hurts_only_its_sender,
+    what_does_not_count_need_not_be_readable,
 );
 
 on_both_backplanes!(
@@ -201,4 +202,21 @@ async fn the_content_limit_is_configured(layout: Layout) {
     let message = bob.expect_end(Code::InvalidArgument).await;
     assert!(message.contains("12") && message.contains("10"), "{message:?}");
     alice.expect_system("bob left").await;
+}
+
+/// A name and a time that are no text, around content that is.
+async fn what_does_not_count_need_not_be_readable(stage: &Stage) {
+    let mut alice = stage.door(0).enter("alice").await;
+    let bob = stage.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let payload: &[u8] = match stage.dialect {
+        Dialect::Typed => b"\x0a\x01\xff\x12\x02hi\x1a\x02\xff\xfe",
+        Dialect::Struct => {
+            b"\x0a\x0f\x0a\x07content\x12\x04\x1a\x02hi\x0a\x11\x0a\x09timestamp\x12\x04\x1a\x02\xff\xfe"
+        }
+    };
+    bob.send(Payload::Raw(payload.into())).await;
+    alice.expect_said("bob", "hi").await;
+    bob.say("still here").await;
+    alice.expect_said("bob", "still here").await;
+    bob.assert_open();
 }

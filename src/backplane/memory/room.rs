@@ -297,7 +297,9 @@ impl Room {
         };
         self.expires = self.expires.max(self.owes_until);
         self.log.trim(now);
-        while self.left.pop_front_if(|(until, _)| *until <= now).is_some() {}
+        while self.left.front().is_some_and(|(until, _)| *until <= now) {
+            self.left.pop_front();
+        }
     }
 
     fn joined(&mut self, now: Instant, came: Came, client_seq: u64) -> Joined {

@@ -13,7 +13,8 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 /// A stream that lasted for so long was a good one: the next loss is a new one.
 const GOOD: Duration = Duration::from_secs(5);
-/// How long our own name may be held by a session of ours that is lost: a lease's time, and more.
+/// How long our own name may be held by a session of ours that is lost, where the server does not say: a
+/// lease's time, and more.
 const HELD: Duration = Duration::from_secs(30);
 /// A second stream that takes the session within this time is not one of ours that was late.
 const CONTESTED: Duration = Duration::from_secs(60);
@@ -98,7 +99,7 @@ impl Course {
             {
                 Next::Refused
             }
-            Code::AlreadyExists => self.name_is_held(stage, now),
+            Code::AlreadyExists => self.name_is_held(stage, details.retry_after, now),
             Code::NotFound if stage == Stage::Resuming => Next::Anew,
             Code::Aborted if details.known() == Some(ErrorReason::Superseded) => {
                 let before = self.superseded.replace(now);
@@ -121,12 +122,14 @@ impl Course {
         }
     }
 
-    fn name_is_held(&mut self, stage: Stage, now: Instant) -> Next {
+    /// `at_most`: after so long whoever has it and is gone has lost it, if the server says so.
+    fn name_is_held(&mut self, stage: Stage, at_most: Option<Duration>, now: Instant) -> Next {
         if stage == Stage::Coming && !self.astray {
             return Next::Refused;
         }
         let since = *self.held.get_or_insert(now);
-        if now.duration_since(since) < HELD { Next::Again } else { Next::Refused }
+        let held = now.duration_since(since);
+        if held < at_most.unwrap_or(HELD) { Next::Again } else { Next::Refused }
     }
 }
 
@@ -220,6 +223,16 @@ mod tests {
         assert_eq!(course.judge(Stage::Returning, &held, now), Next::Again);
         assert_eq!(course.judge(Stage::Returning, &held, now + HELD / 2), Next::Again);
         assert_eq!(course.judge(Stage::Returning, &held, now + HELD), Next::Refused);
+        // A server that says how long that may take is believed.
+        let hour = Duration::from_secs(3600);
+        let details = Details { retry_after: Some(hour), ..Details::default() };
+        let message = String::new();
+        let held_long = Reason::Ended { code: Code::AlreadyExists, message, details };
+        let mut course = Course::default();
+        assert_eq!(course.judge(Stage::Returning, &held_long, now), Next::Again);
+        assert_eq!(course.judge(Stage::Returning, &held_long, now + hour - HELD), Next::Again);
+        assert_eq!(course.judge(Stage::Returning, &held_long, now + hour), Next::Refused);
+        assert_eq!(Course::default().judge(Stage::Coming, &held_long, now), Next::Refused);
         let mut course = Course::default();
         course.went_astray();
         assert_eq!(course.judge(Stage::Coming, &held, now), Next::Again, "it may be our own join");

@@ -21,6 +21,13 @@ fn session_rows() -> Vec<Row> {
     vec![
         (ended(Ending::HalfClosed), Code::Ok, "", None, None),
         (ended(Ending::Left), Code::Ok, "", None, None),
+        (
+            ended(Ending::LeaveNotStored),
+            Code::Unavailable,
+            "leave again",
+            Some(("LEAVE_NOT_STORED", Said::Again)),
+            Some(Refusal::Unavailable),
+        ),
         (ended(Ending::Disconnected), Code::Cancelled, "went away", None, None),
         (
             ended(Ending::Unreadable("why".into())),
@@ -155,7 +162,7 @@ fn entry_rows() -> Vec<Row> {
             Some(Refusal::ShuttingDown),
         ),
         (
-            not_entered(EnterError::Taken),
+            not_entered(EnterError::Taken { at_most: Duration::from_secs(100) }),
             Code::AlreadyExists,
             "username \"bob\" is already taken",
             Some(("NAME_TAKEN", Said::Final)),
@@ -164,7 +171,7 @@ fn entry_rows() -> Vec<Row> {
         (
             not_entered(EnterError::NoSession),
             Code::NotFound,
-            "no such session of \"bob\"",
+            "does not hold \"bob\" here, or no more; join without a token",
             Some(("SESSION_NOT_FOUND", Said::Again)),
             Some(Refusal::SessionEnded),
         ),
@@ -312,7 +319,7 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::JoinRoom(_) => 17,
         Outcome::RoomNotText => 18,
         Outcome::NotEntered(EnterError::Draining, _) => 19,
-        Outcome::NotEntered(EnterError::Taken, _) => 20,
+        Outcome::NotEntered(EnterError::Taken { .. }, _) => 20,
         Outcome::NotEntered(EnterError::NoSession, _) => 21,
         Outcome::NotEntered(EnterError::WrongSecret, _) => 22,
         Outcome::NotEntered(EnterError::Moved, _) => 23,
@@ -331,11 +338,12 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Full(Full::ConnectionsPerPeer { .. }) => 35,
         Outcome::Full(Full::RoomsPerPeer { .. }) => 36,
         Outcome::Full(Full::RoomMembersPerPeer { .. }) => 37,
+        Outcome::Ended(Ending::LeaveNotStored) => 39,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 39;
+const ROWS: usize = 40;
 
 fn rows() -> Vec<Row> {
     [session_rows(), first_message_rows(), entry_rows(), other_rows()].concat()
@@ -369,6 +377,15 @@ fn every_row_of_the_table() {
         assert_eq!(details(&status), told, "{outcome:?}");
         assert_eq!(refusal(&outcome), counted, "{outcome:?}");
     }
+}
+
+#[test]
+fn a_name_that_is_taken_may_be_free_after_a_while() {
+    let at_most = Duration::from_millis(100_500);
+    let taken = status(&Outcome::NotEntered(EnterError::Taken { at_most }, "bob".to_owned()));
+    assert_eq!(taken.get_details_retry_info().and_then(|it| it.retry_delay), Some(at_most));
+    let full = status(&Outcome::Full(Full::Streams { max: 3 }));
+    assert!(full.get_details_retry_info().is_none());
 }
 
 #[test]

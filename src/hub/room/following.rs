@@ -1,11 +1,15 @@
 //! What a reader takes that misses nothing.
 
-use super::reading::Reading;
+use std::sync::Arc;
+
+use super::reading::{Gate, Reading};
 use crate::{
+    domain::Event,
     hub::{
         Encoder, Member,
         chunk::{Sharing, Taken},
         follower::{AWAY, Follower, Judged},
+        member::LastEvent,
         slot::{Slot, add, encode},
     },
     room::{Item, Place, Window},
@@ -16,7 +20,7 @@ impl Reading {
     /// `room`, or from what was read for it; about `max_bytes` at the most, and at least one event. When
     /// there is nothing, either nothing is new or a page of the log is asked for.
     pub(super) fn follow(
-        &self,
+        &mut self,
         window: &Window<Slot>,
         room: Place,
         encoder: &dyn Encoder,
@@ -24,12 +28,15 @@ impl Reading {
         taken: &mut Taken,
         sharing: &mut Sharing,
     ) {
-        let member = &self.member;
+        let Self { member, gate } = self;
         let asked = member.with_follower(|follower| {
             loop {
                 if let Some(items) = follower.read_items() {
                     sharing.spoil();
                     while let Some(item) = items.front() {
+                        if is_end(member, item, gate) {
+                            return false;
+                        }
                         // It is told later than it happened, and nobody is to blame.
                         if !taken.add_frame(&encode(item, encoder), max_bytes) {
                             return false;
@@ -39,7 +46,9 @@ impl Reading {
                     let Some(found) = follower.put_at_window(window, room) else { break };
                     member.set_cursor(found);
                 }
-                if take_at_window(member, window, follower, encoder, max_bytes, taken, sharing) {
+                let mut out =
+                    Out { encoder, max_bytes, taken: &mut *taken, sharing: &mut *sharing };
+                if take_at_window(member, gate, window, follower, &mut out) {
                     return false;
                 }
                 follower.leave_window();
@@ -53,15 +62,31 @@ impl Reading {
     }
 }
 
+/// Where to put what is taken.
+struct Out<'a> {
+    encoder: &'a dyn Encoder,
+    max_bytes: usize,
+    taken: &'a mut Taken,
+    sharing: &'a mut Sharing,
+}
+
+/// Whether nothing more is for the reader, as far as is known: its member's own end comes next.
+fn is_end(member: &Member, item: &Item<Arc<Event>>, gate: &mut Gate) -> bool {
+    let Item::Event(position, event) = item else { return false };
+    let last = member.last_event(*position, event);
+    if last == Some(LastEvent::Here) {
+        *gate = Gate::Closed;
+    }
+    last.is_some()
+}
+
 /// False when the log has to tell how it goes on.
 fn take_at_window(
     member: &Member,
+    gate: &mut Gate,
     window: &Window<Slot>,
     follower: &mut Follower,
-    encoder: &dyn Encoder,
-    max_bytes: usize,
-    taken: &mut Taken,
-    sharing: &mut Sharing,
+    Out { encoder, max_bytes, taken, sharing }: &mut Out<'_>,
 ) -> bool {
     let mut cursor = member.cursor();
     if cursor == AWAY {
@@ -76,7 +101,12 @@ fn take_at_window(
             }
             Judged::Ask => return false,
             Judged::Take => {
-                if !add(taken, slot.item(), slot.encoded(encoder), max_bytes) {
+                if is_end(member, slot.item(), gate) {
+                    // For others there is more.
+                    sharing.spoil();
+                    break;
+                }
+                if !add(taken, slot.item(), slot.encoded(*encoder), *max_bytes) {
                     break;
                 }
                 match slot.item() {

@@ -8,6 +8,7 @@ use crate::{
         Encoder, Member, Notice,
         chunk::{Sharing, Taken},
         follower::AWAY,
+        member::LastEvent,
         slot::Slot,
     },
     room::{Fallen, Item, Window},
@@ -31,13 +32,15 @@ pub(super) enum Gate {
     Open,
     /// What its follower makes of it.
     Follower,
+    /// Nothing any more: its member has left.
+    Closed,
 }
 
 impl Gate {
     /// Whether what is there is for the reader.
     fn pass(&mut self, position: Position) -> bool {
         match self {
-            Self::Shut => false,
+            Self::Shut | Self::Closed => false,
             // Of another epoch may be what came before a failover, and the member after it.
             Self::After(floor) if floor.epoch != position.epoch => true,
             Self::After(floor) if position.seq <= floor.seq => false,
@@ -55,7 +58,7 @@ impl Reading {
     pub(super) fn has_more(&self, window: &Window<Slot>) -> bool {
         let (cursor, head) = (self.member.cursor(), window.head());
         match self.gate {
-            Gate::Shut => false,
+            Gate::Shut | Gate::Closed => false,
             Gate::After(_) | Gate::Open => cursor < head,
             Gate::Follower => {
                 let log = self.member.with_follower(|follower| follower.log_has_more());
@@ -83,7 +86,18 @@ impl Reading {
                 Item::Event(position, event) if self.wants(*position, event) => {
                     Some((*position, event))
                 }
-                Item::Event(..) | Item::Lost(_) => None,
+                Item::Event(position, event) => {
+                    if let Some(last) = self.member.last_event(*position, event) {
+                        if last == LastEvent::Here {
+                            self.gate = Gate::Closed;
+                        }
+                        // For others there is more.
+                        sharing.spoil();
+                        break;
+                    }
+                    None
+                }
+                Item::Lost(_) => None,
             };
             if let Some((_, event)) = wanted
                 && !taken.add(event, slot.encoded(encoder), max_bytes)
@@ -140,5 +154,6 @@ mod tests {
         assert_eq!(gate, Gate::Open);
         assert!(gate.pass(at(3, 1)));
         assert!(!Gate::Shut.pass(at(2, 46)));
+        assert!(!Gate::Closed.pass(at(2, 46)));
     }
 }

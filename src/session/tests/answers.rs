@@ -22,14 +22,14 @@ use crate::{
 };
 
 /// A client that takes everything at once, unless it sleeps.
-struct Taker {
+pub(super) struct Taker {
     told: Mutex<Vec<Answer>>,
     last: Mutex<Instant>,
     asleep: AtomicBool,
 }
 
 impl Taker {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let asleep = AtomicBool::new(false);
         Self { told: Mutex::default(), last: Mutex::new(Instant::now()), asleep }
     }
@@ -43,7 +43,7 @@ impl Taker {
         self.told.lock().unwrap().clone()
     }
 
-    fn dialogue(&self, head: Position) -> Dialogue<'_> {
+    pub(super) fn dialogue(&self, head: Position) -> Dialogue<'_> {
         Dialogue {
             answers: self,
             appended: (0, head),

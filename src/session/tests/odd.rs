@@ -27,6 +27,8 @@ pub(super) enum Oddity {
     Twice,
     /// The first append finds the lease gone.
     StaleOnce,
+    /// The first leave is not answered.
+    AwayOnce,
 }
 
 /// See the module.
@@ -86,6 +88,9 @@ impl Backplane for Odd {
         hold: &'a Hold,
         event: Arc<Event>,
     ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>> {
+        if self.oddity == Oddity::AwayOnce && self.first.swap(false, Ordering::Relaxed) {
+            return async { Err(Unavailable) }.boxed();
+        }
         self.inner.leave(hold, event)
     }
 
