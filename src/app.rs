@@ -21,8 +21,8 @@ use crate::{
     descriptors,
     domain::{ReplicaId, UsernameLimits},
     grpc::{
-        Audit, Caps, IntakeLimits, Listener, ListenerConfig, PlainConfig, RichConfig, Services,
-        ServicesError,
+        ArrivalRates, Audit, Caps, IntakeLimits, Listener, ListenerConfig, PlainConfig, RichConfig,
+        Services, ServicesError,
     },
     http::{self, NotReady, Readiness},
     hub::{Hub, HubConfig, Silent},
@@ -131,7 +131,11 @@ async fn serve(
     let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone(), sampler);
     let audit = Audit::new(config.telemetry.audit_burst);
     let (plain, rich) = (plain(config), rich(config));
-    let services = Services::new(hub.clone(), caps(config), audit.clone(), plain, rich).await?;
+    let trusted = config.server.trusted_proxies.clone();
+    let (caps, for_services) = (caps(config), audit.clone());
+    let services =
+        Services::new(hub.clone(), caps, arrivals(config), for_services, trusted, plain, rich)
+            .await?;
     let (tls, entrance) = (certificates.clone(), services.entrance.clone());
     let listener = Listener::new(listener(config), tls, entrance, metrics.clone());
 
@@ -402,6 +406,14 @@ fn caps(config: &Config) -> Caps {
     }
 }
 
+fn arrivals(config: &Config) -> ArrivalRates {
+    let limits = &config.limits;
+    ArrivalRates {
+        short_sessions: rate(limits.short_session_interval, limits.short_session_burst),
+        new_rooms: rate(limits.new_room_interval, limits.new_room_burst),
+    }
+}
+
 fn plain(config: &Config) -> PlainConfig {
     let limits = &config.limits;
     PlainConfig {
@@ -410,6 +422,7 @@ fn plain(config: &Config) -> PlainConfig {
             content_bytes: limits.content_bytes,
             inflight: limits.inflight,
             rate: rate(limits.session_interval, limits.session_burst),
+            max_age: config.server.max_chat_stream_age,
         },
     }
 }
@@ -420,6 +433,7 @@ fn rate(interval: Duration, burst: usize) -> Rate {
 
 fn rich(config: &Config) -> RichConfig {
     let PlainConfig { names, session } = plain(config);
+    let session = SessionLimits { max_age: config.server.max_stream_age, ..session };
     RichConfig {
         names,
         session,
@@ -435,6 +449,7 @@ fn listener(config: &Config) -> ListenerConfig {
     ListenerConfig {
         connections: connections(config),
         streams_per_connection: config.limits.streams_per_connection,
+        proxy_protocol: config.server.proxy_protocol,
         handshake_timeout: config.server.handshake_timeout,
     }
 }

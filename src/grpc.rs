@@ -2,6 +2,7 @@
 //! behind it. Only this module knows gRPC.
 
 mod admission;
+mod arrivals;
 mod asking;
 mod audit;
 mod connection;
@@ -15,6 +16,7 @@ mod keepalive;
 mod listener;
 mod outlet;
 mod plain;
+mod proxy_protocol;
 mod queries;
 mod responding;
 mod rich;
@@ -31,6 +33,7 @@ mod wire;
 
 pub use self::{
     admission::Caps,
+    arrivals::ArrivalRates,
     audit::Audit,
     intake::IntakeLimits,
     listener::{Listener, ListenerConfig},

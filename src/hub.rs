@@ -213,6 +213,11 @@ impl Hub {
         self.rooms().get(name).cloned()
     }
 
+    /// Whether anybody here is in a room.
+    pub fn is_open(&self, name: &RoomName) -> bool {
+        self.rooms().contains_key(name)
+    }
+
     /// Takes a seat in a room, which keeps the room here until it is given up.
     fn take_seat(self: &Arc<Self>, name: &RoomName) -> Result<Seat, EnterError> {
         let mut rooms = self.rooms();

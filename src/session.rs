@@ -41,6 +41,17 @@ pub struct SessionLimits {
     pub inflight: usize,
     /// How much it may say.
     pub rate: Rate,
+    /// After which time its stream is to end, or its client to come by another one; less a part that is drawn, so
+    /// that not all end together. Zero for never.
+    pub max_age: Duration,
+}
+
+impl SessionLimits {
+    /// When a stream that begins now is too old.
+    fn too_old(&self) -> Option<Instant> {
+        let age = self.max_age.mul_f64(rand::random_range(0.8..=1.0));
+        (!age.is_zero()).then(|| Instant::now() + age)
+    }
 }
 
 /// Counts what clients have said and the log does not have yet.
@@ -101,7 +112,26 @@ pub enum Answer {
     /// Somebody is here.
     Pong(u64),
     /// The stream will end soon: go elsewhere after this time.
-    Reconnect(Duration),
+    Reconnect(Duration, Away),
+}
+
+/// Why a client is sent elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Away {
+    /// The replica shuts down.
+    ShuttingDown,
+    /// The stream has been open for long: another replica may have fewer.
+    TooOld,
+}
+
+impl Away {
+    /// How a stream ends whose client does not go by itself.
+    fn ending(self) -> Ending {
+        match self {
+            Self::ShuttingDown => Ending::ShuttingDown,
+            Self::TooOld => Ending::TooOld,
+        }
+    }
 }
 
 /// Why a message was refused.
@@ -185,6 +215,8 @@ pub enum Ending {
     Superseded,
     /// The replica shuts down.
     ShuttingDown,
+    /// The stream has been open for as long as streams may be.
+    TooOld,
 }
 
 impl Ending {
@@ -200,7 +232,8 @@ impl Ending {
             | Self::Crowded
             | Self::TooSlow
             | Self::Stalled(_)
-            | Self::Silent(_) => Some(LeftCause::Ended),
+            | Self::Silent(_)
+            | Self::TooOld => Some(LeftCause::Ended),
             Self::NameLost | Self::Superseded => None,
         }
     }
@@ -220,7 +253,8 @@ impl Ending {
             | Self::Silent(_)
             | Self::NameLost
             | Self::Superseded
-            | Self::ShuttingDown => true,
+            | Self::ShuttingDown
+            | Self::TooOld => true,
             Self::Disconnected | Self::Stalled(_) => false,
         }
     }
@@ -297,6 +331,8 @@ struct Session<'a, S> {
     tick: Option<Pin<Box<Sleep>>>,
     /// How much was taken from the client since others had their turn.
     inputs: usize,
+    /// When the stream is too old.
+    too_old: Option<Instant>,
 }
 
 impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> {
@@ -311,7 +347,8 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
     ) -> Self {
         let speech = Speech::new(hub, stay, limits, unstored, dialogue, owed);
         let tick = dialogue.map(|dialogue| Box::pin(sleep(dialogue.ping_interval)));
-        Self { hub, stay, input, speech, dialogue: dialogue.map(Pace::new), tick, inputs: 0 }
+        let (dialogue, too_old) = (dialogue.map(Pace::new), limits.too_old());
+        Self { hub, stay, input, speech, dialogue, tick, inputs: 0, too_old }
     }
 
     async fn drive(&mut self, gone: impl Future<Output = Ending> + Send) -> Ending {
@@ -325,6 +362,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         loop {
             let paused = self.speech.paused();
             let over = self.dialogue.as_ref().and_then(|pace| pace.over);
+            let too_old = self.too_old.filter(|_| over.is_none());
             let step = tokio::select! {
                 biased;
                 () = &mut draining, if !drained => {
@@ -347,6 +385,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                     self.inputs = 0;
                     Ok(())
                 }
+                () = until(too_old) => self.on_too_old(),
                 input = next(&mut self.input, self.dialogue.as_ref()),
                     if self.inputs < INPUTS && self.speech.is_listening() => self.on_input(input),
             };
@@ -360,7 +399,18 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         match &mut self.dialogue {
             None => Err(Ending::ShuttingDown),
             Some(pace) => {
-                pace.send_away();
+                let spread = pace.with.drain_spread;
+                pace.send_away(spread.mul_f64(rand::random()), Away::ShuttingDown);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_too_old(&mut self) -> Result<(), Ending> {
+        match &mut self.dialogue {
+            None => Err(Ending::TooOld),
+            Some(pace) => {
+                pace.send_away(Duration::ZERO, Away::TooOld);
                 Ok(())
             }
         }

@@ -6,9 +6,11 @@ use super::{
     reader::Reader,
     redis_url::RedisUrl,
     values::{
-        Bytes, Durability, Endpoint, KeyPrefix, LogFilter, LogFormat, Ratio, Secret, Setting, shown,
+        Bytes, Durability, Endpoint, KeyPrefix, LogFilter, LogFormat, Networks, Ratio, Secret,
+        Setting, shown,
     },
 };
+use crate::domain::Network;
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -26,6 +28,9 @@ const INTERVAL: RangeInclusive<Duration> = secs(0)..=secs(3600);
 
 /// How long messages may gather; zero for not at all.
 const GATHER: RangeInclusive<Duration> = secs(0)..=Duration::from_millis(100);
+
+/// How old a stream gets; zero for any age.
+const AGE: RangeInclusive<Duration> = secs(0)..=secs(30 * 24 * 3600);
 
 /// How many messages of a rate may come at once.
 const BURST: RangeInclusive<usize> = 1..=100_000;
@@ -105,6 +110,14 @@ pub struct ServerConfig {
     /// How long a client of the rich door may say nothing, or take nothing, before its stream is
     /// dropped. At least twice the ping interval.
     pub idle_timeout: Duration,
+    /// A balancer in front tells by the PROXY protocol whom each connection is from.
+    pub proxy_protocol: bool,
+    /// The proxies that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<Network>,
+    /// How old a v1 stream gets before its client is sent elsewhere; zero for any age.
+    pub max_stream_age: Duration,
+    /// How old a stream of the chat protocol gets before it is ended; zero for any age.
+    pub max_chat_stream_age: Duration,
     /// With a pair the listener speaks TLS; with a CA beside it, clients have to show a certificate.
     pub tls: TlsConfig,
 }
@@ -117,6 +130,10 @@ impl ServerConfig {
             handshake_timeout: reader.within("server.handshake_timeout", millis(100)..=secs(300)),
             ping_interval: reader.within("server.ping_interval", millis(100)..=secs(29)),
             idle_timeout: reader.within("server.idle_timeout", secs(1)..=secs(3600)),
+            proxy_protocol: reader.required("server.proxy_protocol"),
+            trusted_proxies: reader.required::<Networks>("server.trusted_proxies").0,
+            max_stream_age: reader.within("server.max_stream_age", AGE),
+            max_chat_stream_age: reader.within("server.max_chat_stream_age", AGE),
             tls: TlsConfig::read(reader, keys),
         };
         if keys.set(reader).eq([keys.ca_file]) {
@@ -282,6 +299,14 @@ pub struct LimitsConfig {
     pub room_interval: Duration,
     /// How many messages may be said at once in a room on this replica.
     pub room_burst: usize,
+    /// How long one short session takes of what one address may bring of them; zero for no limit.
+    pub short_session_interval: Duration,
+    /// How many short sessions one address may bring at once.
+    pub short_session_burst: usize,
+    /// How long one takes of the rooms that one address may open here; zero for no limit.
+    pub new_room_interval: Duration,
+    /// How many rooms one address may open here at once.
+    pub new_room_burst: usize,
 }
 
 impl LimitsConfig {
@@ -312,6 +337,10 @@ impl LimitsConfig {
             session_burst: reader.within("limits.session_burst", BURST),
             room_interval: reader.within("limits.room_interval", INTERVAL),
             room_burst: reader.within("limits.room_burst", BURST),
+            short_session_interval: reader.within("limits.short_session_interval", INTERVAL),
+            short_session_burst: reader.within("limits.short_session_burst", BURST),
+            new_room_interval: reader.within("limits.new_room_interval", INTERVAL),
+            new_room_burst: reader.within("limits.new_room_burst", BURST),
         }
     }
 }

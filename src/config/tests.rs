@@ -151,7 +151,6 @@ fn the_nearest_key_is_named_however_its_parts_are_separated() {
         ("ROOMCAST_SERVER_TLS_CERT_FILE", "ROOMCAST_SERVER__TLS__CERT_FILE"),
         ("ROOMCAST_LOG_LEVEL", "ROOMCAST_TELEMETRY__LOG"),
         ("ROOMCAST_HTTP_ADDR", "ROOMCAST_ADMIN__ADDR"),
-        ("ROOMCAST_MAX_STREAMS", "ROOMCAST_LIMITS__STREAMS"),
         ("ROOMCAST_OTLP_URL", "ROOMCAST_TELEMETRY__OTLP_ENDPOINT"),
     ] {
         let errors = errors_of_variables(&[(name, "1")]);
@@ -319,6 +318,29 @@ fn a_silence_that_ends_a_stream_leaves_time_for_two_pings() {
              \"1s\" to \"1h\"",
         ]
     );
+}
+
+#[test]
+fn proxies_are_listed() {
+    let name = "ROOMCAST_SERVER__TRUSTED_PROXIES";
+    let proxies = |loaded: Loaded| {
+        let proxies = loaded.config.server.trusted_proxies;
+        proxies.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let listed = load(&variables(&[(name, "10.0.0.0/8, ::1")])).unwrap();
+    assert!(listed.dump().contains("trusted_proxies = [\"10.0.0.0/8\", \"::1/128\"]"));
+    assert_eq!(proxies(listed), ["10.0.0.0/8", "::1/128"]);
+    let file = file("[server]\ntrusted_proxies = [\"192.0.2.7\"]\nproxy_protocol = true");
+    let listed =
+        load(&Sources { file: Some(file.path().to_owned()), ..Sources::default() }).unwrap();
+    assert!(listed.config.server.proxy_protocol);
+    assert_eq!(proxies(listed), ["192.0.2.7/32"]);
+    for bad in ["10.0.0.0/33", "proxy.example", "10.0.0.1; 10.0.0.2"] {
+        let errors = errors_of_variables(&[(name, bad)]);
+        assert!(errors[0].contains("must be a list of addresses and networks"), "{errors:?}");
+    }
+    let errors = errors_of_variables(&[("ROOMCAST_SERVER__PROXY_PROTOCOL", "v2")]);
+    assert!(errors[0].ends_with("must be true or false"), "{errors:?}");
 }
 
 #[test]

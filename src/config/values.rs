@@ -6,6 +6,8 @@ use figment::value::Value;
 use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 
+use crate::domain::Network;
+
 /// What a value would have to be. Completes the sentence "must be …".
 pub(super) struct Unfit(pub(super) Cow<'static, str>);
 
@@ -94,6 +96,43 @@ fn integer(number: figment::value::Num) -> Option<usize> {
         (Some(number), _) => usize::try_from(number).ok(),
         (None, Some(number)) => usize::try_from(number).ok(),
         (None, None) => None,
+    }
+}
+
+impl Setting for bool {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        match value {
+            Value::Bool(_, yes) => Ok(*yes),
+            Value::String(_, text) => text.trim().parse().map_err(|_| "true or false".into()),
+            _ => Err("true or false".into()),
+        }
+    }
+
+    fn show(&self) -> toml::Value {
+        (*self).into()
+    }
+}
+
+/// Addresses and networks; as text, separated by commas.
+pub(super) struct Networks(pub(super) Vec<Network>);
+
+impl Setting for Networks {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let texts: Option<Vec<&str>> = match value {
+            Value::String(_, text) => {
+                Some(text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect())
+            }
+            Value::Array(_, values) => values.iter().map(Value::as_str).collect(),
+            _ => None,
+        };
+        let networks = texts.and_then(|texts| texts.iter().map(|text| text.parse().ok()).collect());
+        networks.map(Self).ok_or_else(|| {
+            "a list of addresses and networks, such as [\"10.0.0.0/8\", \"2001:db8::1\"]".into()
+        })
+    }
+
+    fn show(&self) -> toml::Value {
+        self.0.iter().map(Network::to_string).collect::<Vec<_>>().into()
     }
 }
 

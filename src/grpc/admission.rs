@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use super::{
@@ -43,6 +44,14 @@ pub(super) enum Full {
     Streams {
         /// The cap.
         max: usize,
+    },
+    /// One address comes, or opens rooms, too often.
+    #[error("your address comes too often ({limit}); try again in {} ms", wait.as_millis())]
+    TooOften {
+        /// The key that limits it.
+        limit: &'static str,
+        /// When it may.
+        wait: Duration,
     },
     /// One address's.
     #[error("your address has {max} streams here, the limit (limits.streams_per_peer)")]

@@ -114,13 +114,14 @@ pub(super) async fn serve(
             }
         }
     };
-    let (tasks, turn) = (Tasks::new(), Arc::new(Turn::new()));
+    let retire = end.drain.child_token();
+    let (tasks, turn) = (Tasks::new(), Arc::new(Turn::new(retire.clone())));
     let (certificate, spawner) = (socket.peer_name(), tasks.spawner());
     let connected = Arc::new(connected);
     let peer = Arc::new(Peer { addr, certificate, spawner, turn: turn.clone(), connected });
     let (wire, flusher) = wire(socket);
     let http2 = Http2::new(wire, config.streams, entrance, peer);
-    let (told, cut) = (pin!(end.drain.cancelled_owned()), Some(end.cut));
+    let (told, cut) = (pin!(retire.cancelled_owned()), Some(end.cut));
     let handshake = Some(pin!(sleep_until(deadline)));
     let stalled = pin!(sleep(STALLED));
     let late = false;
@@ -133,7 +134,8 @@ struct Served<'a> {
     tasks: Tasks,
     turn: Arc<Turn>,
     flusher: Flusher<Socket>,
-    /// What the replica says next: that the connection is to end, and then that it is cut.
+    /// What is said next: that the connection is to end, by the replica or because a stream of it is too old,
+    /// and then that it is cut.
     told: Pin<&'a mut WaitForCancellationFutureOwned>,
     cut: Option<CancellationToken>,
     handshake: Option<Pin<&'a mut Sleep>>,

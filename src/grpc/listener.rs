@@ -5,13 +5,15 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 
 use super::{
+    admission::{Connected, Full},
     connection::{self, ConnectionConfig, ConnectionError, End},
+    proxy_protocol::{self, ProxyError},
     services::Entrance,
 };
 use crate::{
@@ -32,6 +34,8 @@ pub struct ListenerConfig {
     pub connections: usize,
     /// The most streams of one connection.
     pub streams_per_connection: usize,
+    /// A balancer in front tells with each connection, by the PROXY protocol, whom it is from.
+    pub proxy_protocol: bool,
     /// How long a new connection may take to begin to speak HTTP/2, by way of TLS if there is any.
     pub handshake_timeout: Duration,
 }
@@ -81,19 +85,19 @@ impl Listener {
         }
     }
 
-    fn take(&self, socket: TcpStream, peer: SocketAddr) {
+    fn take(&self, mut socket: TcpStream, peer: SocketAddr) {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             self.metrics.refusals.of(Refusal::Connections).inc();
             warn!(%peer, max = self.config.connections, "too many connections (limits.connections)");
             self.entrance.audit().refused(peer, Refusal::Connections, &"too many connections");
             return;
         };
-        let connected = match self.entrance.connect(peer) {
-            Ok(connected) => connected,
-            Err(full) => {
-                self.entrance.audit().refused(peer, Refusal::ConnectionsPerPeer, &full);
-                return;
-            }
+        // Behind a balancer it is known only once that has told whom it speaks for.
+        let connected = if self.config.proxy_protocol {
+            None
+        } else {
+            let Some(connected) = connect(&self.entrance, peer) else { return };
+            Some(connected)
         };
         if let Err(error) = socket.set_nodelay(true) {
             debug!(%peer, %error, "the connection is gone already");
@@ -110,9 +114,20 @@ impl Listener {
         self.connections.spawn(async move {
             let _slot = slot;
             let _counted = InGauge::new(&metrics.connections);
+            let (peer, connected) = match connected {
+                Some(connected) => (peer, connected),
+                None => {
+                    let deadline = Instant::now() + config.handshake_timeout;
+                    let read = client(&mut socket, peer, &entrance, &metrics, deadline);
+                    let client = end.drain.run_until_cancelled(read).await.flatten();
+                    let Some(peer) = client else { return };
+                    let Some(connected) = connect(&entrance, peer) else { return };
+                    (peer, connected)
+                }
+            };
+            let peers = (peer, connected);
             let ended =
-                connection::serve(socket, tls, (peer, connected), entrance, config, &metrics, end)
-                    .await;
+                connection::serve(socket, tls, peers, entrance, config, &metrics, end).await;
             // A broken connection is its clients' affair; each of its streams tells of itself.
             match ended {
                 Err(ConnectionError::Tls(error)) => {
@@ -138,6 +153,37 @@ impl Listener {
     /// How many connections there are.
     pub fn open(&self) -> usize {
         self.connections.len()
+    }
+}
+
+/// Counts one more connection of a peer, if there may be one.
+fn connect(entrance: &Entrance, peer: SocketAddr) -> Option<Connected> {
+    let connected = entrance.connect(peer);
+    let refused = |full: &Full| entrance.audit().refused(peer, Refusal::ConnectionsPerPeer, full);
+    connected.inspect_err(refused).ok()
+}
+
+/// Whom a balancer speaks for; itself where it says so. Nothing when nobody knows.
+async fn client(
+    socket: &mut TcpStream,
+    peer: SocketAddr,
+    entrance: &Entrance,
+    metrics: &Metrics,
+    deadline: Instant,
+) -> Option<SocketAddr> {
+    let read = if entrance.may_speak_for_others(peer.ip()) {
+        proxy_protocol::read(socket, deadline).await
+    } else {
+        Err(ProxyError::Stranger)
+    };
+    match read {
+        Ok(client) => Some(client.unwrap_or(peer)),
+        Err(ProxyError::Silent) => None,
+        Err(error) => {
+            metrics.refusals.of(Refusal::ProxyHeader).inc();
+            entrance.audit().refused(peer, Refusal::ProxyHeader, &error);
+            None
+        }
     }
 }
 

@@ -129,6 +129,11 @@ impl Outlet {
         })
     }
 
+    /// New streams of the client come by another connection.
+    pub(super) fn retire(&self) {
+        self.turn.retire();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

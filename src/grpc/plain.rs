@@ -80,7 +80,7 @@ impl Door for Plain {
             Ok(name) => name,
             Err(error) => return Outcome::Name(error),
         };
-        if let Err(outcome) = stream.take_place(&room) {
+        if let Err(outcome) = stream.may_come(&room).and_then(|()| stream.take_place(&room)) {
             return outcome;
         }
         let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);

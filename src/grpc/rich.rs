@@ -38,13 +38,13 @@ use super::{
 };
 use crate::{
     domain::{Event, Position, TraceParent, UsernameLimits},
-    hub::{Arrived, Encoder},
+    hub::{Arrived, Encoder, SessionClaim},
     proto::room::{
         self as proto, ConnectRequest, ConnectResponse, connect_request::Frame as Request_,
         connect_response::Frame as Response_,
     },
     room::Lost,
-    session::{self, Answer, Answers, Dialogue, Ending, Input, Say, SessionLimits},
+    session::{self, Answer, Answers, Away, Dialogue, Ending, Input, Say, SessionLimits},
 };
 
 /// How many unary calls are worked on at a time; others wait.
@@ -139,6 +139,12 @@ impl Door for Rich {
         };
         let Asked { claim, token, name, trace } = asked;
         stream.caller.asks(&claim.room, &name);
+        // Whoever comes back was let in before.
+        if matches!(claim.session, SessionClaim::New(..))
+            && let Err(outcome) = stream.may_come(&claim.room)
+        {
+            return outcome;
+        }
         let (room, linger) = (claim.room.clone(), claim.linger);
         if let Err(outcome) = stream.take_place(&room) {
             return outcome;
@@ -347,6 +353,9 @@ fn encode(frame: Response_) -> Bytes {
 
 impl Answers for Outlet {
     fn answer(&self, answer: &Answer) {
+        if matches!(answer, Answer::Reconnect(_, Away::TooOld)) {
+            self.retire();
+        }
         self.push(&encode(translate::answer(answer)));
     }
 

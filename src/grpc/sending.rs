@@ -114,6 +114,8 @@ mod tests {
     use http::{Request, Response};
     use tokio::io::{DuplexStream, duplex};
 
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
     use crate::grpc::{outlet::Outlet, tasks::Tasks, turn::Turn};
 
@@ -145,7 +147,11 @@ mod tests {
         };
         let (_, mut respond) = asked;
         let stream = respond.send_response(Response::new(()), false).unwrap();
-        let outlet = Outlet::new(&Tasks::new().spawner(), Arc::new(Turn::new()), false);
+        let outlet = Outlet::new(
+            &Tasks::new().spawner(),
+            Arc::new(Turn::new(CancellationToken::new())),
+            false,
+        );
         let sending = Sending::new(Spout::new(outlet.clone()), stream);
         Ends { server, sending, outlet, client, response, _ask: ask }
     }

@@ -1,6 +1,9 @@
 //! Everything on the gRPC port: the doors, health and reflection.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::{Request, Response};
 use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
@@ -10,6 +13,7 @@ use tower::ServiceExt;
 
 use super::{
     admission::{Admission, Caps, Connected, Full},
+    arrivals::{ArrivalRates, Arrivals},
     audit::Audit,
     connection::Peer,
     incoming::Incoming,
@@ -18,7 +22,7 @@ use super::{
     rich::{Rich, RichConfig},
     stream::{Door, Hall},
 };
-use crate::{hub::Hub, proto::PUBLIC_DESCRIPTORS};
+use crate::{domain::Network, hub::Hub, proto::PUBLIC_DESCRIPTORS};
 
 /// The services' names in health checks; the empty one stands for the whole server.
 const NAMES: [&str; 3] = ["", "chat.ChatService", "roomcast.v1.RoomService"];
@@ -46,6 +50,12 @@ pub struct Entrance {
 }
 
 impl Entrance {
+    /// Whether a connection from there may say, before anything else, whom it is from.
+    pub(super) fn may_speak_for_others(&self, peer: IpAddr) -> bool {
+        let trusted = &self.hall.trusted;
+        trusted.is_empty() || trusted.iter().any(|it| it.contains(peer))
+    }
+
     /// Who is told of whoever is refused before there is a request.
     pub(super) fn audit(&self) -> Arc<Audit> {
         self.hall.audit.clone()
@@ -81,7 +91,9 @@ impl Services {
     pub async fn new(
         hub: Arc<Hub>,
         caps: Caps,
+        rates: ArrivalRates,
         audit: Arc<Audit>,
+        trusted: Vec<Network>,
         plain: PlainConfig,
         rich: RichConfig,
     ) -> Result<Self, ServicesError> {
@@ -93,7 +105,14 @@ impl Services {
         };
         let gzip = CompressionEncoding::Gzip;
         let admission = Admission::new(caps, hub.metrics().clone());
-        let hall = Hall::new(hub, admission, audit, rich.session.content_bytes);
+        let hall = Hall::new(
+            hub,
+            admission,
+            Arrivals::new(rates),
+            audit,
+            trusted,
+            rich.session.content_bytes,
+        );
         let (plain, rich) = (Plain::new(hall.clone(), plain), Rich::new(hall.clone(), rich));
         let routes = Routes::new(rich.clone())
             .add_service(health_service.accept_compressed(gzip))

@@ -17,6 +17,9 @@ use crate::{
 /// Who tells the reason, in a [`google.rpc.ErrorInfo`][ErrorReason].
 const DOMAIN: &str = "roomcast";
 
+/// What is said of a stream that is as old as streams may be.
+const TOO_OLD: &str = "the stream has been open for as long as streams may be; connect again";
+
 /// Why a stream ends, or a call fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
@@ -190,6 +193,7 @@ fn ended(ending: &Ending) -> (Code, String) {
             (Code::Aborted, "superseded by a newer stream of the same session".into())
         }
         Ending::ShuttingDown => (Code::Unavailable, "server is shutting down".into()),
+        Ending::TooOld => (Code::Unavailable, TOO_OLD.into()),
     }
 }
 
@@ -249,6 +253,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::Ended(Ending::ShuttingDown) | Outcome::NotEntered(EnterError::Draining, _) => {
             (ErrorReason::ShuttingDown, TryAnother)
         }
+        Outcome::Ended(Ending::TooOld) => (ErrorReason::StreamTooOld, TryAnother),
         Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => {
             (ErrorReason::InvalidSessionToken, Stop)
         }
@@ -265,6 +270,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
             (ErrorReason::TooManyRooms, TryAnother)
         }
         Outcome::Full(Full::Streams { .. }) => (ErrorReason::TooManyStreams, TryAnother),
+        Outcome::Full(Full::TooOften { .. }) => (ErrorReason::TooOften, TryAgain),
         Outcome::Full(Full::StreamsPerPeer { .. } | Full::ConnectionsPerPeer { .. }) => {
             (ErrorReason::TooManyStreamsPerAddress, TryAnother)
         }
@@ -284,6 +290,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
     };
     let mut retry_after = None;
     if let Outcome::TooManyCalls(wait)
+    | Outcome::Full(Full::TooOften { wait, .. })
     | Outcome::NotEntered(EnterError::Taken { at_most: wait }, _) = outcome
     {
         retry_after = Some(*wait);
@@ -317,7 +324,9 @@ pub(super) fn code_name(code: Code) -> &'static str {
 /// How it is counted, if it is a refusal.
 pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
     Some(match outcome {
-        Outcome::Ended(Ending::HalfClosed | Ending::Left | Ending::Disconnected)
+        Outcome::Ended(
+            Ending::HalfClosed | Ending::Left | Ending::Disconnected | Ending::TooOld,
+        )
         // Calls are not counted as streams are.
         | Outcome::Unreachable
         | Outcome::PageToken
@@ -353,6 +362,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::Full(Full::ConnectionsPerPeer { .. }) => Refusal::ConnectionsPerPeer,
         Outcome::Full(Full::RoomsPerPeer { .. }) => Refusal::RoomsPerPeer,
         Outcome::Full(Full::RoomMembersPerPeer { .. }) => Refusal::RoomMembersPerPeer,
+        Outcome::Full(Full::TooOften { .. }) => Refusal::TooOften,
     })
 }
 

@@ -15,6 +15,7 @@ use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
     admission::{Admission, Admitted, Connected, Full},
+    arrivals::{Arrivals, Came},
     audit::{Audit, Caller},
     connection::Peer,
     encoding::Encoding,
@@ -26,7 +27,7 @@ use super::{
     status::{Outcome, code, code_name, refusal, status},
 };
 use crate::{
-    domain::{RoomName, TraceParent, Username},
+    domain::{Network, RoomName, TraceParent, Username, forwarded_for},
     hub::{Arrived, Claim, EnterError, Hub},
     session::Ending,
     trace,
@@ -48,7 +49,10 @@ const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "forwarded
 pub(super) struct Hall {
     pub(super) hub: Arc<Hub>,
     pub(super) audit: Arc<Audit>,
+    /// The proxies that are believed when they say whom they speak for.
+    pub(super) trusted: Arc<[Network]>,
     admission: Arc<Admission>,
+    arrivals: Arc<Arrivals>,
     places: Places,
     content_bytes: usize,
 }
@@ -90,16 +94,41 @@ pub(super) struct DoorStream {
     peer: SocketAddr,
     /// Its room counts it among those of its address.
     in_room: Option<Admitted>,
+    /// Its session, once it is in.
+    came: Option<Came>,
 }
 
 impl Hall {
     pub(super) fn new(
         hub: Arc<Hub>,
         admission: Arc<Admission>,
+        arrivals: Arc<Arrivals>,
         audit: Arc<Audit>,
+        trusted: Vec<Network>,
         content_bytes: usize,
     ) -> Self {
-        Self { hub, audit, admission, places: Places::new(), content_bytes }
+        Self {
+            hub,
+            audit,
+            trusted: trusted.into(),
+            admission,
+            arrivals,
+            places: Places::new(),
+            content_bytes,
+        }
+    }
+
+    /// Whose a request is: the other side's of the connection, or the one's that a proxy names which is trusted.
+    /// The port of such a client is not known.
+    pub(super) fn client(&self, peer: &Peer, headers: &HeaderMap) -> SocketAddr {
+        if !self.trusted.iter().any(|it| it.contains(peer.addr.ip())) {
+            return peer.addr;
+        }
+        // What cannot be read is no address, rather than not there.
+        let lines = headers.get_all("x-forwarded-for").iter();
+        let lines = lines.map(|line| line.to_str().unwrap_or("?"));
+        let client = forwarded_for(&self.trusted, lines);
+        client.map_or(peer.addr, |client| SocketAddr::new(client, 0))
     }
 
     /// Opens a stream of a door.
@@ -114,7 +143,8 @@ impl Hall {
             return not_grpc().map(Answer::Other);
         }
         let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
-        let mut caller = Caller::new(audit, peer.addr, certificate, &parts.headers);
+        let client = self.client(peer, &parts.headers);
+        let mut caller = Caller::new(audit, client, certificate, &parts.headers);
         let encoding = match Encoding::of(&parts.headers, self.content_bytes) {
             Ok(encoding) => encoding,
             Err(unknown) => return self.refuse(&mut caller, &Outcome::Encoding(unknown)),
@@ -131,12 +161,13 @@ impl Hall {
             outlet: outlet.clone(),
             caller,
             intake: intake.clone(),
-            peer: peer.addr,
+            peer: client,
             in_room: None,
+            came: None,
         };
         let [room, user, session, trace_id] = [const { field::Empty }; 4];
-        let span = info_span!("stream", peer = %peer.addr, room, user, session, trace_id);
-        match self.admission.admit(peer.addr.ip()) {
+        let span = info_span!("stream", peer = %client, room, user, session, trace_id);
+        match self.admission.admit(client.ip()) {
             Ok(admitted) => {
                 let body = frames(body, encoding, self.places.clone(), intake);
                 let run = stream.run(door.clone(), D::read(&parts.headers), body, admitted);
@@ -212,6 +243,7 @@ impl DoorStream {
                 })
                 .await
             };
+            drop(self.came.take());
             frames.stop();
             self.end::<D>(&outcome);
             // A client that took nothing while it was served has had its chance.
@@ -234,6 +266,9 @@ impl DoorStream {
 
     fn end<D: Door>(&mut self, outcome: &Outcome) {
         self.hall.count(outcome);
+        if *outcome == Outcome::Ended(Ending::TooOld) {
+            self.outlet.retire();
+        }
         let status = status(outcome);
         self.caller.ended(&status, refusal(outcome));
         self.outlet.end(status, D::rest(outcome));
@@ -244,6 +279,12 @@ impl DoorStream {
         let entered = self.hall.admission.enter(self.peer.ip(), room);
         self.in_room = Some(entered.map_err(Outcome::Full)?);
         Ok(())
+    }
+
+    /// Whether its address may bring a new session into a room.
+    pub(super) fn may_come(&self, room: &RoomName) -> Result<(), Outcome> {
+        let opens = !self.hall.hub.is_open(room);
+        self.hall.arrivals.may_come(self.peer.ip(), opens).map_err(Outcome::Full)
     }
 
     /// Comes in, which is a span of its own, and tells the log who it is from now on.
@@ -260,6 +301,7 @@ impl DoorStream {
         let entered = hub.enter(claim, self.outlet.reader()).instrument(join.clone()).await;
         tell_answer(&join, &entered);
         let arrived = entered?;
+        self.came = Some(Came::now(self.hall.arrivals.clone(), self.peer.ip()));
         let (session, trace) = (arrived.stay.member().session(), trace::traceparent(&join));
         let trace_id = trace.as_ref().map(TraceParent::trace_id);
         stream.record("session", field::display(session)).record("trace_id", trace_id);

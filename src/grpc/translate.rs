@@ -7,7 +7,7 @@ use crate::{
     domain::{Epoch, Event, LeftCause, Position, TraceParent, What},
     proto::room::{self as proto, connect_response::Frame, event::What as ProtoWhat},
     room::Lost,
-    session::{Answer, Refused},
+    session::{Answer, Away, Refused},
 };
 
 /// The largest sequence number that is looked for: Redis's scripts count in doubles.
@@ -95,9 +95,13 @@ pub(super) fn answer(answer: &Answer) -> Frame {
         }),
         Answer::Nack { client_seq, refused } => Frame::Nack(nack(*client_seq, *refused)),
         Answer::Pong(nonce) => Frame::Pong(proto::Pong { nonce: *nonce }),
-        Answer::Reconnect(after) => Frame::Reconnect(proto::Reconnect {
+        Answer::Reconnect(after, why) => Frame::Reconnect(proto::Reconnect {
             after: Some(duration(*after)),
-            reason: proto::ReconnectReason::ShuttingDown.into(),
+            reason: match why {
+                Away::ShuttingDown => proto::ReconnectReason::ShuttingDown,
+                Away::TooOld => proto::ReconnectReason::Rebalance,
+            }
+            .into(),
         }),
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::TraceParent,
@@ -24,6 +25,8 @@ const CHUNK: usize = 32 * 1024;
 #[derive(Debug)]
 pub(super) struct Turn {
     born: Instant,
+    /// Asks the connection to end once its streams have.
+    retire: CancellationToken,
     state: Mutex<State>,
 }
 
@@ -42,8 +45,14 @@ struct State {
 }
 
 impl Turn {
-    pub(super) fn new() -> Self {
-        Self { born: Instant::now(), state: Mutex::default() }
+    /// Of a connection that ends once this is cancelled and its streams have ended.
+    pub(super) fn new(retire: CancellationToken) -> Self {
+        Self { born: Instant::now(), retire, state: Mutex::default() }
+    }
+
+    /// The connection takes no new streams, so that clients come by another one, perhaps to another replica.
+    pub(super) fn retire(&self) {
+        self.retire.cancel();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -138,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_a_turn_is_observed_once() {
-        let (turn, metrics) = (Turn::new(), Metrics::default());
+        let (turn, metrics) = (Turn::new(CancellationToken::new()), Metrics::default());
         for (events, second) in [(1, 30), (2, 10), (3, 20)] {
             turn.lock().took(events, Some((Timestamp::from_second(second).unwrap(), None)));
         }

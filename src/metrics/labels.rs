@@ -86,10 +86,14 @@ label! {
         Queries = "queries",
         /// Too much was received and not stored.
         InputBytes = "input_bytes",
+        /// A peer address that comes, or opens rooms, too often.
+        TooOften = "too_often",
         /// Too many connections; the whole connection was refused.
         Connections = "connections",
         /// A TLS handshake failed or took too long; the whole connection was refused.
         TlsHandshake = "tls_handshake",
+        /// No PROXY protocol header where there has to be one; the whole connection was refused.
+        ProxyHeader = "proxy_header",
         /// The reader could not keep up.
         SlowReader = "slow_reader",
         /// The backplane did not answer in time.

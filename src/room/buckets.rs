@@ -28,6 +28,12 @@ impl<K: Eq + Hash> Buckets<K> {
         Self { rate, most, by_key: HashMap::new(), others: None, swept: None }
     }
 
+    /// Whether one can be taken from a key's bucket. See [`Bucket::ready`].
+    pub fn ready(&self, key: &K, now: Instant) -> Result<(), Duration> {
+        let others = self.others.as_ref().filter(|_| self.by_key.len() >= self.most);
+        self.by_key.get(key).or(others).map_or(Ok(()), |bucket| bucket.ready(now))
+    }
+
     /// Takes one from a key's bucket. See [`Bucket::take`].
     pub fn take(&mut self, key: K, now: Instant) -> Result<(), Duration> {
         if self.rate.interval.is_zero() {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 
-use super::{Answer, Ending};
+use super::{Answer, Away, Ending};
 use crate::domain::Position;
 
 /// How long a stream that was told to go elsewhere is still served after it was to be gone, at the most.
@@ -58,17 +58,20 @@ pub(super) struct Pace<'a> {
     pub(super) over: Option<Instant>,
     /// When it was told, as long as it may not have taken that, and the time that it has then.
     sent_away: Option<(Instant, Duration)>,
+    /// Why it was.
+    why: Away,
 }
 
 impl<'a> Pace<'a> {
     pub(super) fn new(with: &'a Dialogue<'a>) -> Self {
-        Self { with, heard: Instant::now(), over: None, sent_away: None }
+        let (over, sent_away) = (None, None);
+        Self { with, heard: Instant::now(), over, sent_away, why: Away::ShuttingDown }
     }
 
-    /// The client is told to go elsewhere, not all at once.
-    pub(super) fn send_away(&mut self) {
-        let after = self.with.drain_spread.mul_f64(rand::random());
-        self.with.answers.answer(&Answer::Reconnect(after));
+    /// The client is told to go elsewhere after a time.
+    pub(super) fn send_away(&mut self, after: Duration, why: Away) {
+        self.with.answers.answer(&Answer::Reconnect(after, why));
+        self.why = why;
         let now = Instant::now();
         self.sent_away = Some((now, after + GRACE.min(self.with.drain_spread)));
         self.over = Some(now + LOOK);
@@ -77,7 +80,7 @@ impl<'a> Pace<'a> {
     /// Looks at a client that was sent elsewhere: its time begins when it takes that, and then it has to
     /// be gone.
     pub(super) fn look_after(&mut self) -> Result<(), Ending> {
-        let Some((sent, time)) = self.sent_away else { return Err(Ending::ShuttingDown) };
+        let Some((sent, time)) = self.sent_away else { return Err(self.why.ending()) };
         let answers = self.with.answers;
         let taken = answers.last_taken();
         if taken >= sent || !answers.is_waiting() {

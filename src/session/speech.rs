@@ -394,7 +394,7 @@ impl<'a> Speech<'a> {
         match ending {
             Ending::HalfClosed | Ending::Left => last_words.await.err().unwrap_or(ending),
             // Bounded by the backplane's own timeout, except here, where time is short.
-            Ending::ShuttingDown => {
+            Ending::ShuttingDown | Ending::TooOld => {
                 let _ = timeout(LAST_WORDS, last_words).await;
                 ending
             }

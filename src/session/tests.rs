@@ -100,7 +100,12 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
     assert!(!joined.told);
 
     let began = tokio::time::Instant::now();
-    let limits = SessionLimits { content_bytes: 1024, inflight: 4, rate: UNLIMITED };
+    let limits = SessionLimits {
+        content_bytes: 1024,
+        inflight: 4,
+        rate: UNLIMITED,
+        max_age: Duration::ZERO,
+    };
     let ending =
         run(&hub, stay, stream::pending(), std::future::pending(), limits, &Uncounted, None).await;
     if signals_arrive {

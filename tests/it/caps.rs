@@ -18,6 +18,8 @@ on_both_backplanes!(
     a_replica_has_only_so_many_rooms,
     an_address_has_only_so_many_connections,
     an_address_has_only_so_many_rooms_and_members_of_one,
+    a_peer_opens_only_so_many_rooms,
+    a_peer_comes_and_goes_only_so_often,
 );
 
 /// Two addresses of this machine, hence two peers.
@@ -241,4 +243,45 @@ async fn an_address_has_only_so_many_rooms_and_members_of_one(layout: Layout) {
     })
     .await;
     drop((two, other));
+}
+
+async fn a_peer_opens_only_so_many_rooms(layout: Layout) {
+    let plan = layout.plan().with("ROOMCAST_LIMITS__NEW_ROOM_INTERVAL", "1h");
+    let cluster = plan.with("ROOMCAST_LIMITS__NEW_ROOM_BURST", "2").start().await;
+    let mut alice = cluster.door(0).coming_from(PEER).join("alice").await;
+    let own = cluster.door(0).coming_from(PEER);
+    let _bob = own.enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut carol = own.clone().into_room("second").join("carol").await;
+    let _dave = own.clone().into_room("second").enter_seen_by("dave", &mut [&mut carol]).await;
+    refused_for_the_cap(&own.clone().into_room("third"), "limits.new_room_interval").await;
+    // Rooms that are open take more members, and others open more rooms.
+    own.enter_seen_by("erin", &mut [&mut alice]).await;
+    cluster.door(0).into_room("third").enter("frank").await;
+}
+
+async fn a_peer_comes_and_goes_only_so_often(layout: Layout) {
+    let plan = layout.plan().with("ROOMCAST_LIMITS__SHORT_SESSION_INTERVAL", "1h");
+    let cluster = plan.with("ROOMCAST_LIMITS__SHORT_SESSION_BURST", "5").start().await;
+    let churning = cluster.door(0).coming_from(PEER);
+    let mut alice = cluster.door(0).join("alice").await;
+    let mut came = 0;
+    let refused = loop {
+        assert!(came < 100, "it may come as often as it likes");
+        let mut churn = churning.join("churn").await;
+        churn.half_close();
+        let ended = churn.ended(SOON).await;
+        if ended.code != Code::Ok {
+            break ended;
+        }
+        came += 1;
+    };
+    assert_eq!(refused.code, Code::ResourceExhausted);
+    assert!(refused.message.contains("limits.short_session_interval"), "{refused:?}");
+    // Not all of them may have been short, on a busy machine.
+    assert!(came >= 5, "refused after {came}");
+    for _ in 0..came {
+        assert!(alice.hears("churn left", SOON).await);
+    }
+    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    quiet(&bob, &mut [&mut alice]).await;
 }

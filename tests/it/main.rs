@@ -28,6 +28,8 @@ mod outage;
 mod outage_names;
 mod outage_truth;
 mod protocol;
+mod proxied;
+mod rebalancing;
 mod registering;
 mod replica_loss;
 mod rich;

@@ -92,6 +92,13 @@ fn session_rows() -> Vec<Row> {
             Some(("SHUTTING_DOWN", Said::Elsewhere)),
             Some(Refusal::ShuttingDown),
         ),
+        (
+            ended(Ending::TooOld),
+            Code::Unavailable,
+            "as long as streams may be; connect again",
+            Some(("STREAM_TOO_OLD", Said::Elsewhere)),
+            None,
+        ),
     ]
 }
 
@@ -230,6 +237,16 @@ fn other_rows() -> Vec<Row> {
             Some(Refusal::Streams),
         ),
         (
+            Outcome::Full(Full::TooOften {
+                limit: "limits.new_room_interval",
+                wait: Duration::from_millis(1500),
+            }),
+            Code::ResourceExhausted,
+            "your address comes too often (limits.new_room_interval); try again in 1500 ms",
+            Some(("TOO_OFTEN", Said::Again)),
+            Some(Refusal::TooOften),
+        ),
+        (
             Outcome::Full(Full::StreamsPerPeer { max: 3 }),
             Code::ResourceExhausted,
             "limits.streams_per_peer",
@@ -339,11 +356,13 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Full(Full::RoomsPerPeer { .. }) => 36,
         Outcome::Full(Full::RoomMembersPerPeer { .. }) => 37,
         Outcome::Ended(Ending::LeaveNotStored) => 39,
+        Outcome::Full(Full::TooOften { .. }) => 40,
+        Outcome::Ended(Ending::TooOld) => 41,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 40;
+const ROWS: usize = 42;
 
 fn rows() -> Vec<Row> {
     [session_rows(), first_message_rows(), entry_rows(), other_rows()].concat()

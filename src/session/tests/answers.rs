@@ -84,12 +84,16 @@ impl Answers for Taker {
 async fn whoever_is_sent_elsewhere_has_the_time_that_it_was_told_from_when_it_takes_that() {
     let taker = Taker::new();
     let dialogue = taker.dialogue(Position::new(Epoch(1), 1));
-    for asleep in [false, true] {
+    let ways = [Away::ShuttingDown, Away::TooOld];
+    for (asleep, why) in [false, true].into_iter().flat_map(|it| ways.map(|why| (it, why))) {
         let mut pace = Pace::new(&dialogue);
         taker.sleep(asleep);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        pace.send_away();
-        let Some(Answer::Reconnect(after)) = taker.told().pop() else { panic!("it is not told") };
+        pace.send_away(Duration::from_secs(2), why);
+        let Some(Answer::Reconnect(after, told)) = taker.told().pop() else {
+            panic!("it is not told")
+        };
+        assert_eq!(told, why);
         if asleep {
             let wakes = Instant::now() + Duration::from_secs(20);
             while Instant::now() < wakes {
@@ -105,7 +109,7 @@ async fn whoever_is_sent_elsewhere_has_the_time_that_it_was_told_from_when_it_ta
                 break ending;
             }
         };
-        assert_eq!(ending, Ending::ShuttingDown);
+        assert_eq!(ending, why.ending());
         let served = taken.elapsed();
         assert!(served >= after, "told {after:?}, served for {served:?}");
         assert!(served <= after + Duration::from_secs(3), "told {after:?}, served for {served:?}");
@@ -128,7 +132,7 @@ async fn play(
     let new = SessionClaim::New(SessionId::from_bytes([7; 16]), SecretHash::of(&[7; 32]));
     let session = if numbered { new } else { SessionClaim::Plain };
     let arrived = hub.enter(claim(&room, session), nobody()).await.unwrap();
-    let limits = SessionLimits { content_bytes: 1024, inflight: 8, rate };
+    let limits = SessionLimits { content_bytes: 1024, inflight: 8, rate, max_age: Duration::ZERO };
     let taker = Taker::new();
     let dialogue = numbered.then(|| taker.dialogue(arrived.head));
     let says: Vec<_> = says
@@ -151,7 +155,7 @@ fn answered(told: &[Answer]) -> Vec<(u64, Option<u64>)> {
     let answers = told.iter().filter_map(|answer| match answer {
         Answer::Ack { client_seq, position, .. } => Some((*client_seq, position.map(|it| it.seq))),
         Answer::Nack { client_seq, .. } => Some((*client_seq, None)),
-        Answer::Pong(_) | Answer::Reconnect(_) => None,
+        Answer::Pong(_) | Answer::Reconnect(..) => None,
     });
     answers.collect()
 }

@@ -48,7 +48,12 @@ async fn heard(end: Ending, linger: Duration, told: bool) -> Option<LeftCause> {
         Ending::Left => stream::once(ready(Ok(Input::Leave))).boxed(),
         end => stream::once(ready(Err(end))).boxed(),
     };
-    let limits = SessionLimits { content_bytes: 1024, inflight: 4, rate: UNLIMITED };
+    let limits = SessionLimits {
+        content_bytes: 1024,
+        inflight: 4,
+        rate: UNLIMITED,
+        max_age: Duration::ZERO,
+    };
     let taker = Taker::new();
     let dialogue = taker.dialogue(bob.head);
     let ended = run(&hub, bob.stay, input, pending(), limits, &Uncounted, Some(&dialogue)).await;
@@ -83,7 +88,8 @@ fn row(end: &Ending) -> Row {
         Ending::Unreadable(_)
         | Ending::ContentTooLong { .. }
         | Ending::Silent(_)
-        | Ending::Crowded => lingers(Ended),
+        | Ending::Crowded
+        | Ending::TooOld => lingers(Ended),
         // Nobody has the token.
         Ending::Disconnected => (Some(Disconnected), Some(TimedOut), Some(Disconnected)),
         Ending::Stalled(_) => (Some(Ended), Some(TimedOut), Some(Ended)),
@@ -114,6 +120,7 @@ async fn the_room_hears_what_the_table_says() {
         Ending::Superseded,
         Ending::ShuttingDown,
         Ending::LeaveNotStored,
+        Ending::TooOld,
     ] {
         let (without, with, untold) = row(&end);
         assert_eq!(heard(end.clone(), Duration::ZERO, true).await, without, "{end:?}, no linger");
@@ -132,7 +139,12 @@ async fn a_leave_that_is_not_stored_is_not_confirmed_and_told_later() {
     let bob = hub.enter(lingering(&room, "bob", LINGER, true), nobody()).await.unwrap();
     let taker = Taker::new();
     let dialogue = taker.dialogue(bob.head);
-    let limits = SessionLimits { content_bytes: 1024, inflight: 4, rate: UNLIMITED };
+    let limits = SessionLimits {
+        content_bytes: 1024,
+        inflight: 4,
+        rate: UNLIMITED,
+        max_age: Duration::ZERO,
+    };
     let input = stream::once(ready(Ok(Input::Leave)));
     let ended = run(&hub, bob.stay, input, pending(), limits, &Uncounted, Some(&dialogue)).await;
     assert_eq!(ended, Ending::LeaveNotStored);

@@ -57,6 +57,9 @@ impl ChatClient {
         if let Some(room) = &door.room {
             request.metadata_mut().insert("chat-room", room.clone());
         }
+        if let Some(forwarded_for) = &door.forwarded_for {
+            request.metadata_mut().insert("x-forwarded-for", forwarded_for.clone());
+        }
         if let Some(traceparent) = &door.traceparent {
             request.metadata_mut().insert("traceparent", traceparent.clone());
         }

@@ -22,6 +22,8 @@ pub(crate) struct Door {
     pub(crate) room: Option<MetadataValue<Ascii>>,
     /// The value of the metadata key `traceparent`.
     pub(crate) traceparent: Option<MetadataValue<Ascii>>,
+    /// The value of the metadata key `x-forwarded-for`.
+    pub(crate) forwarded_for: Option<MetadataValue<Ascii>>,
     from: Option<IpAddr>,
     windows: Option<(u32, u32)>,
     tls: Option<ClientTlsConfig>,
@@ -31,8 +33,9 @@ pub(crate) struct Door {
 impl Door {
     /// The plain door at this address.
     pub(crate) fn at(addr: SocketAddr, dialect: Dialect) -> Self {
-        let (room, traceparent, from, windows, tls, shared) = Default::default();
-        Self { addr, dialect, room, traceparent, from, windows, tls, shared }
+        let (room, traceparent, forwarded_for, from) = Default::default();
+        let (windows, tls, shared) = Default::default();
+        Self { addr, dialect, room, traceparent, forwarded_for, from, windows, tls, shared }
     }
 
     /// The address.
@@ -55,6 +58,12 @@ impl Door {
     /// The same in a trace that began elsewhere.
     pub(crate) fn in_trace(mut self, traceparent: &str) -> Self {
         self.traceparent = Some(traceparent.parse().expect("a header value"));
+        self
+    }
+
+    /// The same as a proxy that speaks for somebody.
+    pub(crate) fn on_behalf_of(mut self, client: &str) -> Self {
+        self.forwarded_for = Some(client.parse().expect("a header value"));
         self
     }
 
