@@ -319,6 +319,7 @@ impl Readiness for Probes {
             self.hub.prove_delivery().await.map_err(|silent| match silent {
                 Silent::Never => NotReady::Starting,
                 Silent::Since(age) => NotReady::Deaf(age),
+                Silent::Refused(reason) => NotReady::Refused(reason),
             })
         }
         .boxed()
@@ -457,7 +458,7 @@ fn listener(config: &Config) -> ListenerConfig {
 /// How many connections clients may have: what is configured, as far as this process may open files.
 fn connections(config: &Config) -> usize {
     // An old connection to Redis may still be there while the new one opens.
-    let redis = config.redis.url.as_ref().map_or(0, |_| 2 * (config.redis.connections + 3));
+    let redis = config.redis.url.as_ref().map_or(0, |_| 2 * (config.redis.connections + 4));
     let open_files = descriptors::raise();
     let fit = descriptors::for_clients(open_files, http::CONNECTIONS + redis);
     let max = config.limits.connections;

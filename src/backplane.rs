@@ -174,12 +174,18 @@ pub trait Backplane: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Page, Unavailable>>;
 
     /// Sends `number` to this very replica by the way that live events take; it comes back as
-    /// [`Signal::Canary`] if, and only if, live delivery of all subscribed rooms works.
+    /// [`Signal::Canary`] if, and only if, live delivery of all subscribed rooms works. It goes out as
+    /// messages do, and fails while none could be appended.
     fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>>;
 
     /// The backplane's clock, if it takes changes: the time since some moment that is the same for all
     /// replicas. It may be set, forth or back.
     fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>>;
+
+    /// Why nothing can be appended at present, in words for an operator, if it said so.
+    fn write_error(&self) -> Option<String> {
+        None
+    }
 
     /// Ends all work in bounded time: queued operations are finished first. Idempotent.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -12,7 +12,9 @@ mod lane;
 mod op;
 mod operations;
 mod pace;
+mod remedy;
 mod reply;
+mod rights;
 mod scripts;
 mod sessions;
 mod status;
@@ -38,6 +40,7 @@ use self::{
     scripts::Scripts,
     status::Status,
     subscriber::{Subscriber, Subscriptions},
+    target::Targets,
 };
 use super::{
     AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
@@ -97,12 +100,14 @@ pub struct RedisConfig {
 pub struct Redis {
     /// Rooms are spread over these, so that each room has its order.
     lanes: Vec<Lane>,
-    /// For what needs no order with appends: renewals, canaries.
+    /// For what needs no order with appends: renewals.
     upkeep: Lane,
+    /// For canaries.
+    canaries: Lane,
     /// For pages of logs: large answers that hold up nothing else.
     reads: Lane,
     rooms: RandomState,
-    keys: Arc<Keys>,
+    scripts: Arc<Scripts>,
     subscriptions: Arc<Subscriptions>,
     status: Arc<Status>,
     replica: ReplicaId,
@@ -133,6 +138,30 @@ pub enum RedisRefusal {
     /// One side does not accept the other's certificate, or there is no TLS there.
     #[error("redis cannot be reached over TLS (rediss://, redis.tls): {0}")]
     Tls(String),
+    /// The user may not do all that is needed: in Redis's own words, and the line that gives it the rights.
+    #[error(
+        "redis does not let its user do what is needed: {words}; this line has all that may be needed: {acl}"
+    )]
+    Rights {
+        /// What is missing.
+        words: String,
+        /// What to tell Redis.
+        acl: String,
+    },
+    /// Commands have other names there, or are not there at all.
+    #[error("redis does not know commands by their names (rename-command?): {0}")]
+    Renamed(String),
+    /// It has no such database.
+    #[error("redis.url names a database that cannot be used: {0}")]
+    Database(String),
+    /// It is part of a cluster.
+    #[error(
+        "redis.url leads to a Redis Cluster, which is not supported yet; it has to lead to a Redis without cluster-enabled"
+    )]
+    Cluster,
+    /// It is of an earlier version than is needed.
+    #[error("redis.url leads to Redis {0}; version 7 or later is needed")]
+    Version(String),
 }
 
 impl Redis {
@@ -143,15 +172,14 @@ impl Redis {
         replica: ReplicaId,
         metrics: Metrics,
     ) -> Result<(Arc<Self>, Signals), RedisConfigError> {
-        let connector = Arc::new(Connector::new(config, config.connections + SHARED_LANES)?);
-        let keys = Arc::new(Keys::new(&config.prefix, connector.database()));
-        let scripts = Arc::new(Scripts::new(keys.clone(), config.log, config.lease));
+        let lanes = config.connections + SHARED_LANES + usize::from(config.replicated);
+        let connector = Arc::new(Connector::new(config, lanes, replica)?);
         let status = Arc::new(Status::new(metrics));
         let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
         let lane = |batch, gather, yields| {
-            let (connector, scripts, status) = (connector.clone(), scripts.clone(), status.clone());
+            let (connector, status, close) = (connector.clone(), status.clone(), close.clone());
             let lane = LaneConfig { batch, gather, replicated: config.replicated, yields };
-            let (lane, driver) = Lane::new(lane, connector, scripts, status, close.clone());
+            let (lane, driver) = Lane::new(lane, connector, status, close);
             tasks.spawn(driver);
             lane
         };
@@ -159,7 +187,6 @@ impl Redis {
         let subscriptions = Arc::new(Subscriptions::new());
         let subscriber = Subscriber {
             connector: connector.clone(),
-            keys: keys.clone(),
             subscriptions: subscriptions.clone(),
             status: status.clone(),
             replica,
@@ -168,14 +195,19 @@ impl Redis {
             close: close.clone(),
         };
         tasks.spawn(subscriber.run());
+        let upkeep = lane(UPKEEP_BATCH, Duration::ZERO, false);
+        // Where they wait for a replica of Redis, renewals shall not wait behind them.
+        let canaries =
+            if config.replicated { lane(1, Duration::ZERO, false) } else { upkeep.clone() };
         let redis = Self {
             lanes: (0..config.connections)
                 .map(|_| lane(APPEND_BATCH, config.gather, false))
                 .collect(),
-            upkeep: lane(UPKEEP_BATCH, Duration::ZERO, false),
+            upkeep,
+            canaries,
             reads: lane(READ_BATCH, Duration::ZERO, true),
             rooms: RandomState::new(),
-            keys,
+            scripts: connector.scripts().clone(),
             subscriptions,
             status,
             replica,
@@ -190,12 +222,16 @@ impl Redis {
 
     /// Finds what no Redis could be reached with, without opening a connection.
     pub fn check(config: &RedisConfig) -> Result<(), RedisConfigError> {
-        Connector::new(config, config.connections).map(drop)
+        Targets::new(config, config.connections).map(drop)
     }
 
     /// Resolves when it shows at the start that this Redis can never be used.
     pub async fn refusal(&self) -> RedisRefusal {
         self.status.refusal().await
+    }
+
+    fn keys(&self) -> &Keys {
+        &self.scripts.keys
     }
 
     fn lane(&self, room: &RoomName) -> &Lane {
@@ -318,6 +354,10 @@ impl Backplane for Redis {
 
     fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>> {
         self.run_clock().boxed()
+    }
+
+    fn write_error(&self) -> Option<String> {
+        self.status.write_error()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -9,18 +9,21 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout},
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use super::Hub;
-use crate::{backplane::Backplane, metrics::Metrics};
+use crate::metrics::Metrics;
 
 /// How long a canary may take before delivery counts as broken.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long what a canary came to answers those who ask.
+const FRESH: Duration = Duration::from_millis(100);
+
 /// A canary did not come back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Silent {
     /// None ever did.
     #[error("no canary has come back yet")]
@@ -28,18 +31,31 @@ pub enum Silent {
     /// The last one came back so long ago.
     #[error("the last canary came back {} ms ago", .0.as_millis())]
     Since(Duration),
+    /// It cannot even be sent, and neither can a message: in the backplane's words.
+    #[error("{0}")]
+    Refused(String),
 }
 
-/// The canaries of a replica.
+/// The canaries of a replica, of which one is under way at a time: whoever asks meanwhile is told what
+/// comes of it.
 #[derive(Debug)]
 pub struct Pulse {
     next: AtomicU64,
     heard: watch::Sender<u64>,
     last: Mutex<Option<Instant>>,
     alive: watch::Sender<bool>,
+    proof: watch::Sender<Option<Proof>>,
+    /// Somebody asks, and what is known is too old.
+    asked: Notify,
     interval: Duration,
-    /// One proof at a time: those who ask meanwhile wait for the next one.
-    proving: tokio::sync::Mutex<()>,
+}
+
+/// What the latest canary came to.
+#[derive(Clone, Debug)]
+struct Proof {
+    /// When that was known.
+    at: Instant,
+    came: Result<(), Silent>,
 }
 
 impl Pulse {
@@ -49,8 +65,9 @@ impl Pulse {
             heard: watch::Sender::new(0),
             last: Mutex::new(None),
             alive: watch::Sender::new(false),
+            proof: watch::Sender::new(None),
+            asked: Notify::new(),
             interval: (lease / 6).clamp(Duration::from_millis(200), Duration::from_secs(1)),
-            proving: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -69,38 +86,54 @@ impl Pulse {
         });
     }
 
-    /// Sends a canary now and waits for it.
-    pub(super) async fn prove(&self, backplane: &dyn Backplane) -> Result<(), Silent> {
-        let proof = async {
-            let _one = self.proving.lock().await;
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let mut heard = self.heard.subscribe();
-            backplane.canary(number).await.ok()?;
-            heard.wait_for(|&heard| heard >= number).await.ok()?;
-            Some(())
-        };
-        match timeout(PATIENCE, proof).await {
-            Ok(Some(())) => Ok(()),
-            Ok(None) | Err(_) => {
-                let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-                Err(last.map_or(Silent::Never, |last| Silent::Since(last.elapsed())))
-            }
+    /// What a canary comes to that is under way now, or was a moment ago, or else one that is sent now.
+    pub(super) async fn prove(&self) -> Result<(), Silent> {
+        let asked = Instant::now();
+        let mut proofs = self.proof.subscribe();
+        let fresh = |proof: &Option<Proof>| proof.as_ref().is_some_and(|it| it.at + FRESH >= asked);
+        if !fresh(&proofs.borrow()) {
+            self.asked.notify_one();
+        }
+        match proofs.wait_for(fresh).await.as_deref() {
+            Ok(Some(proof)) => proof.came.clone(),
+            // The sender lives as long as `self`, and none is fresh that is not there.
+            Ok(None) | Err(_) => Err(self.silence()),
+        }
+    }
+
+    fn silence(&self) -> Silent {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map_or(Silent::Never, |last| Silent::Since(last.elapsed()))
+    }
+}
+
+/// A canary every now and then, and when somebody asks.
+pub(super) async fn run(hub: Arc<Hub>) {
+    let pulse = &hub.pulse;
+    loop {
+        let came = send_one(&hub).await;
+        let alive = came.is_ok();
+        pulse.proof.send_replace(Some(Proof { at: Instant::now(), came }));
+        pulse.alive.send_if_modified(|before| std::mem::replace(before, alive) != alive);
+        let least = Instant::now() + FRESH;
+        tokio::select! {
+            () = sleep(pulse.interval) => {}
+            () = pulse.asked.notified() => sleep_until(least).await,
         }
     }
 }
 
-/// A canary every now and then.
-pub(super) async fn run(hub: Arc<Hub>) {
+async fn send_one(hub: &Hub) -> Result<(), Silent> {
     let pulse = &hub.pulse;
-    loop {
-        let number = pulse.next.fetch_add(1, Ordering::Relaxed);
-        let mut heard = pulse.heard.subscribe();
-        let sent = timeout(PATIENCE, hub.backplane.canary(number)).await;
-        let came = match sent {
-            Ok(Ok(())) => timeout(PATIENCE, heard.wait_for(|&heard| heard >= number)).await.is_ok(),
-            Ok(Err(_)) | Err(_) => false,
-        };
-        pulse.alive.send_if_modified(|alive| std::mem::replace(alive, came) != came);
-        sleep(pulse.interval).await;
+    let deadline = Instant::now() + PATIENCE;
+    let number = pulse.next.fetch_add(1, Ordering::Relaxed);
+    let mut heard = pulse.heard.subscribe();
+    let sent = timeout_at(deadline, hub.backplane.canary(number)).await;
+    if let Ok(Ok(())) = sent
+        && timeout_at(deadline, heard.wait_for(|&heard| heard >= number)).await.is_ok()
+    {
+        return Ok(());
     }
+    let refused = hub.backplane.write_error().map(Silent::Refused);
+    Err(refused.unwrap_or_else(|| pulse.silence()))
 }

@@ -30,6 +30,7 @@ mod outage_truth;
 mod protocol;
 mod proxied;
 mod rebalancing;
+mod refusals;
 mod registering;
 mod replica_loss;
 mod rich;

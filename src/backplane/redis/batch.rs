@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, vec};
 
-use redis::{Cmd, Pipeline, ServerError, Value};
+use redis::{Cmd, Pipeline, Value};
 
 use super::{
     op::{Op, Work},
@@ -38,6 +38,11 @@ impl Group {
     pub(super) fn appended(&self) -> Option<usize> {
         (self.kind == Kind::Append).then_some(self.ops.len())
     }
+
+    /// Whether it counts only once a replica of Redis has it, where anything does.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self.kind, Kind::Append | Kind::Canary)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +53,8 @@ enum Kind {
     Script,
     /// A reply that is handed on as it is.
     Plain,
+    /// The same, of what is written as messages are.
+    Canary,
 }
 
 /// What one sender says one after another: the client sequences follow on each other.
@@ -94,7 +101,8 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
                 (Kind::Extend, leases.len())
             }
             Work::Script { name, .. } if name.is_apart() => (Kind::Plain, 0),
-            Work::Publish { .. } | Work::Contact { .. } => (Kind::Plain, 0),
+            Work::Contact { .. } => (Kind::Plain, 0),
+            Work::Canary { .. } => (Kind::Canary, 0),
             Work::Script { room, .. } => {
                 open.remove(room);
                 (Kind::Script, 0)
@@ -120,12 +128,8 @@ fn command(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cm
             cmd.arg(args);
             cmd
         }
-        Work::Publish { channel, message } => {
-            let mut cmd = redis::cmd("PUBLISH");
-            cmd.arg(channel).arg(message);
-            cmd
-        }
         Work::Contact { key } => scripts.contact(key),
+        Work::Canary { replica, number } => scripts.canary(*replica, *number),
     }
 }
 
@@ -175,24 +179,6 @@ fn runs<'a>(group: &[usize], ops: &'a [Op]) -> Vec<Run<'a>> {
     runs
 }
 
-/// Whether an error says that the operation should be tried again, perhaps elsewhere: the scripts
-/// are not known, it is loading, out of memory, a replica by now.
-pub(super) fn is_passing(error: &ServerError) -> bool {
-    matches!(
-        error.code(),
-        "NOSCRIPT"
-            | "LOADING"
-            | "READONLY"
-            | "MASTERDOWN"
-            | "CLUSTERDOWN"
-            | "TRYAGAIN"
-            | "BUSY"
-            | "OOM"
-            | "MISCONF"
-            | "NOREPLICAS"
-    )
-}
-
 /// The answers of a group's operations, in their order.
 pub(super) fn split(
     group: &Group,
@@ -201,7 +187,7 @@ pub(super) fn split(
     status: &Status,
 ) -> vec::IntoIter<Result<Reply, Unavailable>> {
     let parsed = match group.kind {
-        Kind::Plain | Kind::Extend => reply::plain(value),
+        Kind::Plain | Kind::Canary | Kind::Extend => reply::plain(value),
         Kind::Script | Kind::Append => reply::stamped(value, replid),
     };
     let reply = match parsed {
@@ -230,7 +216,7 @@ pub(super) fn split(
             .map(|room| reply::plain(room).map_err(|_| Unavailable))
             .collect::<Vec<_>>()
             .into_iter(),
-        Kind::Script | Kind::Plain => vec![Ok(reply)].into_iter(),
+        Kind::Script | Kind::Plain | Kind::Canary => vec![Ok(reply)].into_iter(),
     }
 }
 

@@ -1,16 +1,22 @@
-//! Opening connections to Redis.
+//! Opening connections to Redis, and trying what they will be needed for.
+
+use std::sync::Arc;
 
 use deadpool_redis::PoolError;
-use redis::{
-    Client, ErrorKind, ProtocolVersion, RedisError, ServerErrorKind, aio::MultiplexedConnection,
-};
+use redis::{Client, ErrorKind, ProtocolVersion, RedisError, aio::MultiplexedConnection};
 
 use super::{
     RedisConfig, RedisConfigError, RedisRefusal,
+    keys::Keys,
+    remedy::Remedy,
+    rights::{self, Verdict},
     scripts::Scripts,
     target::{Targets, connection_config},
 };
-use crate::tls;
+use crate::{domain::ReplicaId, tls};
+
+/// The first version of Redis that will do.
+const VERSION: u32 = 7;
 
 /// Why Redis cannot be used right now.
 #[derive(Debug, thiserror::Error)]
@@ -27,48 +33,66 @@ pub(super) enum ConnectError {
     /// It says nothing about replication.
     #[error("this Redis does not tell its replication id")]
     NoReplicationId,
+    /// It hangs up on whoever comes, and says why.
+    #[error("redis closes connections at once: {0}")]
+    Closed(String),
+    /// It lacks something, and time does not help.
+    #[error("{0}")]
+    Unfit(RedisRefusal),
 }
 
 impl ConnectError {
-    /// Why only a change of configuration helps, if that is so: wrong or missing credentials, or
-    /// certificates that one side does not accept.
+    /// Why only a change of configuration helps, if that is so: wrong or missing credentials,
+    /// certificates that one side does not accept, or rights that are missing.
     pub(super) fn refusal(&self) -> Option<RedisRefusal> {
         let error = match self {
-            Self::Pool(PoolError::Backend(error)) | Self::Redis(error) => error,
-            Self::Pool(_) | Self::NotMaster | Self::NoReplicationId => return None,
+            Self::Unfit(refusal) => return Some(refusal.clone()),
+            _ => self.error()?,
         };
-        if refuses(error) {
+        if is_unauthenticated(error) {
             return Some(RedisRefusal::Credentials(error.to_string()));
         }
         let fault = tls::fault(error).filter(|fault| fault.lasting)?;
         Some(RedisRefusal::Tls(fault.words))
     }
-}
 
-impl ConnectError {
     /// Whether the other side fell silent or hung up, as it does when one side speaks TLS and the
     /// other does not.
     pub(super) fn is_cut_short(&self) -> bool {
         match self {
             Self::Pool(PoolError::Timeout(_)) => true,
-            Self::Pool(PoolError::Backend(error)) | Self::Redis(error) => {
-                error.is_timeout() || error.is_connection_dropped()
-            }
-            Self::Pool(_) | Self::NotMaster | Self::NoReplicationId => false,
+            _ => self.error().is_some_and(|it| it.is_timeout() || it.is_connection_dropped()),
+        }
+    }
+
+    /// What Redis, or the way to it, said.
+    fn error(&self) -> Option<&RedisError> {
+        match self {
+            Self::Pool(PoolError::Backend(error)) | Self::Redis(error) => Some(error),
+            Self::Pool(_)
+            | Self::NotMaster
+            | Self::NoReplicationId
+            | Self::Closed(_)
+            | Self::Unfit(_) => None,
         }
     }
 }
 
-fn refuses(error: &RedisError) -> bool {
+fn is_unauthenticated(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed
-        || error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
-        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
+        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
 }
 
 /// Opens connections for commands, by way of a pool, and for the subscriber, beside it.
 #[derive(Debug)]
 pub(super) struct Connector {
     targets: Targets,
+    scripts: Arc<Scripts>,
+    /// What every key begins with.
+    prefix: String,
+    replica: ReplicaId,
+    /// Whether it will be asked to wait for a replica of Redis.
+    replicated: bool,
 }
 
 /// An open connection for commands; it is held for as long as it works.
@@ -79,38 +103,71 @@ pub(super) struct Commands {
     pub(super) replid: String,
     /// By what policy it drops keys when it is full, if it does.
     pub(super) evicts: Option<String>,
+    /// Why nothing can be written for now, as the trial found.
+    pub(super) refused: Option<String>,
 }
 
 impl Connector {
     /// Nothing is opened yet. Fails on an address that cannot be one, and on certificates that
     /// cannot be used.
-    pub(super) fn new(config: &RedisConfig, connections: usize) -> Result<Self, RedisConfigError> {
-        Ok(Self { targets: Targets::new(config, connections)? })
+    pub(super) fn new(
+        config: &RedisConfig,
+        connections: usize,
+        replica: ReplicaId,
+    ) -> Result<Self, RedisConfigError> {
+        let targets = Targets::new(config, connections)?;
+        let keys = Keys::new(&config.prefix, targets.database());
+        let scripts = Arc::new(Scripts::new(keys, config.log, config.lease));
+        let (prefix, replicated) = (config.prefix.clone(), config.replicated);
+        Ok(Self { targets, scripts, prefix, replica, replicated })
     }
 
-    /// The number of the database that connections lead to.
-    pub(super) fn database(&self) -> i64 {
-        self.targets.database()
+    /// The scripts that connections for commands know.
+    pub(super) fn scripts(&self) -> &Arc<Scripts> {
+        &self.scripts
     }
 
-    /// Opens a connection that knows all scripts.
+    /// Opens a connection that knows all scripts and may do what they do.
     pub(super) async fn commands(&self) -> Result<Commands, ConnectError> {
+        match self.try_commands().await {
+            Ok(commands) => Ok(commands),
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+
+    async fn try_commands(&self) -> Result<Commands, ConnectError> {
         let mut connection =
             deadpool_redis::Connection::take(self.targets.current().await?.pool.get().await?);
-        let info: String = redis::cmd("INFO")
-            .arg("replication")
-            .arg("memory")
-            .query_async(&mut connection)
-            .await?;
-        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
-        if field("role:").is_some_and(|role| role.trim() != "master") {
-            return Err(ConnectError::NotMaster);
+        let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
+        let (replid, evicts) = look_at(&info)?;
+        self.scripts.load(&mut connection).await?;
+        let refused = self.try_out(&mut connection).await?;
+        Ok(Commands { connection, replid, evicts, refused })
+    }
+
+    /// Tries all that will be needed. Returns why nothing can be written for now, if that is so.
+    async fn try_out(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Option<String>, ConnectError> {
+        if self.replicated {
+            // For no replica and no time.
+            let _: i64 = redis::cmd("WAIT").arg(0).arg(1).query_async(connection).await?;
         }
-        let replid =
-            field("master_replid:").ok_or(ConnectError::NoReplicationId)?.trim().to_owned();
-        let evicts = field("maxmemory_policy:").map(|policy| policy.trim().to_owned());
-        Scripts::load().query_async::<()>(&mut connection).await?;
-        Ok(Commands { connection, replid, evicts: evicts.filter(|policy| policy != "noeviction") })
+        let said: Vec<String> = match self.scripts.trial(self.replica).query_async(connection).await
+        {
+            Ok(said) => said,
+            Err(error) if Remedy::of_error(&error) == Remedy::Wait => {
+                return Ok(Some(error.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match rights::judge(&said) {
+            Verdict::Good => Ok(None),
+            Verdict::Refused(words) => Ok(Some(words)),
+            Verdict::NotMaster => Err(ConnectError::NotMaster),
+            Verdict::Missing(words) => Err(ConnectError::Unfit(self.refusal(words))),
+        }
     }
 
     /// Opens a connection for subscriptions, whose messages go to `on_push`.
@@ -118,12 +175,81 @@ impl Connector {
         &self,
         on_push: impl redis::aio::AsyncPushSender,
     ) -> Result<MultiplexedConnection, ConnectError> {
+        match self.try_subscriber(on_push).await {
+            Ok(connection) => Ok(connection),
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+
+    async fn try_subscriber(
+        &self,
+        on_push: impl redis::aio::AsyncPushSender,
+    ) -> Result<MultiplexedConnection, ConnectError> {
         let info = self.targets.current().await?.info;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings))?;
         let config = connection_config().set_push_sender(on_push);
-        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let channel = self.scripts.keys.trial_channel(self.replica);
+        connection.subscribe(&channel).await?;
+        connection.unsubscribe(&channel).await?;
+        Ok(connection)
     }
+
+    /// Finds out more, and tells errors that need another configuration from those that time mends.
+    async fn explain(&self, error: ConnectError) -> ConnectError {
+        if error.error().is_some_and(RedisError::is_connection_dropped)
+            && let Some(words) = self.targets.greeting().await
+        {
+            // "Protected mode": it has no password, and takes connections from its own machine only.
+            return if words.starts_with("DENIED") {
+                ConnectError::Unfit(RedisRefusal::Credentials(words))
+            } else {
+                ConnectError::Closed(words)
+            };
+        }
+        let Some(said) = error.error().filter(|it| !is_unauthenticated(it)) else { return error };
+        let words = said.to_string();
+        let refusal = if words.contains("in cluster mode") {
+            RedisRefusal::Cluster
+        } else if words.contains("permissions") || Remedy::of_error(said) == Remedy::Configure {
+            self.refusal(words)
+        } else if words.contains("refused to switch database") {
+            RedisRefusal::Database(words)
+        } else {
+            return error;
+        };
+        ConnectError::Unfit(refusal)
+    }
+
+    fn refusal(&self, words: String) -> RedisRefusal {
+        rights::refusal(words, self.targets.user(), &self.prefix)
+    }
+}
+
+/// Reads what Redis tells of itself, if it can be used: its replication id, and by what policy it drops keys,
+/// if it does.
+fn look_at(info: &str) -> Result<(String, Option<String>), ConnectError> {
+    let field = |name: &str| {
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.map(str::trim)
+    };
+    if field("cluster_enabled") == Some("1") {
+        return Err(ConnectError::Unfit(RedisRefusal::Cluster));
+    }
+    // One that does not say is given a try.
+    if let Some(version) = field("redis_version")
+        && let Some(Ok(major)) = version.split('.').next().map(str::parse::<u32>)
+        && major < VERSION
+    {
+        return Err(ConnectError::Unfit(RedisRefusal::Version(version.to_owned())));
+    }
+    if field("role").is_some_and(|role| role != "master") {
+        return Err(ConnectError::NotMaster);
+    }
+    let replid = field("master_replid").ok_or(ConnectError::NoReplicationId)?.to_owned();
+    let policy = field("maxmemory_policy").filter(|policy| *policy != "noeviction");
+    Ok((replid, policy.map(str::to_owned)))
 }
 
 #[cfg(test)]
@@ -141,5 +267,29 @@ mod tests {
         assert_eq!(words, "its certificate is not from a CA that is trusted here");
         let reset = RedisError::from(io::Error::from(io::ErrorKind::ConnectionReset));
         assert!(ConnectError::Redis(reset).refusal().is_none());
+    }
+
+    #[test]
+    fn what_redis_tells_of_itself_is_looked_at() {
+        let info = |version: &str, cluster: u8, role: &str| {
+            format!(
+                "# Server\r\nredis_version:{version}\r\nrole:{role}\r\n\
+                 master_replid:abc\r\ncluster_enabled:{cluster}\r\n"
+            )
+        };
+        for version in ["7.0.0", "7.4.1", "8.2.0", "10.0.0", "unstable"] {
+            assert_eq!(look_at(&info(version, 0, "master")).unwrap(), ("abc".to_owned(), None));
+        }
+        for (policy, evicts) in [("noeviction", None), ("allkeys-lru", Some("allkeys-lru"))] {
+            let info = format!("{}maxmemory_policy:{policy}\r\n", info("7.0.0", 0, "master"));
+            assert_eq!(look_at(&info).unwrap().1.as_deref(), evicts);
+        }
+        let old = look_at(&info("6.2.14", 0, "master")).unwrap_err();
+        assert_eq!(old.refusal(), Some(RedisRefusal::Version("6.2.14".to_owned())));
+        let cluster = look_at(&info("7.0.0", 1, "slave")).unwrap_err();
+        assert_eq!(cluster.refusal(), Some(RedisRefusal::Cluster));
+        let replica = look_at(&info("7.0.0", 0, "slave")).unwrap_err();
+        assert!(matches!(replica, ConnectError::NotMaster) && replica.refusal().is_none());
+        assert!(matches!(look_at("role:master"), Err(ConnectError::NoReplicationId)));
     }
 }

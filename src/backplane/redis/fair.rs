@@ -119,7 +119,7 @@ fn sender(work: &Work) -> (Option<&RoomName>, &str) {
             (Some(room), lease.map_or("", |(_, skeleton)| skeleton))
         }
         Work::Extend { room, .. } => (Some(room), ""),
-        Work::Publish { .. } | Work::Contact { .. } => (None, ""),
+        Work::Canary { .. } | Work::Contact { .. } => (None, ""),
     }
 }
 

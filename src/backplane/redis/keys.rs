@@ -59,6 +59,16 @@ impl Keys {
         RoomName::parse(std::str::from_utf8(name).ok()?).ok()
     }
 
+    /// A key that no room has, for what a replica tries out.
+    pub(super) fn trial(&self, replica: ReplicaId, part: &str) -> String {
+        format!("{}{{trial:{replica}}}:{part}", self.keys)
+    }
+
+    /// A channel that nobody listens to, for the same.
+    pub(super) fn trial_channel(&self, replica: ReplicaId) -> String {
+        format!("{}trial:{replica}", self.channels)
+    }
+
     /// The channel by which a replica proves to itself that live delivery works.
     pub(super) fn canary(&self, replica: ReplicaId) -> String {
         format!("{}canary:{replica}", self.channels)

@@ -4,7 +4,11 @@
 //! it waits a little for more. So batches grow with the load, order is kept without further care, and what was not answered
 //! is simply sent again: every operation is repeatable.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use redis::Value;
 use tokio::{
@@ -12,6 +16,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use super::{
     batch::{self, Group},
@@ -19,13 +24,15 @@ use super::{
     fair::Fair,
     op::{Op, Work},
     pace::Pace,
+    remedy::{self, Remedy},
     reply::{self, Reply},
     scripts::{Scripts, millis},
-    status::Status,
+    status::{Purpose, Status},
 };
 use crate::{
     backoff::Backoff,
     backplane::Unavailable,
+    domain::RoomName,
     metrics::{InGauge, Queue},
 };
 
@@ -68,7 +75,6 @@ impl Lane {
     pub(super) fn new(
         config: LaneConfig,
         connector: Arc<Connector>,
-        scripts: Arc<Scripts>,
         status: Arc<Status>,
         close: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
@@ -82,8 +88,9 @@ impl Lane {
             pending: VecDeque::new(),
             connection: None,
             backoff: super::reconnect_backoff(),
+            wait: None,
+            scripts: connector.scripts().clone(),
             connector,
-            scripts,
             status,
             close,
         };
@@ -112,6 +119,8 @@ struct Driver {
     pending: VecDeque<Op>,
     connection: Option<Commands>,
     backoff: Backoff,
+    /// How long nothing is tried, since the last try came to nothing.
+    wait: Option<Duration>,
     connector: Arc<Connector>,
     scripts: Arc<Scripts>,
     status: Arc<Status>,
@@ -140,6 +149,9 @@ impl Driver {
 
     /// Waits until there is something to do. False when there never will be.
     async fn fill(&mut self) -> bool {
+        if let Some(wait) = self.wait.take() {
+            tokio::time::sleep(wait).await;
+        }
         let now = Instant::now();
         self.pending.retain(|op| op.deadline > now);
         self.top_up();
@@ -210,28 +222,31 @@ impl Driver {
         size
     }
 
-    /// One try to connect; where it fails, the wait before the next one.
+    /// One try to connect.
     async fn connect_once(&mut self) {
         match self.connector.commands().await {
             Ok(connection) => {
-                self.backoff.reset();
-                self.status.connected();
+                self.status.connected(Purpose::Commands);
                 self.status.evicts(connection.evicts.as_deref());
+                if let Some(words) = &connection.refused {
+                    self.status.refused(words);
+                }
                 self.connection = Some(connection);
             }
             Err(error) => {
-                self.status.connect_failed(&error);
-                tokio::time::sleep(self.backoff.next_wait()).await;
+                self.status.connect_failed(Purpose::Commands, &error);
+                self.wait = Some(self.backoff.next_wait());
             }
         }
     }
 
-    /// Sends all that is pending in one pipeline. Gives the connection back if it is still good.
+    /// Sends all that is pending in one pipeline. Gives the connection back if it is still good. Where
+    /// anything has to be sent again, that waits, and the longer the more often it was in vain.
     async fn send(&mut self, mut connection: Commands) -> Option<Commands> {
         let ops: Vec<Op> = self.pending.drain(..).collect();
         self.pace.sent(Instant::now().into_std(), ops.len());
         let (groups, mut pipeline) = batch::build(&ops, &self.scripts, &connection.replid);
-        let waits = self.config.replicated && groups.iter().any(|group| group.appended().is_some());
+        let waits = self.config.replicated && groups.iter().any(Group::is_stored);
         if waits {
             // For all that this connection wrote, which a duplicate is too: its script sets times to live.
             pipeline.cmd("WAIT").arg(1).arg(millis(REPLICATED_WITHIN));
@@ -245,19 +260,31 @@ impl Driver {
         }
         let mut values = match answered {
             Ok(values) if values.len() == answers => values,
-            Ok(_) => {
+            answered => {
+                if let Err(error) = answered {
+                    self.status.lost(&error);
+                }
                 self.pending.extend(ops);
-                return None;
-            }
-            Err(error) => {
-                self.status.lost(&error);
-                self.pending.extend(ops);
+                self.wait = Some(self.backoff.next_wait());
                 return None;
             }
         };
         let durable = !waits || self.note_replicated(values.pop().as_ref());
-        let good = self.distribute(ops, groups, values, durable, &mut connection);
-        good.then_some(connection)
+        let remedy = self.distribute(ops, groups, values, durable, &mut connection);
+        if remedy == Remedy::Nothing {
+            self.backoff.reset();
+            return Some(connection);
+        }
+        self.wait = Some(self.backoff.next_wait());
+        match remedy {
+            Remedy::Nothing | Remedy::Wait => Some(connection),
+            Remedy::Scripts => {
+                let loaded = self.scripts.load(&mut connection.connection).await;
+                loaded.is_ok().then_some(connection)
+            }
+            // A new one is tried out, and says what is missing.
+            Remedy::Configure | Remedy::Connection => None,
+        }
     }
 
     /// Whether a replica of Redis has what was appended, as `WAIT` answered.
@@ -267,8 +294,8 @@ impl Driver {
         replicated
     }
 
-    /// Hands out the answers; what Redis could not do for now is pending again. Appends that are not
-    /// `durable` have failed, whatever came of them. False when the connection should be opened anew.
+    /// Hands out the answers; what Redis could not do for now is pending again. Returns what helps there.
+    /// Appends that are not `durable` have failed, whatever came of them.
     fn distribute(
         &mut self,
         ops: Vec<Op>,
@@ -276,27 +303,45 @@ impl Driver {
         values: Vec<Value>,
         durable: bool,
         connection: &mut Commands,
-    ) -> bool {
+    ) -> Remedy {
         let mut ops: Vec<Option<Op>> = ops.into_iter().map(Some).collect();
         let mut again: Vec<usize> = Vec::new();
-        let mut refused = None;
+        let mut worst = Remedy::Nothing;
+        let mut refused: HashSet<RoomName> = HashSet::new();
         for (group, value) in groups.into_iter().zip(values) {
             if let Value::ServerError(error) = &value
-                && batch::is_passing(error)
+                && let remedy = Remedy::of_answer(error)
+                && remedy > Remedy::Nothing
             {
-                refused = Some(error.clone());
+                match remedy {
+                    Remedy::Scripts => debug!("redis forgot the scripts; loading them again"),
+                    _ => self.status.refused(&remedy::words(error)),
+                }
+                worst = worst.max(remedy);
+                let rooms = group.ops.iter().filter_map(|&index| ops[index].as_ref()?.work.room());
+                refused.extend(rooms.cloned());
                 again.extend(group.ops);
                 continue;
             }
-            let lost = !durable && group.appended().is_some();
+            let lost = !durable && group.is_stored();
+            let appends = group.appended().is_some();
             let mut replies = batch::split(&group, value, &mut connection.replid, &self.status);
             for index in group.ops {
-                if let Some(op) = ops[index].take() {
-                    let reply = replies.next().unwrap_or(Err(Unavailable));
-                    // One that was refused needs no replica.
-                    let refused =
-                        reply.as_ref().is_ok_and(|reply| reply.int(0).is_ok_and(|seq| seq == 0));
-                    let reply = if lost && !refused { Err(Unavailable) } else { reply };
+                let reply = replies.next().unwrap_or(Err(Unavailable));
+                let stale =
+                    appends && reply.as_ref().is_ok_and(|it| it.int(0).is_ok_and(|seq| seq == 0));
+                // Perhaps only because what was said before it was refused just now.
+                if stale
+                    && ops[index]
+                        .as_ref()
+                        .and_then(|op| op.work.room())
+                        .is_some_and(|room| refused.contains(room))
+                {
+                    again.push(index);
+                    worst = worst.max(Remedy::Wait);
+                } else if let Some(op) = ops[index].take() {
+                    // One that was refused as stale needs no replica.
+                    let reply = if lost && !stale { Err(Unavailable) } else { reply };
                     // Nobody waiting is fine: a member that is gone.
                     let _ = op.reply.send(reply);
                 }
@@ -304,10 +349,6 @@ impl Driver {
         }
         again.sort_unstable();
         self.pending.extend(again.into_iter().filter_map(|index| ops[index].take()));
-        if let Some(error) = refused {
-            self.status.refused(&error);
-            return false;
-        }
-        true
+        worst
     }
 }

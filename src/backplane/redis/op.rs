@@ -5,11 +5,14 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{reply::Reply, scripts::ScriptName};
 use crate::{
     backplane::{Hold, Unavailable},
-    domain::RoomName,
+    domain::{ReplicaId, RoomName},
 };
 
 /// About what it takes to ask for a lease's extension.
 const EXTEND_BYTES: usize = 200;
+
+/// The same of a canary.
+const CANARY_BYTES: usize = 200;
 
 /// One thing to do, and where to put the answer.
 #[derive(Debug)]
@@ -44,21 +47,30 @@ pub(super) enum Work {
         /// The arguments after the common ones.
         args: Vec<Vec<u8>>,
     },
-    /// Publish to a channel.
-    Publish { channel: String, message: String },
     /// Ask for the time, writing to this key.
     Contact { key: String },
+    /// Publish a canary by the way that events take.
+    Canary { replica: ReplicaId, number: u64 },
 }
 
 impl Work {
+    /// The room that it is in order with, if there is one.
+    pub(super) fn room(&self) -> Option<&RoomName> {
+        match self {
+            Self::Append { hold, .. } => Some(&hold.room),
+            Self::Script { room, .. } => Some(room),
+            Self::Extend { .. } | Self::Contact { .. } | Self::Canary { .. } => None,
+        }
+    }
+
     /// About how many bytes it takes to ask for it.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Append { payload, .. } => payload.len(),
             Self::Extend { leases, .. } => EXTEND_BYTES * leases.len(),
             Self::Script { args, .. } => args.iter().map(Vec::len).sum(),
-            Self::Publish { message, .. } => message.len(),
             Self::Contact { key } => key.len(),
+            Self::Canary { .. } => CANARY_BYTES,
         }
     }
 }

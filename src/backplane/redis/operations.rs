@@ -42,7 +42,7 @@ impl Redis {
 
     pub(super) async fn run_join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
         let hold = join.hold;
-        let mut keys = departure_keys(&self.keys, hold);
+        let mut keys = departure_keys(self.keys(), hold);
         let mut args = vec![text(millis(self.lease))];
         args.extend(identity(hold));
         args.extend([codec::encode_member(hold), codec::encode(&join.event)]);
@@ -51,7 +51,7 @@ impl Redis {
         args.extend([takeover(join.takeover), text(self.members_per_room)]);
         args.extend([codec::attempt(hold.attempt).into_bytes(), text(codec::linger_millis(hold))]);
         args.extend(contact(join.contact));
-        add_evictions(&self.keys, &hold.room, join.evict, &mut keys, &mut args);
+        add_evictions(self.keys(), &hold.room, join.evict, &mut keys, &mut args);
         let lane = self.lane(&hold.room);
         self.script(lane, ScriptName::Join, &hold.room, keys, args, |reply| {
             read_joined(reply, self.members_per_room)
@@ -87,7 +87,7 @@ impl Redis {
         hold: &Hold,
         event: Arc<Event>,
     ) -> Result<Option<Position>, Unavailable> {
-        let keys = departure_keys(&self.keys, hold);
+        let keys = departure_keys(self.keys(), hold);
         let mut args = identity(hold).to_vec();
         args.push(codec::encode(&event));
         args.extend(confirmed(hold));
@@ -118,7 +118,7 @@ impl Redis {
         if let Some(renewal) = self.extend(room, holds).await? {
             return Ok(renewal);
         }
-        let keys = leases(&self.keys, room, holds);
+        let keys = leases(self.keys(), room, holds);
         let mut args = vec![text(millis(self.lease))];
         for hold in holds {
             args.extend(identity(hold));
@@ -147,7 +147,7 @@ impl Redis {
         }
         let work = Work::Extend {
             room: room.clone(),
-            leases: leases(&self.keys, room, holds),
+            leases: leases(self.keys(), room, holds),
             names: holds.iter().flat_map(kept_name).collect(),
             tokens: holds.iter().map(|hold| hold.token.to_hex()).collect(),
         };
@@ -182,7 +182,7 @@ impl Redis {
     ) -> Result<Reaped, Unavailable> {
         let (mut keys, mut args) = (Vec::new(), vec![text(millis(self.lease))]);
         args.extend(contact(Some(seen)));
-        add_evictions(&self.keys, room, evict, &mut keys, &mut args);
+        add_evictions(self.keys(), room, evict, &mut keys, &mut args);
         self.script(&self.upkeep, ScriptName::Reap, room, keys, args, |reply| {
             let count = usize::try_from(reply.int(0)?).unwrap_or(0);
             Ok(Reaped { count, next_deadline: read_deadline(reply.int(1)?) })
@@ -191,15 +191,15 @@ impl Redis {
     }
 
     pub(super) async fn run_canary(&self, number: u64) -> Result<(), Unavailable> {
-        let channel = self.keys.canary(self.replica);
-        let work = Work::Publish { channel, message: number.to_string() };
-        self.upkeep.submit(work, Instant::now() + self.timeout).await?;
+        let work = Work::Canary { replica: self.replica, number };
+        self.canaries.submit(work, Instant::now() + self.timeout).await?;
+        self.status.accepted();
         self.subscriptions.canary_sent(number);
         Ok(())
     }
 
     pub(super) async fn run_clock(&self) -> Result<Duration, Unavailable> {
-        let work = Work::Contact { key: self.keys.contact(self.replica) };
+        let work = Work::Contact { key: self.keys().contact(self.replica) };
         let reply = self.upkeep.submit(work, Instant::now() + self.timeout).await?;
         let number = |index| u64::try_from(reply.int(index).ok()?).ok();
         let (Some(seconds), Some(micros)) = (number(0), number(1)) else { return Err(Unavailable) };

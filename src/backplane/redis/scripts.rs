@@ -1,11 +1,14 @@
 //! The Lua scripts and what every call of them carries.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Script};
+use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection};
 
 use super::{keys::Keys, op::Work};
-use crate::{backplane::LogBounds, domain::RoomName};
+use crate::{
+    backplane::LogBounds,
+    domain::{ReplicaId, RoomName},
+};
 
 /// One of the scripts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +26,8 @@ pub(super) enum ScriptName {
     Members,
     Owe,
     Contact,
+    Canary,
+    Trial,
 }
 
 impl ScriptName {
@@ -41,7 +46,9 @@ impl ScriptName {
             | Self::Overdue
             | Self::Reap
             | Self::Linger
-            | Self::Contact => None,
+            | Self::Contact
+            | Self::Canary
+            | Self::Trial => None,
         }
     }
 
@@ -54,7 +61,7 @@ impl ScriptName {
 /// All scripts with their hashes, and the arguments that are the same for every call.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    pub(super) keys: Arc<Keys>,
+    pub(super) keys: Keys,
     hashes: [String; SOURCES.len()],
     bounds: LogBounds,
     lease: Duration,
@@ -69,7 +76,7 @@ macro_rules! on_log {
 }
 
 /// In the order of [`ScriptName`].
-const SOURCES: [&str; 13] = [
+pub(super) const SOURCES: [&str; 15] = [
     on_log!("append.lua"),
     on_log!("roster.lua", "join.lua"),
     on_log!("roster.lua", "leave.lua"),
@@ -83,23 +90,46 @@ const SOURCES: [&str; 13] = [
     include_str!("members.lua"),
     include_str!("owe.lua"),
     include_str!("contact.lua"),
+    include_str!("canary.lua"),
+    include_str!("trial.lua"),
 ];
 
 impl Scripts {
     /// Scripts for keys of these names, logs with these bounds and leases of this length.
-    pub(super) fn new(keys: Arc<Keys>, bounds: LogBounds, lease: Duration) -> Self {
+    pub(super) fn new(keys: Keys, bounds: LogBounds, lease: Duration) -> Self {
         let hashes = SOURCES.map(|source| Script::new(source).get_hash().to_owned());
         // A room must not be forgotten while somebody holds a name in it.
         Self { keys, hashes, bounds, lease, remember: bounds.age + lease }
     }
 
-    /// The commands that make Redis know all scripts.
-    pub(super) fn load() -> Pipeline {
-        let mut pipeline = redis::pipe();
-        for source in SOURCES {
-            pipeline.cmd("SCRIPT").arg("LOAD").arg(source);
+    /// Makes Redis know all scripts. Most often it does.
+    pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let mut exist = redis::cmd("SCRIPT");
+        exist.arg("EXISTS").arg(&self.hashes);
+        let known: Vec<bool> = exist.query_async(connection).await?;
+        let mut load = redis::pipe();
+        for (source, _) in SOURCES.iter().zip(known).filter(|(_, known)| !known) {
+            load.cmd("SCRIPT").arg("LOAD").arg(*source);
         }
-        pipeline
+        if load.is_empty() { Ok(()) } else { load.query_async(connection).await }
+    }
+
+    /// A trial of all commands that are used.
+    pub(super) fn trial(&self, replica: ReplicaId) -> Cmd {
+        let keys = ["hash", "stream", "sorted", "string", "other"];
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.hashes[ScriptName::Trial as usize]).arg(keys.len());
+        cmd.arg(keys.map(|part| self.keys.trial(replica, part)).to_vec());
+        cmd.arg(self.keys.trial_channel(replica));
+        cmd
+    }
+
+    /// A canary of a replica.
+    pub(super) fn canary(&self, replica: ReplicaId, number: u64) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.hashes[ScriptName::Canary as usize]).arg(1);
+        cmd.arg(self.keys.trial(replica, "canary")).arg(self.keys.canary(replica)).arg(number);
+        cmd
     }
 
     /// A call of a script on a room, up to the arguments that `log.lua` names; the caller

@@ -23,7 +23,7 @@ impl Redis {
         hold: &Hold,
         time: Duration,
     ) -> Result<bool, Unavailable> {
-        let keys = vec![self.keys.lease(&hold.room, hold.name.skeleton())];
+        let keys = vec![self.keys().lease(&hold.room, hold.name.skeleton())];
         let mut args = identity(hold).to_vec();
         args.push(text(millis(time)));
         // In order with joins of the same hold.
@@ -45,7 +45,7 @@ impl Redis {
         name: &Username,
         time: Duration,
     ) -> Result<Duration, Unavailable> {
-        let keys = vec![self.keys.owes(room, name.skeleton())];
+        let keys = vec![self.keys().owes(room, name.skeleton())];
         let args = vec![text(millis(time))];
         // In order with the leave that follows.
         self.script(self.lane(room), ScriptName::Owe, room, keys, args, |reply| {
@@ -60,7 +60,7 @@ impl Redis {
         name: &Username,
     ) -> Result<Option<Seated>, Unavailable> {
         let skeleton = name.skeleton();
-        let keys = vec![self.keys.lease(room, skeleton)];
+        let keys = vec![self.keys().lease(room, skeleton)];
         let args = vec![skeleton.as_bytes().to_vec()];
         self.script(&self.upkeep, ScriptName::Lookup, room, keys, args, |reply| {
             if reply.rest.is_empty() {

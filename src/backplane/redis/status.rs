@@ -1,13 +1,22 @@
 //! What is known about Redis, told once: logs, and the refusal that ends the process.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use redis::{RedisError, ServerError};
+use redis::RedisError;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use super::{RedisRefusal, connect::ConnectError, reply::ReplyError};
 use crate::metrics::Metrics;
+
+/// Nothing was refused for so long: it is over, and not only in between.
+const CALM: Duration = Duration::from_secs(2);
 
 /// Shared by all connections of one backplane.
 #[derive(Debug)]
@@ -18,12 +27,31 @@ pub(super) struct Status {
     unreplicated: AtomicBool,
     /// It was said that it drops keys.
     evicting: AtomicBool,
-    /// Some connection worked once.
-    ever: AtomicBool,
+    /// What Redis refuses, if that was logged and is not over.
+    refusing: Mutex<Option<Refusing>>,
+    /// Some connection for commands worked once, and one for subscriptions.
+    commands: AtomicBool,
+    subscription: AtomicBool,
     /// Connections for commands opened so far.
     opened: AtomicU64,
     refusal: watch::Sender<Option<RedisRefusal>>,
     pub(super) metrics: Metrics,
+}
+
+/// Redis answers, but does not do what it is asked.
+#[derive(Debug)]
+struct Refusing {
+    /// In its own words.
+    words: String,
+    /// When it last did so.
+    latest: Instant,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    Commands,
+    Subscription,
 }
 
 impl Status {
@@ -32,16 +60,32 @@ impl Status {
             down: AtomicBool::new(false),
             unreplicated: AtomicBool::new(false),
             evicting: AtomicBool::new(false),
-            ever: AtomicBool::new(false),
+            refusing: Mutex::new(None),
+            commands: AtomicBool::new(false),
+            subscription: AtomicBool::new(false),
             opened: AtomicU64::new(0),
             refusal: watch::Sender::new(None),
             metrics,
         }
     }
 
+    fn refusing(&self) -> MutexGuard<'_, Option<Refusing>> {
+        self.refusing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn worked(&self, purpose: Purpose) -> &AtomicBool {
+        match purpose {
+            Purpose::Commands => &self.commands,
+            Purpose::Subscription => &self.subscription,
+        }
+    }
+
     /// A connection works.
-    pub(super) fn connected(&self) {
-        self.ever.store(true, Ordering::Relaxed);
+    pub(super) fn connected(&self, purpose: Purpose) {
+        self.worked(purpose).store(true, Ordering::Relaxed);
+        if purpose == Purpose::Subscription {
+            return;
+        }
         self.opened.fetch_add(1, Ordering::Relaxed);
         if self.down.swap(false, Ordering::Relaxed) {
             info!("redis is back");
@@ -59,21 +103,23 @@ impl Status {
         }
     }
 
-    /// A connection could not be opened. Wrong credentials and certificates are final from the start.
-    pub(super) fn connect_failed(&self, error: &ConnectError) {
+    /// A connection could not be opened. Where time does not help, that ends the process, unless such a
+    /// connection worked before.
+    pub(super) fn connect_failed(&self, purpose: Purpose, error: &ConnectError) {
         self.metrics.backplane_errors.inc();
-        if !self.ever.load(Ordering::Relaxed)
-            && let Some(refusal) = error.refusal()
-        {
+        let worked = self.worked(purpose).load(Ordering::Relaxed);
+        let refusal = error.refusal();
+        if !worked && let Some(refusal) = refusal {
             self.refusal.send_replace(Some(refusal));
-        }
-        if !self.ever.load(Ordering::Relaxed) && error.is_cut_short() {
+        } else if let Some(refusal) = refusal {
+            self.log_outage(&refusal);
+        } else if !worked && error.is_cut_short() {
             self.log_outage(&format_args!(
                 "{error}; redis.url has to say rediss:// where Redis speaks TLS, and redis:// where not"
             ));
-            return;
+        } else {
+            self.log_outage(error);
         }
-        self.log_outage(error);
     }
 
     /// A connection broke, or an answer took too long. Nobody is to be woken unless it cannot be
@@ -84,13 +130,31 @@ impl Status {
     }
 
     /// Redis answered, but will not do it for now.
-    pub(super) fn refused(&self, error: &ServerError) {
+    pub(super) fn refused(&self, words: &str) {
         self.metrics.backplane_errors.inc();
-        if error.code() == "NOSCRIPT" {
-            debug!("redis forgot the scripts; loading them again");
-        } else {
-            self.log_outage(error);
+        let now = Instant::now();
+        if let Some(refusing) = &mut *self.refusing() {
+            refusing.latest = now;
+            return;
         }
+        *self.refusing() = Some(Refusing { words: words.to_owned(), latest: now });
+        warn!(error = %words, "redis refuses commands; streams stay open, messages wait");
+    }
+
+    /// Redis did what an append needs.
+    pub(super) fn accepted(&self) {
+        let mut refusing = self.refusing();
+        if refusing.as_ref().is_some_and(|it| it.latest.elapsed() > CALM) {
+            *refusing = None;
+            info!("redis takes commands again");
+        }
+    }
+
+    /// Why nothing can be appended, as far as Redis said.
+    pub(super) fn write_error(&self) -> Option<String> {
+        let refused = self.refusing().as_ref().map(|it| format!("redis refuses: {}", it.words));
+        let unreplicated = self.unreplicated.load(Ordering::Relaxed);
+        refused.or_else(|| unreplicated.then(|| "no replica of redis has what is said".to_owned()))
     }
 
     /// Whether a replica of Redis has what was appended, where one has to.
@@ -120,7 +184,7 @@ impl Status {
         }
     }
 
-    /// Resolves when Redis refuses the credentials or TLS fails for good, and it never worked.
+    /// Resolves when Redis can never be used as it is, and never could.
     pub(super) async fn refusal(&self) -> RedisRefusal {
         let mut refusal = self.refusal.subscribe();
         loop {
@@ -130,5 +194,25 @@ impl Status {
             // The sender lives as long as `self`.
             let _ = refusal.changed().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_over_only_after_a_while_without_a_refusal() {
+        let status = Status::new(Metrics::new());
+        assert_eq!(status.write_error(), None);
+        status.refused("OOM full");
+        status.refused("NOREPLICAS few");
+        status.accepted();
+        assert_eq!(status.write_error().unwrap(), "redis refuses: OOM full", "a moment ago");
+        if let Some(refusing) = &mut *status.refusing() {
+            refusing.latest -= CALM + Duration::from_millis(1);
+        }
+        status.accepted();
+        assert_eq!(status.write_error(), None);
     }
 }

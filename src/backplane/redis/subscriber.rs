@@ -17,7 +17,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{codec, connect::Connector, keys::Keys, status::Status};
+use super::{
+    codec,
+    connect::Connector,
+    keys::Keys,
+    status::{Purpose, Status},
+};
 use crate::{
     backplane::{Live, Moved, Signal},
     domain::{ReplicaId, RoomName, SessionId},
@@ -90,6 +95,13 @@ impl Subscriptions {
         self.sent.fetch_max(number, Ordering::Relaxed);
     }
 
+    /// One came back.
+    fn canary_heard(&self, number: &[u8]) {
+        if let Some(number) = canary_number(number) {
+            self.heard.fetch_max(number, Ordering::Relaxed);
+        }
+    }
+
     fn take_changes(&self) -> HashSet<RoomName> {
         std::mem::take(&mut self.lock().changes)
     }
@@ -117,7 +129,6 @@ impl Subscriptions {
 /// The task that keeps the connection.
 pub(super) struct Subscriber {
     pub(super) connector: Arc<Connector>,
-    pub(super) keys: Arc<Keys>,
     pub(super) subscriptions: Arc<Subscriptions>,
     pub(super) status: Arc<Status>,
     pub(super) replica: ReplicaId,
@@ -158,6 +169,7 @@ impl Subscriber {
             };
             match outcome {
                 Ok((connection, pushes)) => {
+                    self.status.connected(Purpose::Subscription);
                     let began = Instant::now();
                     match self.serve(connection, pushes, before).await {
                         Broken::Over => return,
@@ -171,7 +183,7 @@ impl Subscriber {
                         backoff.reset();
                     }
                 }
-                Err(error) => self.status.connect_failed(&error),
+                Err(error) => self.status.connect_failed(Purpose::Subscription, &error),
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
@@ -181,10 +193,18 @@ impl Subscriber {
         let (sender, queue) = mpsc::channel(self.queue);
         let overflowed = Arc::new(AtomicBool::new(false));
         let flag = overflowed.clone();
+        let canary = self.keys().canary(self.replica);
+        let subscriptions = self.subscriptions.clone();
         let on_push = move |push: PushInfo| {
             // Confirmations are the library's affair, and may be many.
             if !matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
                 return Ok(());
+            }
+            // Heard, however long it waits here: what is late on this side makes nobody deaf.
+            if let [Value::BulkString(channel), Value::BulkString(number)] = push.data.as_slice()
+                && channel.as_slice() == canary.as_bytes()
+            {
+                subscriptions.canary_heard(number);
             }
             match sender.try_send(push) {
                 Err(mpsc::error::TrySendError::Full(_)) => {
@@ -230,7 +250,7 @@ impl Subscriber {
             connection.subscribe(self.channels(rooms)).await?;
             self.subscriptions.confirm(rooms);
         }
-        connection.subscribe(self.keys.canary(self.replica)).await?;
+        connection.subscribe(self.keys().canary(self.replica)).await?;
         // Those from before the interruption will not come any more.
         let sent = self.subscriptions.sent.load(Ordering::Relaxed);
         self.subscriptions.heard.fetch_max(sent, Ordering::Relaxed);
@@ -268,8 +288,12 @@ impl Subscriber {
         Ok(())
     }
 
+    fn keys(&self) -> &Keys {
+        &self.connector.scripts().keys
+    }
+
     fn channels(&self, rooms: &[RoomName]) -> Vec<String> {
-        rooms.iter().map(|room| self.keys.channel(room)).collect()
+        rooms.iter().map(|room| self.keys().channel(room)).collect()
     }
 
     /// One message after another, so that order is kept.
@@ -298,10 +322,8 @@ impl Subscriber {
 
     fn signal(&self, data: &[Value]) -> Option<Signal> {
         let [Value::BulkString(channel), Value::BulkString(payload)] = data else { return None };
-        let Some(room) = self.keys.room_of(channel) else {
-            let number = std::str::from_utf8(payload).ok()?.parse().ok()?;
-            self.subscriptions.heard.fetch_max(number, Ordering::Relaxed);
-            return Some(Signal::Canary(number));
+        let Some(room) = self.keys().room_of(channel) else {
+            return canary_number(payload).map(Signal::Canary);
         };
         match parse(room, payload) {
             Some(signal) => Some(signal),
@@ -325,6 +347,10 @@ impl Subscriber {
             }
         }
     }
+}
+
+fn canary_number(payload: &[u8]) -> Option<u64> {
+    std::str::from_utf8(payload).ok()?.parse().ok()
 }
 
 /// `<epoch> <seq of the first>\n<events>`, or `! <session> <the stream that lost it>`.

@@ -12,6 +12,7 @@ use redis::{
     IntoConnectionInfo, RedisError, TlsCertificates,
     io::tcp::{TcpSettings, socket2},
 };
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 use tracing::warn;
 
 use super::{RedisConfig, RedisConfigError};
@@ -20,6 +21,10 @@ use crate::tls::{self, Contents, TlsError, TlsFiles};
 /// How long a connection may take to open, and a single answer to arrive. A Redis that is slower
 /// is treated as gone; what was asked is asked again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an unasked answer may take and be.
+const GREETING_WITHIN: Duration = Duration::from_millis(500);
+const GREETING: usize = 512;
 
 /// Where connections lead, for as long as no certificate changes.
 #[derive(Clone, Debug)]
@@ -70,6 +75,25 @@ impl Targets {
             .map_err(RedisConfigError::Url)?;
         let latest = Mutex::new(Latest { target, contents, warned: None });
         Ok(Self { info, connections, files, latest })
+    }
+
+    /// What Redis says to whoever connects, before it is asked anything: nothing, unless it is about to hang
+    /// up. Asked over plain text only.
+    pub(super) async fn greeting(&self) -> Option<String> {
+        let ConnectionAddr::Tcp(host, port) = self.info.addr() else { return None };
+        let mut said = vec![0; GREETING];
+        let listen = async {
+            let mut stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.read(&mut said).await
+        };
+        let read = timeout(GREETING_WITHIN, listen).await.ok()?.ok()?;
+        let line = String::from_utf8_lossy(&said[..read]).lines().next()?.to_owned();
+        line.strip_prefix('-').map(str::to_owned)
+    }
+
+    /// The user as which connections are opened.
+    pub(super) fn user(&self) -> &str {
+        self.info.redis_settings().username().unwrap_or("default")
     }
 
     pub(super) fn database(&self) -> i64 {

@@ -2,6 +2,7 @@
 
 mod apart;
 mod durability;
+mod refusing;
 mod renewing;
 mod upgrade;
 
@@ -15,7 +16,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Redis, RedisConfig, RedisRefusal};
+use super::{Redis, RedisConfig, RedisRefusal, rights::acl_line};
 use crate::{
     backplane::{
         LogBounds,
@@ -49,7 +50,8 @@ impl Server {
             let child = Command::new("redis-server")
                 .current_dir(&dir)
                 .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-                .args(["--port", &port.to_string()])
+                .args(["--port", &port.to_string(), "--user"])
+                .args(acl_line("roomcast on >secret", "rc").split(' ').skip(2))
                 .args(args)
                 .stdout(Stdio::null())
                 .spawn()
@@ -96,7 +98,8 @@ impl Server {
         RedisConfig {
             replicated: false,
             gather: Duration::from_millis(2),
-            url: format!("redis://127.0.0.1:{}", self.port),
+            // All that is done here is done with no more rights than documented.
+            url: format!("redis://roomcast:secret@127.0.0.1:{}", self.port),
             prefix: "rc".to_owned(),
             tls: TlsFiles::default(),
             password: None,
@@ -204,6 +207,7 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
     let bob = a.join(&room, "bob").await;
     let _: () = server.command(&["SCRIPT", "FLUSH"]).await;
     assert_eq!(a.say(&bob, 1, "x").await.position.seq, 2);
+    a.say(&bob, 2, "y").await;
 }
 
 #[tokio::test]

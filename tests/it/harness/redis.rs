@@ -71,13 +71,7 @@ impl Redis {
 
     /// Starts one that asks for a password.
     pub(crate) async fn start_with_password(password: &str) -> Self {
-        let mut redis = Self::stopped(&["--requirepass", password]);
-        redis.spawn();
-        eventually(SOON, "redis-server listens", async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", redis.port)).await.ok()
-        })
-        .await;
-        redis
+        Self::stopped(&["--requirepass", password]).started().await
     }
 
     async fn start_with(arguments: &[&str]) -> Self {
@@ -142,6 +136,27 @@ impl Redis {
     /// Closes the connections of all subscribers, and only those; answers how many.
     pub(crate) async fn kill_subscribers(&self) -> u32 {
         self.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.expect("CLIENT KILL")
+    }
+
+    /// What it has counted under this name.
+    pub(crate) async fn counted(&self, name: &str) -> u64 {
+        let info: String = self.command(&["INFO", "all"]).await.expect("INFO");
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.and_then(|value| value.trim().parse().ok()).expect("a number")
+    }
+
+    /// Starts it and waits until it listens, whatever it answers.
+    pub(crate) async fn started(mut self) -> Self {
+        self.spawn();
+        self.until_listening().await;
+        self
+    }
+
+    async fn until_listening(&self) {
+        eventually(SOON, "redis-server listens", async || {
+            tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok()
+        })
+        .await;
     }
 
     /// Sends one command on a connection of its own.

@@ -31,7 +31,8 @@ async fn do_all(replica: &Replica, room: &RoomName) {
 #[tokio::test]
 async fn deployments_never_hear_each_other() {
     let (server, id) = (Server::start(), ReplicaId::from_bytes([7; 16]));
-    let plain = server.config(SETUP);
+    let url = format!("redis://127.0.0.1:{}", server.port);
+    let plain = RedisConfig { url, ..server.config(SETUP) };
     let prefixed = RedisConfig { prefix: "other".to_owned(), ..plain.clone() };
     let numbered = RedisConfig { url: format!("{}/3", plain.url), ..plain.clone() };
     for others in [[&plain, &prefixed], [&plain, &numbered], [&prefixed, &numbered]] {

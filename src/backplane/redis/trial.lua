@@ -1,0 +1,47 @@
+-- Tries every command that the other scripts use, on keys and a channel of its own, so that what is
+-- missing shows before a room needs it. Leaves nothing behind.
+--
+-- KEYS[1..5]  a hash, a stream, a sorted set and two strings that nobody else uses
+-- ARGV[1]     a channel that nobody listens to
+--
+-- Reply: for each command that cannot be used its name, a colon, and what Redis says
+
+local HASH, STREAM, SORTED, STRING, OTHER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local trials = {
+  { 'TIME' },
+  { 'INFO', 'replication' },
+  { 'DEL', HASH, STREAM, SORTED, STRING, OTHER },
+  { 'HSET', HASH, 'a', '1' },
+  { 'HGET', HASH, 'a' },
+  { 'HMGET', HASH, 'a', 'b' },
+  { 'HLEN', HASH },
+  { 'HSCAN', HASH, '0', 'COUNT', '1' },
+  { 'XADD', STREAM, '1-0', 'a', '1' },
+  { 'XRANGE', STREAM, '-', '+', 'COUNT', '1' },
+  { 'XTRIM', STREAM, 'MAXLEN', '~', '1' },
+  { 'ZADD', SORTED, '1', 'a' },
+  { 'ZCARD', SORTED },
+  { 'ZSCORE', SORTED, 'a' },
+  { 'ZRANGE', SORTED, '0', '0', 'WITHSCORES' },
+  { 'ZRANGEBYSCORE', SORTED, '-inf', '1' },
+  { 'SET', STRING, '1', 'PX', '1000' },
+  { 'GET', STRING },
+  { 'MGET', STRING, OTHER },
+  { 'EXISTS', STRING },
+  { 'PEXPIRE', HASH, '1000' },
+  { 'PEXPIRE', STREAM, '1000' },
+  { 'PEXPIRE', SORTED, '1000' },
+  { 'PTTL', HASH },
+  { 'HDEL', HASH, 'a' },
+  { 'ZREM', SORTED, 'a' },
+  { 'PUBLISH', ARGV[1], '' },
+  { 'DEL', HASH, STREAM, SORTED, STRING, OTHER },
+}
+local missing = {}
+for _, command in ipairs(trials) do
+  local answer = redis.pcall(unpack(command))
+  if type(answer) == 'table' and answer.err then
+    missing[#missing + 1] = command[1] .. ': ' .. answer.err
+  end
+end
+return missing
