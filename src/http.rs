@@ -2,19 +2,29 @@
 
 mod routes;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
 use futures_util::future::BoxFuture;
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,9 +38,10 @@ pub const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection carries one request, and all of it has to be over by then. So whoever stalls, at
 /// whatever point, is gone soon.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request's headers come at once. Probes are short-tempered, and wait behind those who stall.
+/// A request's headers come at once.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most connections at a time; more wait in the listener's backlog.
+/// The most connections at a time. Where there are as many, one that has not asked for anything makes way for
+/// the next: nobody waits to be accepted.
 pub const CONNECTIONS: usize = 256;
 /// How long exchanges that are under way at the end may still take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -52,6 +63,9 @@ pub enum NotReady {
     /// Live delivery does not work.
     #[error("deaf: the last canary came back {} s ago", .0.as_secs())]
     Deaf(Duration),
+    /// Nothing can be said, as the backplane puts it.
+    #[error("{0}")]
+    Refused(String),
     /// It was told to stop.
     #[error("shutting down")]
     ShuttingDown,
@@ -67,7 +81,8 @@ pub async fn serve(
     readiness: Arc<dyn Readiness>,
     stop: CancellationToken,
 ) {
-    Server { routes: routes::router(metrics, readiness), exchange: EXCHANGE_TIMEOUT }
+    let (exchange, headers) = (EXCHANGE_TIMEOUT, HEADERS_TIMEOUT);
+    Server { routes: routes::router(metrics, readiness), exchange, headers }
         .run(listener, CONNECTIONS, stop)
         .await;
 }
@@ -75,29 +90,58 @@ pub async fn serve(
 struct Server {
     routes: Router,
     exchange: Duration,
+    headers: Duration,
+}
+
+/// A connection, for as long as it may be under way.
+struct Open {
+    peer: IpAddr,
+    /// Whether its request has come.
+    asked: Arc<AtomicBool>,
+    exchange: AbortHandle,
+}
+
+/// Which of these connections makes way for another one: of those that have asked for nothing yet, if there
+/// are any, the first one of the address that has the most. So whoever takes many takes them from
+/// themselves.
+fn in_the_way(open: &[Open]) -> usize {
+    let silent = |it: &&Open| !it.asked.load(Ordering::Relaxed);
+    let any_silent = open.iter().any(|it| silent(&it));
+    let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+    for it in open.iter().filter(|it| !any_silent || silent(it)) {
+        *counts.entry(it.peer).or_default() += 1;
+    }
+    let most = counts.values().max().copied();
+    let found = open
+        .iter()
+        .position(|it| (!any_silent || silent(&it)) && counts.get(&it.peer).copied() == most);
+    found.unwrap_or(0)
 }
 
 impl Server {
     async fn run(self, listener: TcpListener, connections: usize, stop: CancellationToken) {
-        let slots = Arc::new(Semaphore::new(connections));
         let mut exchanges = JoinSet::new();
-        let accept = async || {
-            let slot = slots.clone().acquire_owned().await;
-            (slot, listener.accept().await)
-        };
+        let mut open: Vec<Open> = Vec::with_capacity(connections);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(ended) = exchanges.join_next() => report(ended),
-                (slot, accepted) = accept() => match accepted {
+                accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        let exchange = self.exchange(stream);
-                        exchanges.spawn(async move {
-                            let _slot = slot;
+                        if open.len() >= connections {
+                            open.retain(|it| !it.exchange.is_finished());
+                        }
+                        if open.len() >= connections {
+                            open.remove(in_the_way(&open)).exchange.abort();
+                        }
+                        let asked = Arc::new(AtomicBool::new(false));
+                        let exchange = self.exchange(stream, asked.clone());
+                        let exchange = exchanges.spawn(async move {
                             if let Err(error) = exchange.await {
                                 debug!(%peer, %error, "an exchange on the admin port failed");
                             }
                         });
+                        open.push(Open { peer: peer.ip(), asked, exchange });
                     }
                     Err(error) => {
                         warn!(%error, "the admin port cannot accept");
@@ -120,12 +164,17 @@ impl Server {
     fn exchange(
         &self,
         stream: TcpStream,
+        asked: Arc<AtomicBool>,
     ) -> impl Future<Output = Result<(), ExchangeError>> + Send + 'static {
-        let service = TowerToHyperService::new(self.routes.clone());
+        let routes = TowerToHyperService::new(self.routes.clone());
+        let service = service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
+            routes.call(request)
+        });
         let connection = http1::Builder::new()
             .keep_alive(false)
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS_TIMEOUT)
+            .header_read_timeout(self.headers)
             .max_buf_size(16 * 1024)
             .serve_connection(TokioIo::new(stream), service);
         let limit = self.exchange;
@@ -146,7 +195,9 @@ enum ExchangeError {
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
+    if let Err(error) = ended
+        && !error.is_cancelled()
+    {
         error!(%error, "an exchange on the admin port broke off");
     }
 }

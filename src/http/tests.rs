@@ -1,7 +1,4 @@
-use std::{
-    net::SocketAddr,
-    sync::atomic::{AtomicU8, Ordering},
-};
+use std::{net::SocketAddr, sync::atomic::AtomicU8};
 
 use futures_util::{FutureExt as _, future};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -36,7 +33,8 @@ async fn start(state: u8, exchange: Duration, connections: usize) -> Running {
     let stop = CancellationToken::new();
     let routes = routes::router(Metrics::new(), Arc::new(Fake(AtomicU8::new(state))));
     let mut server = JoinSet::new();
-    server.spawn(Server { routes, exchange }.run(listener, connections, stop.clone()));
+    let server_of = Server { routes, exchange, headers: EXCHANGE_TIMEOUT };
+    server.spawn(server_of.run(listener, connections, stop.clone()));
     Running { addr, stop, server }
 }
 
@@ -105,6 +103,42 @@ async fn who_stalls_is_dropped_and_others_get_their_turn() {
         // Ended or reset, either way.
         let _ = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_silent_hold_up_nobody() {
+    let running = start(READY, Duration::from_secs(3600), 4).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(running.addr).await.unwrap());
+        if silent.len().is_multiple_of(10) {
+            assert!(get(running.addr, "/livez").await.starts_with("HTTP/1.1 200 "));
+        }
+    }
+    // The first ones had to go.
+    let mut rest = Vec::new();
+    let first = silent.first_mut().unwrap().read_to_end(&mut rest);
+    let _ = timeout(Duration::from_secs(30), first).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn who_has_the_most_makes_way() {
+    let mut tasks = JoinSet::new();
+    let mut open = |peer: u8, asked: bool| Open {
+        peer: [192, 0, 2, peer].into(),
+        asked: Arc::new(AtomicBool::new(asked)),
+        exchange: tasks.spawn(future::pending::<()>()),
+    };
+    let mut all =
+        vec![open(1, false), open(2, true), open(3, false), open(3, false), open(2, true)];
+    assert_eq!(in_the_way(&all), 2, "the first of two silent ones");
+    all.truncate(2);
+    assert_eq!(in_the_way(&all), 0, "rather one that is silent");
+    all.push(open(2, true));
+    all.remove(0);
+    all.insert(0, open(1, true));
+    assert_eq!(in_the_way(&all), 1, "all have asked: the first one of who asks most");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::sleep,
+    time::{self, sleep},
 };
 use tokio_util::time::DelayQueue;
 use tracing::{Instrument as _, Span, info, warn};
@@ -32,7 +32,7 @@ const READERS: usize = 16;
 /// How many signals are handled before readers are woken, and others have their turn.
 const SIGNALS: usize = 8;
 
-/// How long a crowded room is waited for: its readers run now, if they run at all.
+/// How long a crowded room pauses: its readers run now, if they run at all.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How many findings wait for the listener; then their finders wait.
@@ -47,8 +47,8 @@ pub(super) enum Finding {
     Read(Arc<Room>, u64),
 }
 
-/// Handles one signal after another, so that order is kept, and waits for no slow reader. Reads from
-/// the log go on beside it, at most one a room.
+/// Handles one signal after another, so that order is kept, and waits for no room. Reads from the log
+/// go on beside it, at most one a room, and so do pauses of rooms whose readers have much to take.
 pub(super) async fn run(
     hub: Arc<Hub>,
     mut signals: Signals,
@@ -57,21 +57,33 @@ pub(super) async fn run(
     let slots = Semaphore::new(READERS);
     let mut reads = FuturesUnordered::new();
     let mut gathering = DelayQueue::new();
+    let mut pauses = FuturesUnordered::new();
     let mut batch = Vec::with_capacity(SIGNALS);
     let queues = &hub.metrics.queue_items;
     loop {
         let wanted = tokio::select! {
             biased;
             Some((heal, page)) = reads.next() => {
-                let wanted = finish_read(&hub, heal, page).await;
+                let heal: Heal = heal;
+                let room = heal.room.clone();
+                let wanted = finish_read(&hub, heal, page);
+                if wanted.is_none() {
+                    pauses.extend(announce(room));
+                }
                 reads.extend(wanted.map(|heal| read(&hub, &slots, heal)));
                 continue;
             }
             Some(due) = gathering.next(), if !gathering.is_empty() => {
                 let room: Arc<Room> = due.into_inner();
                 room.stop_awaiting();
-                announce(&room).await;
+                pauses.extend(announce(room));
                 continue;
+            }
+            Some(paused) = pauses.next() => {
+                let room: Arc<Room> = paused;
+                let wanted = room.feed(Feed::go_on).read.map(|after| Heal::look(&hub, room.clone(), after));
+                pauses.extend(announce(room));
+                Vec::from_iter(wanted)
             }
             taken = signals.recv_many(&mut batch, SIGNALS) => {
                 if taken == 0 {
@@ -82,7 +94,7 @@ pub(super) async fn run(
                 for room in touched {
                     match room.gather(Instant::now()) {
                         None => {}
-                        Some(Duration::ZERO) => announce(&room).await,
+                        Some(Duration::ZERO) => pauses.extend(announce(room)),
                         Some(wait) => drop(gathering.insert(room, wait)),
                     }
                 }
@@ -108,6 +120,8 @@ struct Heal {
     lost: bool,
     /// How many events were read.
     events: usize,
+    /// Readers have much to take before more is read.
+    crowded: bool,
     span: Span,
 }
 
@@ -121,7 +135,7 @@ impl Heal {
     /// Looks whether anything was missed.
     fn look(hub: &Hub, room: Arc<Room>, after: u64) -> Self {
         let span = hub.sampler.heal(room.name(), after);
-        Self { room, after, hole: false, lost: false, events: 0, span }
+        Self { room, after, hole: false, lost: false, events: 0, crowded: false, span }
     }
 
     fn found(&mut self, hub: &Hub) {
@@ -188,24 +202,34 @@ fn look_into(hub: &Hub, finding: Finding) -> Option<Heal> {
     }
 }
 
-/// Wakes a room's readers and, where even the fastest of them has much to take, lets them run: what
-/// comes next must not push them off the window. A room in which that was in vain is not waited for
-/// again for a while, so that it holds up no other.
-async fn announce(room: &Room) {
-    if !room.announce() {
-        return;
-    }
-    let patience = Instant::now() + PATIENCE;
+/// Wakes a room's readers and, where even the fastest of them has much to take, has the room pause: what
+/// comes next must not push them off the window. A room that paused in vain does not do so again for a
+/// while.
+fn announce(room: Arc<Room>) -> Option<impl Future<Output = Arc<Room>>> {
+    (room.announce() && room.pause()).then(|| async {
+        until_taken(&room).await;
+        room
+    })
+}
+
+/// Waits until the fastest reader has taken much of what there is, for a moment at the most.
+async fn until_taken(room: &Room) {
+    let end = time::Instant::now() + PATIENCE;
+    let mut wait = Duration::from_millis(1);
     while room.is_crowded() {
-        if Instant::now() > patience {
+        if time::Instant::now() >= end {
             room.note_stuck();
             return;
         }
-        sleep(Duration::from_millis(1)).await;
+        sleep(wait).await;
+        wait = (2 * wait).min(PATIENCE / 4);
     }
 }
 
 async fn read(hub: &Hub, slots: &Semaphore, heal: Heal) -> (Heal, Result<Page, Unavailable>) {
+    if heal.crowded {
+        until_taken(&heal.room).await;
+    }
     let slot = slots.acquire().await;
     let page = hub.backplane.read(heal.room.name(), heal.after, heal.room.page_limit());
     let page = page.instrument(heal.span.clone()).await;
@@ -217,13 +241,13 @@ async fn read(hub: &Hub, slots: &Semaphore, heal: Heal) -> (Heal, Result<Page, U
 }
 
 /// Passes a page on. Returns what to read next, while the room is still here.
-async fn finish_read(hub: &Hub, mut heal: Heal, page: Result<Page, Unavailable>) -> Option<Heal> {
+fn finish_read(hub: &Hub, mut heal: Heal, page: Result<Page, Unavailable>) -> Option<Heal> {
     let room = heal.room.clone();
     let after = match page {
         Ok(page) => {
             let fed = room.feed(|feed| feed.page(page));
             count(hub, &mut heal, &fed);
-            announce(&room).await;
+            heal.crowded = fed.read.is_some() && room.announce();
             fed.read
         }
         Err(Unavailable) => {
@@ -253,3 +277,6 @@ fn count(hub: &Hub, heal: &mut Heal, fed: &Fed) {
         heal.lost = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,10 @@ impl Room {
         sampler: Arc<Sampler>,
     ) -> Self {
         let state = State {
-            feed: Feed::opening(config.window_bytes / 4, |event| weight(event)),
+            // A quarter of the window, which readers are always given that much time to take.
+            feed: Feed::opening((config.window_events / 4, config.window_bytes / 4), |event| {
+                weight(event)
+            }),
             window: Window::new(config.window_events, config.window_bytes),
             readings: Slab::new(),
             audience: Audience::default(),
@@ -232,6 +235,12 @@ impl Room {
         if before != after {
             self.metrics.window_bytes.inc_by(items(after) - items(before));
         }
+    }
+
+    /// Keeps what comes next from readers that have much to take, until the feed goes on. False while
+    /// the log is read, which can wait itself.
+    pub(super) fn pause(&self) -> bool {
+        self.lock().feed.pause()
     }
 
     /// Readers were waited for in vain.

@@ -18,7 +18,8 @@ pub struct Feed<E> {
     parked: Vec<Parked<E>>,
     /// How much is parked, and how much may be. What does not fit is read from the log instead.
     parked_weight: usize,
-    park_max: usize,
+    parked_events: usize,
+    park_max: (usize, usize),
     weigh: fn(&E) -> usize,
     /// Events were dropped while parked full: read on to the head, once the heal is done.
     overflowed: bool,
@@ -31,6 +32,8 @@ enum State {
     /// [`Feed::start`] has not been called yet.
     Opening,
     Live,
+    /// Readers have much to take: nothing is passed on for a moment.
+    Paused,
     /// A read from the log is under way.
     Healing,
 }
@@ -85,14 +88,15 @@ pub enum Lost {
 }
 
 impl<E: Clone> Feed<E> {
-    /// A feed that parks everything until it is told where it starts, up to a total of
-    /// `park_max`, as `weigh` has it.
-    pub fn opening(park_max: usize, weigh: fn(&E) -> usize) -> Self {
+    /// A feed that parks everything until it is told where it starts: as many events as `park_max` says
+    /// first, up to a total weight of what it says then, as `weigh` has it.
+    pub fn opening(park_max: (usize, usize), weigh: fn(&E) -> usize) -> Self {
         Self {
             at: Place::unborn(),
             state: State::Opening,
             parked: Vec::new(),
             parked_weight: 0,
+            parked_events: 0,
             park_max,
             weigh,
             overflowed: false,
@@ -132,12 +136,30 @@ impl<E: Clone> Feed<E> {
     pub fn resumed(&mut self) -> Moves<E> {
         match self.state {
             State::Live => self.begin_heal(),
-            // The read under way may have been answered before the interruption.
-            State::Healing | State::Opening => {
+            // The read under way may have been answered before the interruption, or none is.
+            State::Healing | State::Opening | State::Paused => {
                 self.overflowed = true;
                 Moves::default()
             }
         }
+    }
+
+    /// Passes nothing on until [`Feed::go_on`]; what comes meanwhile is parked. False while it is not live.
+    pub fn pause(&mut self) -> bool {
+        let live = self.state == State::Live;
+        if live {
+            self.state = State::Paused;
+        }
+        live
+    }
+
+    /// Ends a pause.
+    pub fn go_on(&mut self) -> Moves<E> {
+        let mut moves = Moves::default();
+        if self.state == State::Paused {
+            self.settle(&mut moves);
+        }
+        moves
     }
 
     /// The read could not be done: ask for it again.
@@ -188,10 +210,13 @@ impl<E: Clone> Feed<E> {
 
     fn park(&mut self, batch: Parked<E>) {
         let weight: usize = batch.events.iter().map(self.weigh).sum();
-        if self.parked_weight + weight > self.park_max {
+        let (most, heaviest) = self.park_max;
+        if self.parked_events + batch.events.len() > most || self.parked_weight + weight > heaviest
+        {
             self.overflowed = true;
             return;
         }
+        self.parked_events += batch.events.len();
         self.parked_weight += weight;
         self.parked.push(batch);
     }
@@ -200,7 +225,7 @@ impl<E: Clone> Feed<E> {
     fn settle(&mut self, moves: &mut Moves<E>) {
         self.state = State::Live;
         let parked = std::mem::take(&mut self.parked);
-        self.parked_weight = 0;
+        (self.parked_events, self.parked_weight) = (0, 0);
         let older = std::mem::take(&mut self.before_read);
         for (index, batch) in parked.into_iter().enumerate() {
             // What was published before the log was read is in the log, or in one that is gone.

@@ -9,7 +9,7 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{ChatClient, Cluster, Payload, ReadinessWatch, SOON, eventually};
+use crate::harness::{ChatClient, Cluster, Payload, ReadinessWatch, SOON, eventually, get};
 
 /// How long a replica may take to notice that messages no longer arrive.
 const NOTICES: Duration = Duration::from_secs(3);
@@ -205,6 +205,28 @@ async fn killed_subscribers_cost_no_message() {
     outcome.assert_nothing_missed();
     outcome.assert_readiness_told_the_truth();
     drop(cluster);
+}
+
+/// However many ask at once, there is one canary, and all are told the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_ask_at_once_are_told_the_truth_by_one_canary() {
+    let mut cluster = Cluster::redis(1).start().await;
+    let published = async |cluster: &mut Cluster| {
+        let info: String = cluster.shared().command(&["INFO", "commandstats"]).await.expect("INFO");
+        let calls = info.lines().find_map(|it| it.strip_prefix("cmdstat_publish:calls="));
+        let calls = calls.and_then(|it| it.split_once(',')).expect("canaries");
+        calls.0.parse::<u32>().expect("a number")
+    };
+    let before = published(&mut cluster).await;
+    let admin = cluster.replicas[0].admin();
+    let asked =
+        (0..200).map(|asker| get(admin, if asker % 2 == 0 { "/readyz" } else { "/metrics" }));
+    for answer in futures_util::future::join_all(asked).await {
+        let (status, text) = answer.expect("an answer");
+        assert!(status == 200 && !text.contains("roomcast_ready 0"), "{status}: {text}");
+    }
+    let sent = published(&mut cluster).await - before;
+    assert!(sent < 100, "{sent} canaries for 200 who ask at once");
 }
 
 /// Commands work, but nobody may subscribe: a replica that hears nothing must not say that it is

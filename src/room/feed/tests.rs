@@ -18,7 +18,7 @@ fn event(epoch: Epoch, seq: u64, event: u32) -> Item<u32> {
 }
 
 fn started(seq: u64) -> Feed<u32> {
-    let mut feed = Feed::opening(8, |_| 1);
+    let mut feed = Feed::opening((8, 8), |_| 1);
     assert_eq!(feed.start(Some(head(A, seq, &[]))), Moves::default());
     feed
 }
@@ -34,14 +34,14 @@ fn consecutive_events_pass_and_repeated_ones_are_dropped() {
 
 #[test]
 fn events_that_come_before_the_start_wait_for_it() {
-    let mut feed = Feed::opening(8, |_| 1);
+    let mut feed = Feed::opening((8, 8), |_| 1);
     assert_eq!(feed.live(A, 3, vec![30, 40]), Moves::default());
     assert_eq!(feed.start(Some(head(A, 3, &[]))).items, vec![event(A, 4, 40)]);
 }
 
 #[test]
 fn a_room_without_a_log_begins_with_its_first_event() {
-    let mut feed = Feed::opening(8, |_| 1);
+    let mut feed = Feed::opening((8, 8), |_| 1);
     assert_eq!(feed.start(None), Moves::default());
     assert_eq!(feed.live(A, 1, vec![10]).items, vec![event(A, 1, 10)]);
 }
@@ -55,6 +55,30 @@ fn a_hole_is_read_from_the_log() {
     let all = [(2, 20), (3, 30), (4, 40), (5, 50)];
     assert_eq!(moves.items, all.map(|(seq, e)| event(A, seq, e)));
     assert_eq!(moves.read, None);
+}
+
+#[test]
+fn a_pause_keeps_what_comes_and_its_order() {
+    let mut feed = started(1);
+    assert!(feed.pause());
+    assert_eq!(feed.live(A, 2, vec![20]), Moves::default());
+    assert_eq!(feed.live(A, 3, vec![30, 40]), Moves::default());
+    assert_eq!(feed.head(&head(A, 4, &[])), Moves::default(), "what is parked is not missing");
+    let all = [(2, 20), (3, 30), (4, 40)].map(|(seq, e)| event(A, seq, e));
+    assert_eq!(feed.go_on(), Moves { items: all.to_vec(), read: None });
+    assert_eq!(feed.go_on(), Moves::default());
+    assert_eq!(feed.live(A, 5, vec![50]).items, vec![event(A, 5, 50)]);
+    // What does not fit, or may have been missed meanwhile, is read from the log.
+    assert!(feed.pause());
+    assert_eq!(feed.live(A, 6, (60..66).collect()), Moves::default());
+    assert_eq!(feed.live(A, 12, (66..70).collect()), Moves::default());
+    let moves = feed.go_on();
+    assert_eq!((moves.items.len(), moves.read), (6, Some(11)));
+    assert!(!feed.pause(), "a read is under way, which can wait itself");
+    let mut feed = started(1);
+    assert!(feed.pause());
+    assert_eq!(feed.resumed(), Moves::default());
+    assert_eq!(feed.go_on().read, Some(1));
 }
 
 #[test]
@@ -237,7 +261,7 @@ proptest! {
 }
 
 fn started_at(head: Head) -> Feed<u32> {
-    let mut feed = Feed::opening(8, |_| 1);
+    let mut feed = Feed::opening((8, 8), |_| 1);
     feed.start(Some(head));
     feed
 }

@@ -1,0 +1,106 @@
+use tokio::time::Instant;
+
+use super::*;
+use crate::{
+    backplane::{
+        LogBounds,
+        conformance::{Replica, props},
+        memory::{Memory, MemoryConfig},
+    },
+    domain::{ReplicaId, Username, UsernameLimits},
+    hub::{Claim, HubConfig, ReaderWaker, SessionClaim, Since, Stay, Wakers},
+    metrics::Metrics,
+    room::Rate,
+    trace::Sampler,
+};
+
+/// Readers that never come to take anything.
+#[derive(Debug)]
+struct Stalled;
+
+impl Wakers for Stalled {
+    fn wake(&self, _: &[usize]) {}
+}
+
+const EVENTS: usize = 4096;
+
+fn config() -> HubConfig {
+    HubConfig {
+        lease: Duration::from_secs(600),
+        held_at_most: Duration::from_secs(100),
+        window_events: EVENTS,
+        window_bytes: 1 << 30,
+        gather: Duration::ZERO,
+        room_rate: Rate { interval: Duration::ZERO, burst: 1 },
+        rooms: 1000,
+        release_timeout: Duration::from_secs(1),
+    }
+}
+
+/// A hub, and another replica that shares the backplane with it.
+fn start() -> (Arc<Hub>, Replica) {
+    let memory = Memory::new(MemoryConfig {
+        lease: Duration::from_secs(600),
+        log: LogBounds { length: 1_000_000, bytes: usize::MAX, age: Duration::from_secs(3600) },
+        bytes: usize::MAX,
+        members_per_room: 10,
+        signal_queue: 1_000_000,
+    });
+    let id = ReplicaId::from_bytes([1; 16]);
+    let (backplane, signals) = memory.attach(id);
+    let hub = Hub::start(backplane, signals, id, config(), Metrics::new(), Sampler::off());
+    let id = ReplicaId::from_bytes([2; 16]);
+    let (backplane, signals) = memory.attach(id);
+    (hub, Replica { id, backplane, signals })
+}
+
+async fn stalled(hub: &Arc<Hub>, room: &RoomName) -> Stay {
+    let name = Username::parse("reader", UsernameLimits { max_chars: 64 }).unwrap();
+    let (session, since) = (SessionClaim::Plain, Since::Now);
+    let linger = Duration::ZERO;
+    let claim = Claim {
+        room: room.clone(),
+        name,
+        session,
+        since,
+        linger,
+        attempt: 0,
+        told: Arc::default(),
+    };
+    hub.enter(claim, ReaderWaker::new(Arc::new(Stalled), 0)).await.unwrap().stay
+}
+
+/// The clock of these tests stands still while anything can be done: it tells how long something was
+/// waited for, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn rooms_do_not_wait_for_each_others_readers() {
+    let (hub, other) = start();
+    let mut stays = Vec::new();
+    for _ in 0..50 {
+        stays.push(stalled(&hub, &props::some_room()).await);
+    }
+    // What the first canary came to tells nothing then.
+    sleep(Duration::from_millis(200)).await;
+    for stay in &stays {
+        let room = stay.member().hold().room;
+        let speaker = other.join(&room, "speaker").await;
+        let said: Vec<_> = (1..=EVENTS as u64 / 2 + 10)
+            .map(|seq| other.backplane.append(&speaker, seq, props::said(&speaker, "x")))
+            .collect();
+        futures_util::future::join_all(said).await;
+    }
+    let began = Instant::now();
+    hub.prove_delivery().await.expect("a canary comes through");
+    assert!(began.elapsed() < PATIENCE, "{:?} for one canary", began.elapsed());
+    for stay in &stays {
+        let room = hub.room(&stay.member().hold().room).expect("it is here");
+        assert!(room.is_crowded(), "that is what it is about");
+    }
+    // Nothing is kept back for long.
+    for stay in &stays {
+        while stay.reader().head() < EVENTS as u64 / 2 + 11 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert!(began.elapsed() < PATIENCE * 4, "{:?} until all was passed on", began.elapsed());
+}
