@@ -125,9 +125,9 @@ async fn break_everything(
     let clock = Clock::start();
     let mut stage = Stage::set(StdRng::seed_from_u64(seed), clock, conditions).await;
     let mut crowd = Crowd::gather(&stage.proxy, clock).await;
-    crowd.invite(&stage.proxy, clock);
+    crowd.invite(&stage.proxy, clock).await;
     if company == Company::Strangers {
-        crowd.invite_strangers(&stage.proxy, clock);
+        crowd.invite_strangers(&stage.proxy, clock).await;
     }
     // A name that was taken when Redis had forgotten it is free again once a lease has passed.
     let settles = SETTLED + 2 * terms.lease;

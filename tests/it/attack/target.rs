@@ -77,6 +77,10 @@ impl Target {
 
     /// Does this, for as long as the attack lasts.
     pub(super) async fn until_over<T>(self, what: impl Future<Output = T>) -> Option<T> {
+        // What never waits would never be timed out.
+        if self.is_over() {
+            return None;
+        }
         timeout_at(self.until, what).await.ok()
     }
 }

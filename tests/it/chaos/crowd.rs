@@ -43,11 +43,9 @@ impl Crowd {
             guests: Guests::default(),
             door: proxy.door(Dialect::Typed),
         };
-        let addr = proxy.door(Dialect::Typed).addr();
         for number in 0..PER_ROOM {
             for room in ROOMS {
-                let way = FaultProxy::to(addr).await;
-                let door = proxy.door(Dialect::Typed).by_way_of(way.addr());
+                let door = crowd.way_to(proxy).await;
                 let diary = Diary::new(room, &format!("{room} {number}"), clock);
                 let (cues, speech) = (crowd.cues.clone(), Speech::new(PACE, &crowd.cues));
                 let part = Part { door, diary: diary.clone(), cues, speech };
@@ -57,7 +55,6 @@ impl Crowd {
                 } else {
                     crowd.talks.spawn(library::talk(part));
                 }
-                crowd.ways.push(way);
                 crowd.diaries.push(diary);
             }
         }
@@ -124,17 +121,27 @@ impl Crowd {
     }
 
     /// From now on guests come and go in each room.
-    pub(super) fn invite(&mut self, proxy: &Proxy, clock: Clock) {
+    pub(super) async fn invite(&mut self, proxy: &Proxy, clock: Clock) {
         for room in ROOMS {
-            self.guests.invite(proxy.door(Dialect::Typed), room, clock);
+            let door = self.way_to(proxy).await;
+            self.guests.invite(door, room, clock);
         }
     }
 
     /// And others want the names of those who are there, or come for one message.
-    pub(super) fn invite_strangers(&mut self, proxy: &Proxy, clock: Clock) {
+    pub(super) async fn invite_strangers(&mut self, proxy: &Proxy, clock: Clock) {
         for room in ROOMS {
-            self.guests.invite_strangers(&proxy.door(Dialect::Typed), room, clock);
+            let door = self.way_to(proxy).await;
+            self.guests.invite_strangers(&door, room, clock);
         }
+    }
+
+    /// A door to the proxy by a way that can be cut with the others.
+    async fn way_to(&mut self, proxy: &Proxy) -> Door {
+        let way = FaultProxy::to(proxy.addr()).await;
+        let door = proxy.door(Dialect::Typed).by_way_of(way.addr());
+        self.ways.push(way);
+        door
     }
 
     /// Waits until everybody has heard the last word of everybody, and has them stop.

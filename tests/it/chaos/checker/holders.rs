@@ -61,6 +61,10 @@ impl Hold {
 
 /// No two sessions had one name at the same time, by the clock or by the log.
 fn check_sessions(room: &mut Room<'_>) {
+    if room.lost_data() {
+        // Redis forgot who had which name, and whoever asked first has it.
+        return;
+    }
     let mut names: BTreeMap<&str, Vec<Hold>> = BTreeMap::new();
     let places = room.places();
     for (number, record) in room.records.iter().enumerate() {
@@ -92,7 +96,6 @@ fn check_sessions(room: &mut Room<'_>) {
             }
             if let Some(hold) = holds.last_mut().filter(|hold| hold.session.0 == number) {
                 hold.last = *at;
-                hold.from = hold.from.or(place);
                 hold.till = hold.till.max(place);
             }
         }
@@ -102,9 +105,7 @@ fn check_sessions(room: &mut Room<'_>) {
         for pair in holds.windows(2) {
             let by_log = pair[1].from.is_some() && pair[0].till >= pair[1].from;
             let by_clock = pair[0].last > pair[1].begun + room.terms.tolerance
-                && pair[1].last > pair[0].begun + room.terms.tolerance
-                // Redis forgot who had it.
-                && !room.lost_data();
+                && pair[1].last > pair[0].begun + room.terms.tolerance;
             if by_log || by_clock {
                 room.report(Kind::SecondHolder, name, format!("{:?} and {:?}", pair[0], pair[1]));
             }
