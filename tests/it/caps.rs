@@ -227,11 +227,15 @@ async fn an_address_has_only_so_many_rooms_and_members_of_one(layout: Layout) {
     let plan = layout.plan().with("ROOMCAST_LIMITS__ROOMS_PER_PEER", "2");
     let cluster = plan.with("ROOMCAST_LIMITS__ROOM_MEMBERS_PER_PEER", "2").start().await;
     let door = |room: &str| cluster.door(0).coming_from(PEER).into_room(room);
-    let mut one = cluster.door(0).into_room("a").enter("one").await;
+    // Whoever knocks to see them come in would count as well, and may come before them.
+    let members = |count| cluster.replicas[0].until_metric("roomcast_members", count);
+    let mut one = cluster.door(0).into_room("a").join("one").await;
+    members(1.0).await;
     let two = door("a").enter_seen_by("two", &mut [&mut one]).await;
     let mut three = door("a").enter_seen_by("three", &mut [&mut one]).await;
     refused_for_the_cap(&door("a"), "limits.room_members_per_peer").await;
-    let other = door("b").enter("other").await;
+    let other = door("b").join("other").await;
+    members(4.0).await;
     refused_for_the_cap(&door("c"), "limits.rooms_per_peer").await;
     three.half_close();
     one.expect_system("three left").await;
