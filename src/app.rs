@@ -452,6 +452,7 @@ fn listener(config: &Config) -> ListenerConfig {
         streams_per_connection: config.limits.streams_per_connection,
         proxy_protocol: config.server.proxy_protocol,
         handshake_timeout: config.server.handshake_timeout,
+        idle_timeout: config.server.connection_idle_timeout,
     }
 }
 

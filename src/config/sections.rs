@@ -103,8 +103,10 @@ impl TlsKeys {
 pub struct ServerConfig {
     /// Where it listens.
     pub addr: SocketAddr,
-    /// How long a new connection has to finish the HTTP/2 preface.
+    /// How long a new connection has to finish the HTTP/2 preface, and the head of a request to arrive.
     pub handshake_timeout: Duration,
+    /// How long a connection may have no stream.
+    pub connection_idle_timeout: Duration,
     /// How long the rich door is silent at most, and how often its clients are to speak up.
     pub ping_interval: Duration,
     /// How long a client of the rich door may say nothing, or take nothing, before its stream is
@@ -128,6 +130,8 @@ impl ServerConfig {
         let config = Self {
             addr: reader.required("server.addr"),
             handshake_timeout: reader.within("server.handshake_timeout", millis(100)..=secs(300)),
+            connection_idle_timeout: reader
+                .within("server.connection_idle_timeout", secs(1)..=secs(86_400)),
             ping_interval: reader.within("server.ping_interval", millis(100)..=secs(29)),
             idle_timeout: reader.within("server.idle_timeout", secs(1)..=secs(3600)),
             proxy_protocol: reader.required("server.proxy_protocol"),

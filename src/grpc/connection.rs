@@ -20,26 +20,21 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::{
     admission::Connected,
     http2::Http2,
+    inbound::PREFACE,
+    patience::{Overdue, Patience, Waited},
     services::Entrance,
     socket::{HandshakeError, Socket},
     tasks::{Spawner, Tasks},
     turn::Turn,
-    wire::{Flusher, wire},
+    wire::{Flusher, Look, wire},
 };
 use crate::metrics::Metrics;
-
-/// The bytes with which every HTTP/2 client begins.
-const PREFACE: usize = 24;
 
 /// How often the streams and the connection take turns before other tasks may run.
 const ROUNDS: usize = 32;
 
 /// How long they do at the longest: others wait meanwhile, one for each core.
 const SLICE: Duration = Duration::from_micros(500);
-
-/// How long after its time was up a greeting may still come: timers fire before sockets are read when
-/// this process goes on after a pause.
-const GRACE: Duration = Duration::from_millis(100);
 
 /// How long a socket may take nothing of what waits to be sent. A client that only reads slowly takes
 /// something now and then, and one that stalls a stream holds up that stream's window, not the socket.
@@ -60,8 +55,10 @@ pub(super) struct Peer {
 /// What a connection needs to know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionConfig {
-    /// How long TLS, if there is any, and the preface may take together.
+    /// How long TLS, if there is any, and the preface may take together, and then the head of each request.
     pub(super) handshake_timeout: Duration,
+    /// How long there may be no stream.
+    pub(super) idle_timeout: Duration,
     /// The most streams at a time.
     pub(super) streams: u32,
 }
@@ -82,6 +79,14 @@ pub(super) enum ConnectionError {
     Handshake(Duration),
     #[error("{0}")]
     Tls(#[from] HandshakeError),
+    #[error("the head of a request did not arrive within {} ms", .0.as_millis())]
+    Request(Duration),
+    #[error("it had no stream, and did not end the connection when it was asked to")]
+    Lingers,
+    #[error(
+        "it sent far more resets, pings, settings or the like than it can have had a reason for"
+    )]
+    Flood,
     #[error("it took nothing for {} s", STALLED.as_secs())]
     Stalled,
     #[error("it sent nothing, and did not answer a ping")]
@@ -102,7 +107,8 @@ pub(super) async fn serve(
     metrics: &Metrics,
     end: End,
 ) -> Result<(), ConnectionError> {
-    let deadline = Instant::now() + config.handshake_timeout;
+    let began = Instant::now();
+    let deadline = began + config.handshake_timeout;
     let socket = match tls {
         None => Socket::Plain(socket),
         Some(tls) => {
@@ -122,10 +128,12 @@ pub(super) async fn serve(
     let (wire, flusher) = wire(socket);
     let http2 = Http2::new(wire, config.streams, entrance, peer);
     let (told, cut) = (pin!(retire.cancelled_owned()), Some(end.cut));
-    let handshake = Some(pin!(sleep_until(deadline)));
+    let timer = pin!(sleep_until(deadline));
+    let (handshake, idle) = (config.handshake_timeout, config.idle_timeout);
+    let patience = Patience::new(began, handshake, idle, timer);
     let stalled = pin!(sleep(STALLED));
-    let late = false;
-    Served { http2, tasks, turn, flusher, told, cut, handshake, late, stalled, config, metrics }
+    let flooded = false;
+    Served { http2, tasks, turn, flusher, told, cut, patience, stalled, flooded, config, metrics }
         .await
 }
 
@@ -138,10 +146,10 @@ struct Served<'a> {
     /// and then that it is cut.
     told: Pin<&'a mut WaitForCancellationFutureOwned>,
     cut: Option<CancellationToken>,
-    handshake: Option<Pin<&'a mut Sleep>>,
-    /// Its time was up.
-    late: bool,
+    patience: Patience<'a>,
     stalled: Pin<&'a mut Sleep>,
+    /// It is told why it is to end.
+    flooded: bool,
     config: ConnectionConfig,
     metrics: &'a Metrics,
 }
@@ -152,11 +160,18 @@ impl Served<'_> {
         let until = std::time::Instant::now() + SLICE;
         for _ in 0..ROUNDS {
             self.turn.go_on();
+            if self.flusher.is_flooded() && !std::mem::replace(&mut self.flooded, true) {
+                self.http2.calm_down();
+                self.tasks.wake_connection();
+            }
             let http2 = &mut self.http2;
             match self.tasks.poll_ready(until, |cx| http2.poll(cx)) {
                 Some(Poll::Ready(ended)) => {
                     self.flusher.flush(cx)?;
-                    return Poll::Ready(ended.map_err(Into::into));
+                    return Poll::Ready(match self.flooded {
+                        true => Err(ConnectionError::Flood),
+                        false => ended.map_err(Into::into),
+                    });
                 }
                 Some(Poll::Pending) => {}
                 // Everybody had their say: one write for all of it.
@@ -183,25 +198,38 @@ impl Served<'_> {
         self.told.as_mut().poll(cx)
     }
 
-    /// Gives up a peer that does not begin, and not before all that has arrived was read.
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        let Some(handshake) = &mut self.handshake else { return Ok(()) };
-        if self.flusher.received() >= PREFACE {
-            self.handshake = None;
+    /// Gives up a peer that does not begin, or does not end a request's head, and asks one that has no
+    /// stream to end. Not before all that has arrived was read.
+    fn poll_patience(&mut self, look: &Look, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        let waited = if look.received < PREFACE {
+            Waited::Preface
+        } else if let Some(since) = look.request {
+            Waited::Request(since)
+        } else if self.tasks.is_empty() {
+            Waited::Stream
+        } else {
+            Waited::Nothing
+        };
+        let Poll::Ready(overdue) = self.patience.poll(waited, self.turn.began(), cx) else {
             return Ok(());
-        }
-        while handshake.as_mut().poll(cx).is_ready() {
-            if std::mem::replace(&mut self.late, true) {
-                return Err(ConnectionError::Handshake(self.config.handshake_timeout));
+        };
+        let time = self.config.handshake_timeout;
+        match overdue {
+            Overdue::Preface => Err(ConnectionError::Handshake(time)),
+            Overdue::Request => Err(ConnectionError::Request(time)),
+            Overdue::Lingers => Err(ConnectionError::Lingers),
+            Overdue::Idle => {
+                self.http2.graceful_shutdown();
+                self.tasks.wake_connection();
+                // It sets its next timer.
+                self.poll_patience(look, cx)
             }
-            handshake.as_mut().reset(Instant::now() + GRACE);
         }
-        Ok(())
     }
 
     /// Gives up a peer that says nothing, once all that has arrived was read.
-    fn poll_alive(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        match self.http2.poll_alive(self.flusher.received(), cx) {
+    fn poll_alive(&mut self, look: &Look, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        match self.http2.poll_alive(look.received, cx) {
             Poll::Ready(()) => Err(ConnectionError::Silent),
             Poll::Pending => Ok(()),
         }
@@ -209,8 +237,8 @@ impl Served<'_> {
 
     /// Gives up a socket that takes nothing, as that of a host that is gone without a word. The timer
     /// runs only while something waits to be sent.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        let Some(since) = self.flusher.stalled() else { return Ok(()) };
+    fn poll_stalled(&mut self, look: &Look, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+        let Some(since) = look.stalled else { return Ok(()) };
         let until = since + STALLED;
         if self.stalled.deadline() != until {
             self.stalled.as_mut().reset(until);
@@ -235,9 +263,10 @@ impl Future for Served<'_> {
         let ended = this.poll_all(cx);
         this.turn.end(this.metrics);
         let ended = ended?;
-        this.poll_handshake(cx)?;
-        this.poll_alive(cx)?;
-        this.poll_stalled(cx)?;
+        let look = this.flusher.look();
+        this.poll_patience(&look, cx)?;
+        this.poll_alive(&look, cx)?;
+        this.poll_stalled(&look, cx)?;
         if ended.is_pending() && !this.tasks.end() {
             // Others shall have their turn first.
             cx.waker().wake_by_ref();

@@ -176,9 +176,11 @@ impl<S: Source> Receiver<S> {
 }
 
 impl<S: Source> Frames<S> {
-    /// Reads no more, and keeps nothing.
-    pub(super) fn stop(&mut self) {
-        lock(&self.0).stop(End::Closed);
+    /// Reads no more, and keeps nothing; what the client still sends is for the caller.
+    pub(super) fn stop(&mut self) -> Option<S> {
+        let mut received = lock(&self.0);
+        received.stop(End::Closed);
+        received.source.take()
     }
 
     /// Resolves when what was received is given up, for a session that does not read.
@@ -199,7 +201,7 @@ impl<S: Source> Received<S> {
         self.intake.sub(self.buffer.len());
         self.buffer = BytesMut::new();
         self.give_back(0);
-        (self.source, self.unfinished, self.waiting) = (None, None, None);
+        (self.unfinished, self.waiting) = (None, None);
         self.end = Some(end);
     }
 

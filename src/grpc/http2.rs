@@ -3,11 +3,15 @@
 
 use std::{
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use h2::server::{Builder, Connection, Handshake};
+use h2::{
+    Reason,
+    server::{Builder, Connection, Handshake},
+};
 
 use super::{
     connection::Peer, incoming::Incoming, keepalive::KeepAlive, responding::Responding,
@@ -24,6 +28,15 @@ const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 
 /// What a stream may have waiting in HTTP/2 when it is asked whether it may send.
 const SEND_BUFFER: usize = 48 * 1024;
+
+/// How many streams may be reset before they were answered: more than fit into what is read in one turn,
+/// after which they are forgotten. `inbound` knows floods by their rate.
+const RESET_UNANSWERED: usize = 8192;
+
+/// How many streams that the server has reset are remembered, and for how long: what their clients sent
+/// before they knew is dropped without a word.
+const RESET_REMEMBERED: usize = 256;
+const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(5);
 
 /// The most bytes of a request's headers.
 const HEADER_LIST: u32 = 16 * 1024;
@@ -57,6 +70,11 @@ impl Http2 {
             .max_concurrent_streams(streams)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(HEADER_LIST)
+            .max_pending_accept_reset_streams(RESET_UNANSWERED)
+            .max_concurrent_reset_streams(RESET_REMEMBERED)
+            .reset_stream_duration(RESET_REMEMBERED_FOR)
+            // It is a sum over the connection's life, and what comes late on a stream that has ended counts.
+            .max_local_error_reset_streams(None)
             .handshake(wire);
         let state = State::Handshaking(handshake);
         Self { state, draining: false, keepalive: None, entrance, peer }
@@ -76,8 +94,14 @@ impl Http2 {
                 }
                 State::Serving(connection) => match ready!(connection.poll_accept(cx)) {
                     Some(asked) => {
-                        let (request, respond) = asked?;
-                        let request = request.map(Incoming::new);
+                        let (request, mut respond) = asked?;
+                        let mut nobody = Context::from_waker(Waker::noop());
+                        if respond.poll_reset(&mut nobody).is_ready() {
+                            // Nobody waits for an answer any more.
+                            continue;
+                        }
+                        let spawner = self.peer.spawner.clone();
+                        let request = request.map(|body| Incoming::new(body, spawner));
                         let answer = self.entrance.clone().answer(request, self.peer.clone());
                         self.peer.spawner.answer(Responding::new(answer, respond));
                     }
@@ -92,6 +116,13 @@ impl Http2 {
         match &mut self.keepalive {
             Some(keepalive) => keepalive.poll(received, self.peer.turn.began(), cx),
             None => Poll::Pending,
+        }
+    }
+
+    /// Ends all at once, and says that it was too much.
+    pub(super) fn calm_down(&mut self) {
+        if let State::Serving(connection) = &mut self.state {
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         }
     }
 

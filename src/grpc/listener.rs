@@ -36,8 +36,11 @@ pub struct ListenerConfig {
     pub streams_per_connection: usize,
     /// A balancer in front tells with each connection, by the PROXY protocol, whom it is from.
     pub proxy_protocol: bool,
-    /// How long a new connection may take to begin to speak HTTP/2, by way of TLS if there is any.
+    /// How long a new connection may take to begin to speak HTTP/2, by way of TLS if there is any, and the
+    /// head of a request to arrive.
     pub handshake_timeout: Duration,
+    /// How long a connection may have no stream.
+    pub idle_timeout: Duration,
 }
 
 /// Accepts connections and serves each in a task of its own.
@@ -105,6 +108,7 @@ impl Listener {
         }
         let config = ConnectionConfig {
             handshake_timeout: self.config.handshake_timeout,
+            idle_timeout: self.config.idle_timeout,
             streams: u32::try_from(self.config.streams_per_connection).unwrap_or(u32::MAX),
         };
         let (entrance, metrics) = (self.entrance.clone(), self.metrics.clone());
@@ -133,6 +137,10 @@ impl Listener {
                 Err(ConnectionError::Tls(error)) => {
                     metrics.refusals.of(Refusal::TlsHandshake).inc();
                     audit.refused(peer, Refusal::TlsHandshake, &error);
+                }
+                Err(error @ ConnectionError::Flood) => {
+                    metrics.refusals.of(Refusal::Flood).inc();
+                    audit.refused(peer, Refusal::Flood, &error);
                 }
                 Err(error) => debug!(%peer, %error, "connection ended"),
                 Ok(()) => debug!(%peer, "connection ended"),

@@ -13,7 +13,7 @@ use super::{
     incoming::Incoming,
     outlet::Rest,
     status::Outcome,
-    stream::{Door, DoorStream, Hall, traceparent},
+    stream::{Door, DoorStream, FIRST_MESSAGE, Hall, in_time, traceparent},
 };
 use crate::{
     domain::{RoomName, TraceParent, Username, UsernameLimits},
@@ -69,7 +69,11 @@ impl Door for Plain {
         let first = tokio::select! {
             biased;
             () = hub.draining().cancelled() => return Outcome::Ended(Ending::ShuttingDown),
-            first = frames.next() => first,
+            first = in_time(frames.next()) => first,
+        };
+        let Some(first) = first else {
+            let time = FIRST_MESSAGE.as_secs();
+            return Outcome::NoRegistration(format!("no first message within {time} s"));
         };
         let (dialect, asked) = match registration(first) {
             Ok(registration) => registration,

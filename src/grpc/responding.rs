@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,9 +12,13 @@ use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderValue, Response, header::DATE};
 use http_body::Body as _;
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
+use tokio::time::timeout;
 use tonic::body::Body;
 
 use super::{outlet::Spout, sending::Sending};
+
+/// How long a client may take nothing of an answer.
+const TAKEN: Duration = Duration::from_secs(10);
 
 /// The body of a response.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ impl Responding {
     fn begin(response: Response<Answer>, respond: &mut SendResponse<Bytes>) -> Begun {
         let (mut head, answer) = response.into_parts();
         head.headers.entry(DATE).or_insert_with(now);
+        // What the call takes up, such as its place among all calls.
+        let until_sent = std::mem::take(&mut head.extensions);
         let ends = matches!(&answer, Answer::Other(body) if body.is_end_stream());
         let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
             // The client has reset it, or there is something in it that HTTP/2 does not allow.
@@ -54,7 +61,10 @@ impl Responding {
         };
         match answer {
             Answer::Other(_) if ends => Begun::Over,
-            Answer::Other(body) => Begun::Other(Box::pin(send(body, stream))),
+            Answer::Other(body) => Begun::Other(Box::pin(async move {
+                send(body, stream).await;
+                drop(until_sent);
+            })),
             Answer::Stream(spout) => Begun::Stream(Sending::new(spout, stream)),
         }
     }
@@ -92,7 +102,7 @@ fn now() -> HeaderValue {
     date.unwrap_or_else(|| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
-/// Sends a body as the client takes it, as far as it wants it.
+/// Sends a body as the client takes it, as far as it wants it, and as long as it takes it.
 async fn send(mut body: Body, mut stream: SendStream<Bytes>) {
     loop {
         let frame = poll_fn(|cx| match stream.poll_reset(cx) {
@@ -101,13 +111,7 @@ async fn send(mut body: Body, mut stream: SendStream<Bytes>) {
         });
         let Some(frame) = frame.await else { return };
         let sent = match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
-            Some(Ok(Ok(data))) => {
-                stream.reserve_capacity(1);
-                while stream.capacity() == 0 {
-                    let Some(Ok(_)) = poll_fn(|cx| stream.poll_capacity(cx)).await else { return };
-                }
-                stream.send_data(data, false)
-            }
+            Some(Ok(Ok(data))) => send_data(data, &mut stream).await,
             Some(Ok(Err(frame))) => {
                 let Ok(trailers) = frame.into_trailers() else { continue };
                 let _ = stream.send_trailers(trailers);
@@ -123,4 +127,23 @@ async fn send(mut body: Body, mut stream: SendStream<Bytes>) {
             return;
         }
     }
+}
+
+/// Hands over as much at a time as the client has room for. One that takes nothing has its stream reset.
+async fn send_data(mut data: Bytes, stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        while stream.capacity() == 0 {
+            match timeout(TAKEN, poll_fn(|cx| stream.poll_capacity(cx))).await {
+                Ok(Some(granted)) => granted?,
+                Ok(None) => return Err(Reason::CANCEL.into()),
+                Err(_) => {
+                    stream.send_reset(Reason::CANCEL);
+                    return Err(Reason::CANCEL.into());
+                }
+            };
+        }
+        stream.send_data(data.split_to(stream.capacity().min(data.len())), false)?;
+    }
+    Ok(())
 }

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use prost::Message;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tonic::{
     Status,
     body::Body,
@@ -32,8 +35,9 @@ use super::{
     outlet::{Outlet, Rest},
     queries::{self, QueryLimits},
     scan::{self, ScanError},
+    small,
     status::{Outcome, status},
-    stream::{Door, DoorStream, Hall, traceparent},
+    stream::{Door, DoorStream, Hall, in_time, traceparent},
     translate,
 };
 use crate::{
@@ -47,11 +51,8 @@ use crate::{
     session::{self, Answer, Answers, Away, Dialogue, Ending, Input, Say, SessionLimits},
 };
 
-/// How many unary calls are worked on at a time; others wait.
+/// How many unary calls are worked on, or sent, at a time; others wait.
 const QUERIES: usize = 64;
-
-/// How long a client may take to send its first frame.
-const FIRST_FRAME: Duration = Duration::from_secs(30);
 
 /// What the rich door needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -128,9 +129,9 @@ impl Door for Rich {
         let first = tokio::select! {
             biased;
             () = hub.draining().cancelled() => return Outcome::Ended(Ending::ShuttingDown),
-            first = tokio::time::timeout(FIRST_FRAME, first_frame(&mut frames)) => first,
+            first = in_time(first_frame(&mut frames)) => first,
         };
-        let Ok(first) = first else { return Outcome::NoJoin("none came".to_owned()) };
+        let Some(first) = first else { return Outcome::NoJoin("none came".to_owned()) };
         let asked = match first
             .and_then(|join| Asked::read(join, trace, &self.config, stream.outlet.begun()))
         {
@@ -204,10 +205,9 @@ where
     T: Message + Send + 'static,
     U: Message + Default + Send + 'static,
 {
-    const REQUEST: usize = 16 * 1024;
     Grpc::new(ProstCodec::default())
         .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(REQUEST)
+        .max_decoding_message_size(small::BYTES)
 }
 
 impl Rich {
@@ -256,12 +256,12 @@ impl Rich {
             None => None,
         };
         let call = call.transpose().map_err(|wait| refuse(Outcome::TooManyCalls(wait)))?;
-        let _slot = self.queries.acquire().await;
+        let slot = self.queries.clone().acquire_owned().await;
         let answer = answer.await.map_err(refuse)?;
         if let Some(call) = call {
             call.answered(answer.encoded_len());
         }
-        Ok(tonic::Response::new(answer))
+        Ok(until_taken(answer, slot))
     }
 
     fn limits(&self) -> proto::Limits {
@@ -274,6 +274,16 @@ impl Rich {
             latest: count(self.config.page_size),
         }
     }
+}
+
+/// An answer that keeps its slot until the client has taken it: pages are large.
+fn until_taken<T>(
+    answer: T,
+    slot: Result<OwnedSemaphorePermit, AcquireError>,
+) -> tonic::Response<T> {
+    let mut answer = tonic::Response::new(answer);
+    answer.extensions_mut().insert(Arc::new(slot));
+    answer
 }
 
 /// Resolves when the client is gone, and never when it sends something.

@@ -5,14 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use http::{Request, Response};
-use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
+use http::{Method, Request, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server;
 use tower::ServiceExt;
 
 use super::{
-    admission::{Admission, Caps, Connected, Full},
+    admission::{Admission, Admitted, Caps, Connected, Full},
     arrivals::{ArrivalRates, Arrivals},
     audit::Audit,
     connection::Peer,
@@ -20,12 +21,19 @@ use super::{
     plain::{Plain, PlainConfig},
     responding::Answer,
     rich::{Rich, RichConfig},
-    stream::{Door, Hall},
+    small::{self, Small},
+    stream::{Door, Hall, not_post},
 };
 use crate::{domain::Network, hub::Hub, proto::PUBLIC_DESCRIPTORS};
 
 /// The services' names in health checks; the empty one stands for the whole server.
 const NAMES: [&str; 3] = ["", "chat.ChatService", "roomcast.v1.RoomService"];
+
+/// How a load balancer asks whether this replica is well.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// How many that ask so need no place among the streams.
+const HEALTH_CHECKS: usize = 64;
 
 /// The descriptors that were compiled in cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +55,15 @@ pub struct Entrance {
     plain: Plain,
     rich: Rich,
     routes: Routes,
+    health_checks: Arc<Semaphore>,
+}
+
+/// What a call takes up until its answer is sent.
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are kept to be dropped")]
+enum Place {
+    Call(Admitted),
+    HealthCheck(OwnedSemaphorePermit),
 }
 
 impl Entrance {
@@ -72,17 +89,38 @@ impl Entrance {
         mut request: Request<Incoming>,
         peer: Arc<Peer>,
     ) -> Response<Answer> {
+        if request.method() != Method::POST {
+            return not_post().map(Answer::Other);
+        }
         let path = request.uri().path();
         if Plain::is_asked(path) {
-            return self.hall.open(&self.plain, request, &peer);
+            return self.hall.open(&self.plain, request, &peer).await;
         }
         if Rich::is_asked(path) {
-            return self.hall.open(&self.rich, request, &peer);
+            return self.hall.open(&self.rich, request, &peer).await;
         }
+        let place = match self.admit(&request, &peer) {
+            Ok(place) => place,
+            Err(full) => return full.into_http().map(Answer::Other),
+        };
         request.extensions_mut().insert(peer.connected.clone());
+        let request = request.map(|body| Body::new(Small::new(body)));
         // It is large, and streams have to carry as much.
-        let answered = Box::pin(self.routes.clone().oneshot(request.map(Body::new))).await;
-        answered.unwrap_or_else(|never| match never {}).map(Answer::Other)
+        let answered = Box::pin(self.routes.clone().oneshot(request)).await;
+        let mut response = answered.unwrap_or_else(|never| match never {});
+        // Until it is sent.
+        response.extensions_mut().insert(Arc::new(place));
+        response.map(Answer::Other)
+    }
+
+    /// Admits a call. A replica that is full still says how it is.
+    fn admit(&self, request: &Request<Incoming>, peer: &Peer) -> Result<Place, Status> {
+        if request.uri().path() == HEALTH_CHECK
+            && let Ok(spare) = self.health_checks.clone().try_acquire_owned()
+        {
+            return Ok(Place::HealthCheck(spare));
+        }
+        self.hall.admit_call(request, peer).map(Place::Call)
     }
 }
 
@@ -103,7 +141,8 @@ impl Services {
                 .register_encoded_file_descriptor_set(PUBLIC_DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
-        let gzip = CompressionEncoding::Gzip;
+        let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+        let (gzip, most) = (CompressionEncoding::Gzip, small::BYTES);
         let admission = Admission::new(caps, hub.metrics().clone());
         let hall = Hall::new(
             hub,
@@ -115,11 +154,13 @@ impl Services {
         );
         let (plain, rich) = (Plain::new(hall.clone(), plain), Rich::new(hall.clone(), rich));
         let routes = Routes::new(rich.clone())
-            .add_service(health_service.accept_compressed(gzip))
-            .add_service(reflection().build_v1()?.accept_compressed(gzip))
-            .add_service(reflection().build_v1alpha()?.accept_compressed(gzip))
+            .add_service(health_service.accept_compressed(gzip).max_decoding_message_size(most))
+            .add_service(v1.accept_compressed(gzip).max_decoding_message_size(most))
+            .add_service(v1alpha.accept_compressed(gzip).max_decoding_message_size(most))
             .prepare();
-        let services = Self { entrance: Arc::new(Entrance { hall, plain, rich, routes }), health };
+        let health_checks = Arc::new(Semaphore::new(HEALTH_CHECKS));
+        let entrance = Entrance { hall, plain, rich, routes, health_checks };
+        let services = Self { entrance: Arc::new(entrance), health };
         services.set_serving(false).await;
         Ok(services)
     }

@@ -53,6 +53,13 @@ pub(super) enum Outcome {
     TooManyCalls(Duration),
     /// Messages in an encoding that cannot be unpacked.
     Encoding(String),
+    /// The request of a call is too large.
+    RequestTooLarge {
+        /// The bytes allowed.
+        max: usize,
+    },
+    /// The request of a call did not arrive within this time.
+    RequestLate(Duration),
 }
 
 /// The status that tells a client of it.
@@ -145,6 +152,13 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
             format!(
                 "messages in the encoding \"{encoding}\" cannot be read; send gzip or identity"
             ),
+        ),
+        Outcome::RequestTooLarge { max } => {
+            (Code::ResourceExhausted, format!("the request has more than {max} bytes"))
+        }
+        Outcome::RequestLate(time) => (
+            Code::DeadlineExceeded,
+            format!("the request did not arrive within {} s", time.as_secs()),
         ),
     }
 }
@@ -241,9 +255,11 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::Ended(Ending::LeaveNotStored) => (ErrorReason::LeaveNotStored, TryAgain),
         Outcome::Ended(Ending::Stalled(_)) => (ErrorReason::ClientStalled, TryAgain),
         Outcome::Ended(Ending::Silent(_)) => (ErrorReason::ClientSilent, TryAgain),
-        Outcome::Ended(Ending::Unreadable(_)) | Outcome::NoRegistration(_) | Outcome::NoJoin(_) => {
-            (ErrorReason::InvalidMessage, Stop)
-        }
+        Outcome::Ended(Ending::Unreadable(_))
+        | Outcome::NoRegistration(_)
+        | Outcome::NoJoin(_)
+        | Outcome::RequestTooLarge { .. }
+        | Outcome::RequestLate(_) => (ErrorReason::InvalidMessage, Stop),
         Outcome::Ended(Ending::ContentTooLong { .. }) => (ErrorReason::ContentTooLarge, Stop),
         Outcome::Ended(Ending::Unavailable) => (ErrorReason::MessageNotStored, TryAgain),
         Outcome::Ended(Ending::Crowded) => (ErrorReason::TooMuchInput, TryAgain),
@@ -334,7 +350,9 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::Ended(Ending::Unreadable(_))
         | Outcome::NoRegistration(_)
         | Outcome::NoJoin(_)
-        | Outcome::Encoding(_) => Refusal::Unreadable,
+        | Outcome::Encoding(_)
+        | Outcome::RequestTooLarge { .. }
+        | Outcome::RequestLate(_) => Refusal::Unreadable,
         Outcome::Ended(Ending::Crowded) => Refusal::InputBytes,
         Outcome::TooManyCalls(_) => Refusal::Queries,
         Outcome::Ended(Ending::Silent(_)) => Refusal::Silent,

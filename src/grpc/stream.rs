@@ -7,10 +7,13 @@
 use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
 use http_body_util::Empty;
 use tokio::time::timeout;
-use tonic::{Code, body::Body};
+use tonic::{Code, Status, body::Body};
 use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
@@ -23,6 +26,7 @@ use super::{
     incoming::Incoming,
     intake::Intake,
     outlet::{Outlet, Rest, Spout},
+    patience::GRACE,
     responding::Answer,
     status::{Outcome, code, code_name, refusal, status},
 };
@@ -40,6 +44,9 @@ const LAST_CHANCE: Duration = Duration::from_secs(60);
 /// How long the end of a stream waits for its member's `left` to come by the way of live events, behind
 /// what happened before it.
 const LEFT_COMES: Duration = Duration::from_secs(1);
+
+/// How long a client may take to send its first message. Until then it costs a stream, and says nothing.
+pub(super) const FIRST_MESSAGE: Duration = Duration::from_secs(30);
 
 /// What proxies add; Envoy the second one, whatever it is configured to.
 const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "via"];
@@ -132,13 +139,13 @@ impl Hall {
     }
 
     /// Opens a stream of a door.
-    pub(super) fn open<D: Door>(
+    pub(super) async fn open<D: Door>(
         &self,
         door: &D,
         request: Request<Incoming>,
         peer: &Peer,
     ) -> Response<Answer> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         if !is_grpc(&parts.headers) {
             return not_grpc().map(Answer::Other);
         }
@@ -147,7 +154,10 @@ impl Hall {
         let mut caller = Caller::new(audit, client, certificate, &parts.headers);
         let encoding = match Encoding::of(&parts.headers, self.content_bytes) {
             Ok(encoding) => encoding,
-            Err(unknown) => return self.refuse(&mut caller, &Outcome::Encoding(unknown)),
+            Err(unknown) => {
+                body.settle().await;
+                return self.refuse(&mut caller, &Outcome::Encoding(unknown));
+            }
         };
         if self.hub.draining().is_cancelled() {
             // Without response headers, so that a load balancer may try another replica.
@@ -173,7 +183,10 @@ impl Hall {
                 let run = stream.run(door.clone(), D::read(&parts.headers), body, admitted);
                 peer.spawner.spawn(run.instrument(span));
             }
-            Err(full) => stream.end::<D>(&Outcome::Full(full)),
+            Err(full) => peer.spawner.spawn(async move {
+                body.settle().await;
+                stream.end::<D>(&Outcome::Full(full));
+            }),
         }
         let mut response = Response::new(Answer::Stream(Spout::new(outlet)));
         let grpc = http::HeaderValue::from_static("application/grpc");
@@ -198,11 +211,46 @@ impl Hall {
         connected
     }
 
+    /// Admits a call that is no stream of a door's, for as long as what is returned lives.
+    pub(super) fn admit_call(
+        &self,
+        request: &Request<Incoming>,
+        peer: &Peer,
+    ) -> Result<Admitted, Status> {
+        self.admission.admit(peer.addr.ip()).map_err(|full| {
+            let outcome = Outcome::Full(full);
+            self.count(&outcome);
+            let status = status(&outcome);
+            let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
+            let mut caller = Caller::new(audit, peer.addr, certificate, request.headers());
+            caller.ended(&status, refusal(&outcome));
+            status
+        })
+    }
+
     pub(super) fn count(&self, outcome: &Outcome) {
         if let Some(refusal) = refusal(outcome) {
             self.hub.metrics().refusals.of(refusal).inc();
         }
     }
+}
+
+/// The first message of a stream. `None` when it did not come in time.
+pub(super) async fn in_time<M>(first: impl Future<Output = M>) -> Option<M> {
+    let mut first = pin!(first);
+    if let Ok(first) = timeout(FIRST_MESSAGE, &mut first).await {
+        return Some(first);
+    }
+    // After a pause of this process the timer fires before the socket is read.
+    timeout(GRACE, first).await.ok()
+}
+
+/// The answer to what is not a call.
+pub(super) fn not_post() -> Response<Body> {
+    let mut response = Response::new(Body::new(Empty::<Bytes>::new()));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(ALLOW, http::HeaderValue::from_static("POST"));
+    response
 }
 
 /// The answer to what is not gRPC at all.
@@ -244,19 +292,30 @@ impl DoorStream {
                 .await
             };
             drop(self.came.take());
-            frames.stop();
+            let mut rest = frames.stop();
+            if let (Some(rest), false) = (&mut rest, matches!(outcome, Outcome::Ended(_))) {
+                rest.settle().await;
+            }
             self.end::<D>(&outcome);
             // A client that took nothing while it was served has had its chance.
             let chance = match outcome {
                 Outcome::Ended(Ending::Stalled(_)) => Duration::ZERO,
                 _ => LAST_CHANCE,
             };
-            if timeout(LEFT_COMES.min(chance), self.outlet.finished()).await.is_err() {
-                self.outlet.stop_waiting();
-            }
-            // Until then the stream is not reset, whatever the client still sends.
-            if timeout(chance, self.outlet.finished()).await.is_err() {
+            // Until then, and a moment longer, the stream is not reset, whatever the client still sends.
+            let finished = async {
+                if timeout(LEFT_COMES.min(chance), self.outlet.finished()).await.is_err() {
+                    self.outlet.stop_waiting();
+                }
+                timeout(chance, self.outlet.finished()).await
+            };
+            let finished = match &mut rest {
+                Some(rest) => rest.discard_until(finished).await,
+                None => finished.await,
+            };
+            if finished.is_err() {
                 info!("the client takes nothing; its stream is reset");
+                rest.iter_mut().for_each(Incoming::give_up);
                 self.outlet.give_up();
             }
             // Only now does it cost nothing any more.

@@ -176,11 +176,14 @@ impl Spawner {
     }
 
     fn add(&self, job: Job) {
+        let mut job = Some(job);
         self.0.change(|ready| {
             if !ready.closed {
-                ready.spawned.push(job);
+                ready.spawned.extend(job.take());
             }
         });
+        // One that came too late is dropped only here: it may wake somebody, which takes the lock.
+        drop(job);
     }
 }
 
@@ -276,6 +279,11 @@ impl Tasks {
             return Some(Poll::Pending);
         }
         Some(connection(&mut Context::from_waker(&self.connection_waker)))
+    }
+
+    /// Whether there is no future, nor one to come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.shared.lock().spawned.is_empty()
     }
 
     /// Makes the connection ready.
@@ -401,6 +409,23 @@ mod tests {
         }
         let expected: Vec<_> = (0..ALL).chain(0..ALL).collect();
         assert_eq!(*polled.lock().unwrap(), expected, "each in turn");
+    }
+
+    #[test]
+    fn a_future_that_comes_too_late_may_wake_others_when_it_is_dropped() {
+        struct Wakes(Waker);
+        impl Drop for Wakes {
+            fn drop(&mut self) {
+                self.0.wake_by_ref();
+            }
+        }
+        let tasks = Tasks::new();
+        let (spawner, wakes) = (tasks.spawner(), Wakes(tasks.connection_waker.clone()));
+        drop(tasks);
+        spawner.spawn(async move {
+            let _wakes = wakes;
+            std::future::pending::<()>().await;
+        });
     }
 
     #[test]

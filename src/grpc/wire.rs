@@ -16,11 +16,13 @@ use tokio::{
     time::Instant,
 };
 
+use super::inbound::Inbound;
+
 /// What may wait to be written; then the connection waits.
 const BUFFER: usize = 128 * 1024;
 
-/// How much is read before the streams have looked at it: frames of one byte pile up in HTTP/2, and whoever sends
-/// much holds up those who share the connection.
+/// How much is read before the streams have looked at it, and requests that were reset are forgotten: frames of one
+/// byte pile up in HTTP/2, and whoever sends much holds up those who share the connection.
 const READ: usize = 16 * 1024;
 
 /// A buffer larger than this is not kept once it is empty.
@@ -46,6 +48,17 @@ pub(super) struct Wire<IO>(Arc<Mutex<Inner<IO>>>);
 #[derive(Debug)]
 pub(super) struct Flusher<IO>(Arc<Mutex<Inner<IO>>>);
 
+/// How the other side does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// How many bytes ever came in.
+    pub(super) received: usize,
+    /// Since when the head of a request has been coming in, if one is.
+    pub(super) request: Option<Instant>,
+    /// Since when the socket takes nothing, although something waits.
+    pub(super) stalled: Option<Instant>,
+}
+
 #[derive(Debug)]
 struct Inner<IO> {
     io: IO,
@@ -53,12 +66,15 @@ struct Inner<IO> {
     buffer: Vec<u8>,
     /// The connection wants to write and cannot.
     blocked: bool,
+    /// The connection wants to read and may not, until something is sent.
+    ahead: bool,
     /// The connection wants to end once all is sent.
     closing: bool,
     received: usize,
     /// How much was read since the last flush, and whether the connection wants to read on.
     read: usize,
     hungry: bool,
+    inbound: Inbound,
     /// Since when the socket takes nothing of what waits.
     stalled: Option<Instant>,
     /// What `Progress::taken` said last.
@@ -71,10 +87,12 @@ pub(super) fn wire<IO>(io: IO) -> (Wire<IO>, Flusher<IO>) {
         io,
         buffer: Vec::new(),
         blocked: false,
+        ahead: false,
         closing: false,
         received: 0,
         read: 0,
         hungry: false,
+        inbound: Inbound::new(),
         stalled: None,
         taken: 0,
     };
@@ -94,7 +112,10 @@ impl<IO: Progress> Inner<IO> {
             };
             match written? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => sent += written,
+                written => {
+                    sent += written;
+                    self.inbound.sent(written);
+                }
             }
             self.stalled = None;
         }
@@ -108,6 +129,7 @@ impl<IO: Progress> Inner<IO> {
             self.note_wait();
         } else {
             self.stalled = None;
+            self.inbound.sent_all();
         }
         flushed
     }
@@ -142,21 +164,25 @@ impl<IO: Progress> Flusher<IO> {
         let sent = inner.poll_send(cx)?;
         let unblocked = inner.blocked && inner.buffer.len() < BUFFER;
         let closed = inner.closing && sent.is_ready();
+        let answered = inner.ahead && !inner.inbound.is_ahead();
         inner.blocked &= !unblocked;
         inner.closing &= !closed;
+        inner.ahead &= !answered;
         inner.read = 0;
         let hungry = std::mem::take(&mut inner.hungry);
-        Ok(unblocked || closed || hungry)
+        Ok(unblocked || closed || answered || hungry)
     }
 
-    /// Since when the socket takes nothing, although something waits.
-    pub(super) fn stalled(&self) -> Option<Instant> {
-        self.lock().stalled
+    /// Whether more has come in than any client has a reason for.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.lock().inbound.is_flooded()
     }
 
-    /// How many bytes ever came in.
-    pub(super) fn received(&self) -> usize {
-        self.lock().received
+    /// How the other side does.
+    pub(super) fn look(&self) -> Look {
+        let inner = self.lock();
+        let Inner { received, stalled, .. } = *inner;
+        Look { received, request: inner.inbound.block(), stalled }
     }
 }
 
@@ -167,15 +193,23 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
+        if inner.stalled.is_some() && inner.inbound.is_ahead() {
+            // The task's own flush wakes it.
+            inner.ahead = true;
+            return Poll::Pending;
+        }
         if inner.read >= READ {
             inner.hungry = true;
             return Poll::Pending;
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut inner.io).poll_read(cx, buf);
-        let bytes = buf.filled().len() - before;
-        inner.received = inner.received.saturating_add(bytes);
-        inner.read += bytes;
+        let bytes = &buf.filled()[before..];
+        if !bytes.is_empty() {
+            inner.received = inner.received.saturating_add(bytes.len());
+            inner.read += bytes.len();
+            inner.inbound.read(bytes, Instant::now());
+        }
         read
     }
 }
@@ -339,16 +373,16 @@ mod tests {
         let leave = |bytes| flusher.lock().io.may_leave = bytes;
         assert!(Pin::new(&mut wire).poll_write(&mut cx, &[7; 100]).is_ready());
         assert!(!flusher.flush(&mut cx).unwrap());
-        let began = flusher.stalled().expect("something waits");
+        let began = flusher.look().stalled.expect("something waits");
         tokio::time::advance(std::time::Duration::from_secs(20)).await;
         assert!(!flusher.flush(&mut cx).unwrap());
-        assert_eq!(flusher.stalled(), Some(began), "nothing moved");
+        assert_eq!(flusher.look().stalled, Some(began), "nothing moved");
         leave(10);
         assert!(!flusher.flush(&mut cx).unwrap());
-        assert_eq!(flusher.stalled(), Some(Instant::now()), "it moves");
+        assert_eq!(flusher.look().stalled, Some(Instant::now()), "it moves");
         leave(90);
         assert!(!flusher.flush(&mut cx).unwrap());
-        assert_eq!(flusher.stalled(), None);
+        assert_eq!(flusher.look().stalled, None);
 
         assert!(Pin::new(&mut wire).poll_shutdown(&mut cx).is_pending());
         assert!(!flusher.flush(&mut cx).unwrap(), "the last byte is held back");

@@ -90,6 +90,8 @@ label! {
         TooOften = "too_often",
         /// Too many connections; the whole connection was refused.
         Connections = "connections",
+        /// Resets, pings or the like in great number; the whole connection was ended.
+        Flood = "flood",
         /// A TLS handshake failed or took too long; the whole connection was refused.
         TlsHandshake = "tls_handshake",
         /// No PROXY protocol header where there has to be one; the whole connection was refused.

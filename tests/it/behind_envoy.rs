@@ -2,7 +2,9 @@
 
 use tonic::Code;
 
-use crate::harness::{ChatClient, Cluster, Dialect, Proxy, get};
+use roomcast::proto::room::connect_request::Frame;
+
+use crate::harness::{ChatClient, Cluster, Dialect, Proxy, RichClient, get};
 
 /// How many streams each replica says that it has.
 async fn streams(cluster: &Cluster) -> Vec<u64> {
@@ -58,4 +60,33 @@ async fn clients_of_all_replicas_are_in_one_room() {
         client.expect_system("client 3 left").await;
     }
     cluster.assert_no_errors();
+}
+
+/// Readers that take nothing fill what Envoy and they have room for, and no more: those on the same
+/// connection to the replica get everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_take_nothing_hold_up_nobody_on_their_connection() {
+    const STALLED: usize = 95;
+    const MESSAGES: usize = 800;
+    let cluster = Cluster::memory().start().await;
+    let proxy = Proxy::start(&cluster).await;
+    let door = proxy.door(Dialect::Typed);
+    let mut alice = RichClient::open(&door, RichClient::asking("den", "alice")).await;
+    alice.welcome().await;
+    let mut bob = RichClient::open(&door, RichClient::asking("den", "bob")).await;
+    bob.welcome().await;
+    let mut stalled = vec![];
+    for number in 0..STALLED {
+        let join = RichClient::asking("den", &format!("stalled {number}"));
+        let door = door.clone().with_windows(65_535, 65_535);
+        stalled.push(RichClient::open_stalled(&door, Frame::Join(join)).await);
+        bob.expect_joined(&format!("stalled {number}")).await;
+    }
+    let content = "x".repeat(8_000);
+    for number in 1..=MESSAGES {
+        alice.say_and_wait(number as u64, &content).await;
+        bob.expect_said("alice", &content).await;
+    }
+    alice.assert_open();
+    bob.assert_open();
 }

@@ -16,6 +16,7 @@ mod log;
 mod machine;
 mod pace;
 mod proxy;
+pub(crate) mod raw;
 mod raw_call;
 mod readiness;
 mod record;

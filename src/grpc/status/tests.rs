@@ -310,6 +310,20 @@ fn other_rows() -> Vec<Row> {
             Some(("UNKNOWN_ENCODING", Said::Final)),
             Some(Refusal::Unreadable),
         ),
+        (
+            Outcome::RequestTooLarge { max: 100 },
+            Code::ResourceExhausted,
+            "more than 100 bytes",
+            Some(("INVALID_MESSAGE", Said::Final)),
+            Some(Refusal::Unreadable),
+        ),
+        (
+            Outcome::RequestLate(Duration::from_secs(30)),
+            Code::DeadlineExceeded,
+            "within 30 s",
+            Some(("INVALID_MESSAGE", Said::Final)),
+            Some(Refusal::Unreadable),
+        ),
     ]
 }
 
@@ -358,11 +372,13 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Ended(Ending::LeaveNotStored) => 39,
         Outcome::Full(Full::TooOften { .. }) => 40,
         Outcome::Ended(Ending::TooOld) => 41,
+        Outcome::RequestTooLarge { .. } => 42,
+        Outcome::RequestLate(_) => 43,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 42;
+const ROWS: usize = 44;
 
 fn rows() -> Vec<Row> {
     [session_rows(), first_message_rows(), entry_rows(), other_rows()].concat()

@@ -31,7 +31,7 @@ use demand;
 type Rule = fn(&Resources, &mut Complaints);
 
 /// Everything that has to agree, wherever it occurs.
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 19] = [
     pods::drain_fits,
     pods::ports_agree,
     pods::probes_ask_the_right_port,
@@ -50,6 +50,7 @@ const RULES: [Rule; 18] = [
     custom::monitor_scrapes,
     custom::alerts_are_the_tested_ones,
     custom::gateway_routes,
+    custom::gateway_windows_fit,
 ];
 
 fn complaints(resources: &Resources) -> Complaints {

@@ -51,6 +51,13 @@ impl Proxy {
         .await;
     }
 
+    /// One of its counters, as its admin port names it.
+    pub(crate) async fn counter(&self, name: &str) -> Option<u64> {
+        let (_, stats) = get(self.admin, "/stats").await.ok()?;
+        let value = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?;
+        value.parse().ok()
+    }
+
     /// Where clients connect.
     pub(crate) fn addr(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()

@@ -92,6 +92,11 @@ impl RawCall {
         (status.code(), status.message().to_owned())
     }
 
+    /// The answer's HTTP status, if there is an answer.
+    pub(crate) async fn http_status(&mut self) -> Option<u16> {
+        Some(self.answer.take()?.await.ok()?.status().as_u16())
+    }
+
     /// Reads the answer to its end, whatever it is.
     pub(crate) async fn read_to_end(&mut self) {
         let Some(answer) = self.answer.take() else { return };

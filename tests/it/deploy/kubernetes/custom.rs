@@ -1,19 +1,20 @@
-//! Resources that Kubernetes itself does not know: Gateway API and Prometheus operator.
+//! Resources that Kubernetes itself does not know: Gateway API, Envoy Gateway and Prometheus operator.
 //!
 //! No validator with their schemas can be installed by the tests, so the fields that are used are
-//! written out here, as the public specifications of `gateway.networking.k8s.io/v1` and
-//! `monitoring.coreos.com/v1` have them; any other field is a mistake, and so is a lack of those
+//! written out here, as the public specifications of `gateway.networking.k8s.io/v1`,
+//! `gateway.envoyproxy.io/v1alpha1` and `monitoring.coreos.com/v1` have them; any other field is a mistake, and so is a lack of those
 //! that are required.
 
 use serde_json::Value;
 
 use super::{
-    super::{at, list, number, read_yaml, seconds, text, variables},
+    super::{at, envoy::stalled_streams_fit, list, number, read_yaml, seconds, text, variables},
     Complaints, Resources, demand,
 };
 
 /// The kinds that the validator does not know.
-pub(super) const KINDS: [&str; 4] = ["Gateway", "GRPCRoute", "PrometheusRule", "ServiceMonitor"];
+pub(super) const KINDS: [&str; 5] =
+    ["BackendTrafficPolicy", "Gateway", "GRPCRoute", "PrometheusRule", "ServiceMonitor"];
 
 struct Shape {
     kind: &'static str,
@@ -22,7 +23,24 @@ struct Shape {
     optional: &'static [&'static str],
 }
 
-const SHAPES: [Shape; 4] = [
+const SHAPES: [Shape; 5] = [
+    Shape {
+        kind: "BackendTrafficPolicy",
+        api: "gateway.envoyproxy.io/v1alpha1",
+        required: &[
+            "/spec/targetRefs/*/group",
+            "/spec/targetRefs/*/kind",
+            "/spec/targetRefs/*/name",
+            "/spec/http2/initialStreamWindowSize",
+            "/spec/http2/initialConnectionWindowSize",
+            "/spec/http2/maxConcurrentStreams",
+        ],
+        optional: &[
+            "/spec/circuitBreaker/maxConnections",
+            "/spec/circuitBreaker/maxPendingRequests",
+            "/spec/circuitBreaker/maxParallelRequests",
+        ],
+    },
     Shape {
         kind: "Gateway",
         api: "gateway.networking.k8s.io/v1",
@@ -160,4 +178,28 @@ pub(super) fn gateway_routes(resources: &Resources, complaints: &mut Complaints)
     };
     let reached = name == resources.roomcast().name() && service.is_some_and(serves);
     demand!(complaints, reached, "the route leads to {name}:{port}, where no replica listens");
+}
+
+/// Readers that take nothing leave others room in the connections to replicas.
+pub(super) fn gateway_windows_fit(resources: &Resources, complaints: &mut Complaints) {
+    let Some(route) = resources.of_kind("GRPCRoute").next() else { return };
+    let policy = resources.one("BackendTrafficPolicy");
+    let target = at(policy, "/spec/targetRefs/0");
+    let named =
+        text(target, "/kind") == "GRPCRoute" && at(target, "/name") == at(route, "/metadata/name");
+    demand!(complaints, named, "the policy is for no route: {target}");
+    let window = |name: &str| bytes(text(policy, &format!("/spec/http2/{name}")));
+    let (stream, connection) =
+        (window("initialStreamWindowSize"), window("initialConnectionWindowSize"));
+    let streams = number(policy, "/spec/http2/maxConcurrentStreams");
+    let fits = stalled_streams_fit(stream, streams, connection);
+    demand!(complaints, fits, "{streams} windows of {stream} do not fit into half of {connection}");
+}
+
+/// A quantity of Kubernetes in bytes.
+fn bytes(quantity: &str) -> u64 {
+    let (digits, unit) = quantity.split_at(quantity.len() - 2);
+    let unit = ["Ki", "Mi", "Gi"].iter().position(|it| *it == unit).expect("a unit of bytes");
+    let digits: u64 = digits.parse().expect("a number");
+    digits << (10 * (unit + 1))
 }

@@ -144,6 +144,12 @@ fn wrong_numbers_of_components_are_found() {
             gateway("GRPCRoute", "/spec/rules/0/backendRefs/0/port", json!(9464), "no replica"),
             gateway("GRPCRoute", "/spec/parentRefs/0/sectionName", json!("http"), "listener http"),
             gateway("Gateway", "/metadata/name", json!("gateway"), "no gateway"),
+            gateway(
+                "BackendTrafficPolicy",
+                "/spec/http2/initialConnectionWindowSize",
+                json!("8Mi"),
+                "do not fit",
+            ),
         ],
     );
     let grpc = json!({ "port": 50051, "service": "chat.ChatService" });
