@@ -102,6 +102,12 @@ impl Subscriptions {
         }
     }
 
+    /// Whether this canary, or a later one, came back.
+    #[cfg(test)]
+    pub(super) fn has_heard(&self, number: u64) -> bool {
+        self.heard.load(Ordering::Relaxed) >= number
+    }
+
     fn take_changes(&self) -> HashSet<RoomName> {
         std::mem::take(&mut self.lock().changes)
     }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::{Redis, RedisConfig, RedisRefusal, rights::acl_line};
 use crate::{
     backplane::{
-        LogBounds,
+        Backplane as _, LogBounds,
         conformance::{self, Fixture, Replica, Setup, props},
     },
     domain::ReplicaId,
@@ -224,6 +224,30 @@ async fn nothing_is_left_without_a_time_to_live() {
         assert!(ttl > 0, "{key} lives for ever");
         assert!(key.contains(&format!("{{{room}}}")), "{key} is in another slot");
     }
+}
+
+/// Whoever takes its signals too slowly is late. Its subscription works.
+#[tokio::test]
+async fn a_full_queue_makes_nobody_deaf() {
+    let server = Server::start();
+    let config = RedisConfig { signal_queue: 1, ..server.config(SETUP) };
+    let (id, metrics) = (ReplicaId::from_bytes(rand::random()), Metrics::new());
+    let (redis, _nobody_takes_them) = Redis::start(&config, id, metrics.clone()).unwrap();
+    let a = server.attach(SETUP);
+    let room = props::some_room();
+    redis.subscribe(&room).await.unwrap();
+    let bob = a.join(&room, "bob").await;
+    for seq in 1..=10 {
+        a.say(&bob, seq, "x").await;
+    }
+    redis.canary(7).await.unwrap();
+    let heard = async {
+        while !redis.subscriptions.has_heard(7) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), heard).await.expect("it comes in");
+    assert_eq!(metrics.subscriber_reconnects.get(), 0, "and the connection is the same");
 }
 
 #[tokio::test]
