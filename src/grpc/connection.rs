@@ -168,9 +168,10 @@ impl Served<'_> {
             match self.tasks.poll_ready(until, |cx| http2.poll(cx)) {
                 Some(Poll::Ready(ended)) => {
                     self.flusher.flush(cx)?;
-                    return Poll::Ready(match self.flooded {
-                        true => Err(ConnectionError::Flood),
-                        false => ended.map_err(Into::into),
+                    return Poll::Ready(if self.flooded {
+                        Err(ConnectionError::Flood)
+                    } else {
+                        ended.map_err(Into::into)
                     });
                 }
                 Some(Poll::Pending) => {}

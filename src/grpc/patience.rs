@@ -151,7 +151,7 @@ mod tests {
         // It speaks HTTP/2, and has a stream for a while.
         pass(&mut patience, Waited::Stream, IDLE / 2).await;
         pass(&mut patience, Waited::Nothing, 3 * IDLE).await;
-        pass(&mut patience, Waited::Stream, IDLE - HANDSHAKE).await;
+        pass(&mut patience, Waited::Stream, IDLE.saturating_sub(HANDSHAKE)).await;
         // Another request begins and does not end.
         let since = Instant::now();
         pass(&mut patience, Waited::Request(since), HANDSHAKE / 2).await;

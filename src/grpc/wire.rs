@@ -60,6 +60,10 @@ pub(super) struct Look {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a state of its own, and all of them combine"
+)]
 struct Inner<IO> {
     io: IO,
     /// What waits to be written.

@@ -206,7 +206,7 @@ fn look_into(hub: &Hub, finding: Finding) -> Option<Heal> {
 /// comes next must not push them off the window. A room that paused in vain does not do so again for a
 /// while.
 fn announce(room: Arc<Room>) -> Option<impl Future<Output = Arc<Room>>> {
-    (room.announce() && room.pause()).then(|| async {
+    (room.announce() && room.pause()).then_some(async {
         until_taken(&room).await;
         room
     })

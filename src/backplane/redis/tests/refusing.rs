@@ -39,7 +39,7 @@ impl Server {
     /// Lets it fail to save.
     async fn fail_to_save(&self) {
         // The way there ends: even root cannot write into a directory that is gone.
-        let gone = self._dir.path().join("gone");
+        let gone = self.dir.path().join("gone");
         std::fs::create_dir(&gone).expect("a directory");
         self.set("dir", gone.to_str().expect("UTF-8")).await;
         std::fs::remove_dir(&gone).expect("it is empty");
