@@ -68,6 +68,9 @@ async fn clients_that_come_and_cancel_cost_the_others_nothing() {
     shared.cluster.assert_no_errors();
 }
 
+/// Who gives up on a replica that stands still.
+const GUESTS: u64 = 60;
+
 /// A replica that stood still finds at once what many clients have begun and given up meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_gave_up_on_a_replica_that_stood_still_cost_the_others_nothing() {
@@ -79,7 +82,6 @@ async fn clients_that_gave_up_on_a_replica_that_stood_still_cost_the_others_noth
     let door = proxy.door(Dialect::Typed).on_one_connection().await;
     cluster.replicas[0].signal(Signal::SIGSTOP);
     // Soon Envoy sends nobody there any more.
-    const GUESTS: u64 = 60;
     let mut guests = vec![];
     for number in 0..GUESTS {
         guests.push(door.join(&format!("guest {number}")).await);

@@ -32,7 +32,7 @@ struct Server {
     child: Child,
     port: u16,
     /// Where a replica puts what it gets.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Server {
@@ -56,7 +56,7 @@ impl Server {
                 .stdout(Stdio::null())
                 .spawn()
                 .expect("redis-server is installed; tests/run does that");
-            let mut server = Self { child, port, _dir: dir };
+            let mut server = Self { child, port, dir };
             while server.child.try_wait().expect("a child can be waited for").is_none() {
                 if server.answers().is_ok_and(|it| it) {
                     return server;

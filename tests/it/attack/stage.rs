@@ -131,7 +131,8 @@ pub(super) async fn run(case: &Case, way: Way, small: bool) -> Outcome {
         () = looking => unreachable!("it looks on until the attacker is gone"),
     };
     let over = Instant::now();
-    let log = (replica.log().bytes() - logged) as f64 / attacked.elapsed().as_secs_f64();
+    let logged = u32::try_from(replica.log().bytes() - logged).expect("less than 4 GiB of log");
+    let log = f64::from(logged) / attacked.elapsed().as_secs_f64();
     let all_came = bystanders.newcomers();
     memory[1] = most;
     while over.elapsed() < times.after && replica.resident_bytes() > memory[0] + ROUGHLY {
