@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message as _;
 use prost_types::{Struct, Value, value::Kind};
 
 use super::{
@@ -39,17 +40,21 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a first payload: *struct* when all of it reads as a `Struct` with
-    /// at least one field and no key outside the three, else *typed*.
+    /// The dialect of a first payload: *struct* when all of it decodes as a `Struct` with
+    /// at least one field and no key outside the three, else *typed*. What would be much work to decode is
+    /// no registration.
     pub(super) fn of(payload: &[u8]) -> Self {
+        const SHORT: usize = 64 * 1024;
         let known = |field| match field {
-            Ok((ENTRY, Scanned::Bytes(bytes))) => {
-                entry(bytes).is_ok_and(|(key, _)| FIELDS.iter().any(|it| it.as_bytes() == key))
-            }
+            Ok((ENTRY, Scanned::Bytes(bytes))) => entry(bytes).is_ok_and(|(key, value)| {
+                let is_text = || value.is_none_or(|value| matches!(string(value), Ok(Some(_))));
+                FIELDS.iter().any(|it| it.as_bytes() == key)
+                    && (payload.len() <= SHORT || is_text())
+            }),
             Ok(_) | Err(_) => false,
         };
-        let is_struct = !payload.is_empty() && fields(payload).all(known);
-        if is_struct { Self::Struct } else { Self::Typed }
+        let is_known = !payload.is_empty() && fields(payload).all(known);
+        if is_known && Struct::decode(payload).is_ok() { Self::Struct } else { Self::Typed }
     }
 
     /// The name in a payload.
@@ -186,7 +191,6 @@ fn string(value: &[u8]) -> Result<Option<&[u8]>, ScanError<'_>> {
 mod tests {
     use jiff::Timestamp;
     use proptest::prelude::*;
-    use prost::Message;
 
     use super::*;
     use crate::domain::{DisplayName, Epoch, Member, SessionId};
@@ -277,8 +281,8 @@ mod tests {
         structure.extend([0x0a, 16, 0x0a, 9]);
         structure.extend(b"timestamp");
         structure.extend([0x12, 3, 0x1a, 1, 0xff]);
-        assert_eq!(Dialect::of(&structure), Dialect::Struct);
         assert_eq!(Dialect::Struct.content(&structure).unwrap(), "hi");
+        assert_eq!(Dialect::of(&structure), Dialect::Typed, "not all of it decodes");
     }
 
     /// Two million values of nothing.

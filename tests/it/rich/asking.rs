@@ -1,9 +1,10 @@
 //! Who is in a room, and what happened there: asked of any replica.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use roomcast::proto::room::{ListEventsRequest, ListMembersRequest, list_events_request::Range};
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::harness::{Cluster, RichClient};
 
@@ -77,4 +78,29 @@ async fn a_page_of_members_has_no_more_than_was_asked_for() {
         }
         cluster.assert_no_errors();
     }
+}
+
+#[tokio::test]
+async fn one_address_asks_only_so_often() {
+    const LIMIT: [&str; 2] = ["ROOMCAST_LIMITS__QUERY_INTERVAL", "ROOMCAST_LIMITS__QUERY_BURST"];
+    let plan = Cluster::memory().with(LIMIT[0], "1h").with(LIMIT[1], "3");
+    let cluster = plan.start().await;
+    let request = || ListMembersRequest { room: "den".to_owned(), ..Default::default() };
+    let mut calls = RichClient::calls(&cluster.door(0)).await;
+    for _ in 0..3 {
+        calls.list_members(request()).await.expect("within the burst");
+    }
+    // Another connection is the same address, another call counts as well.
+    let mut again = RichClient::calls(&cluster.door(0)).await;
+    let refused = again.list_events(ListEventsRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let reason = refused.get_details_error_info().expect("a reason").reason;
+    assert_eq!(reason, "TOO_MANY_CALLS");
+    let retry = refused.get_details_retry_info().and_then(|it| it.retry_delay);
+    assert!(retry.is_some_and(|it| it > Duration::from_secs(60)), "{retry:?}");
+    let other = cluster.door(0).coming_from([127, 0, 0, 2]);
+    let mut other = RichClient::calls(&other).await;
+    other.list_members(request()).await.expect("another address");
+    cluster.replicas[0].until_metric("roomcast_refusals_total{reason=\"queries\"}", 1.0).await;
+    cluster.assert_no_errors();
 }
