@@ -151,7 +151,6 @@ fn the_nearest_key_is_named_however_its_parts_are_separated() {
         ("ROOMCAST_SERVER_TLS_CERT_FILE", "ROOMCAST_SERVER__TLS__CERT_FILE"),
         ("ROOMCAST_LOG_LEVEL", "ROOMCAST_TELEMETRY__LOG"),
         ("ROOMCAST_HTTP_ADDR", "ROOMCAST_ADMIN__ADDR"),
-        ("ROOMCAST_OTLP_URL", "ROOMCAST_TELEMETRY__OTLP_ENDPOINT"),
     ] {
         let errors = errors_of_variables(&[(name, "1")]);
         let hint = format!("did you mean {key}?");
