@@ -252,10 +252,10 @@ async fn an_address_has_only_so_many_rooms_and_members_of_one(layout: Layout) {
 async fn a_peer_opens_only_so_many_rooms(layout: Layout) {
     let plan = layout.plan().with("ROOMCAST_LIMITS__NEW_ROOM_INTERVAL", "1h");
     let cluster = plan.with("ROOMCAST_LIMITS__NEW_ROOM_BURST", "2").start().await;
-    let mut alice = cluster.door(0).coming_from(PEER).join("alice").await;
     let own = cluster.door(0).coming_from(PEER);
+    let mut alice = own.enter("alice").await;
     let _bob = own.enter_seen_by("bob", &mut [&mut alice]).await;
-    let mut carol = own.clone().into_room("second").join("carol").await;
+    let mut carol = own.clone().into_room("second").enter("carol").await;
     let _dave = own.clone().into_room("second").enter_seen_by("dave", &mut [&mut carol]).await;
     refused_for_the_cap(&own.clone().into_room("third"), "limits.new_room_interval").await;
     // Rooms that are open take more members, and others open more rooms.
@@ -267,7 +267,7 @@ async fn a_peer_comes_and_goes_only_so_often(layout: Layout) {
     let plan = layout.plan().with("ROOMCAST_LIMITS__SHORT_SESSION_INTERVAL", "1h");
     let cluster = plan.with("ROOMCAST_LIMITS__SHORT_SESSION_BURST", "5").start().await;
     let churning = cluster.door(0).coming_from(PEER);
-    let mut alice = cluster.door(0).join("alice").await;
+    let mut alice = cluster.door(0).enter("alice").await;
     let mut came = 0;
     let refused = loop {
         assert!(came < 100, "it may come as often as it likes");

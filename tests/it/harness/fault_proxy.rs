@@ -13,8 +13,9 @@ use tokio::{
     time::sleep,
 };
 
-/// How long a connection stays half open: longer than any test looks.
-const STRANDED: Duration = Duration::from_secs(600);
+/// How long a connection stays half open: longer than anything that came over it is under way, and shorter
+/// than it takes a proxy to find by itself that nobody is there.
+const STRANDED: Duration = Duration::from_secs(10);
 
 /// A TCP proxy on loopback.
 #[derive(Debug)]
@@ -101,8 +102,8 @@ impl FaultProxy {
         self.way.send_replace(Way::Slow(by));
     }
 
-    /// Leaves every connection half open: no byte passes on it any more, and neither side learns that
-    /// the other one is gone. New ones are made as ever.
+    /// Leaves every connection half open: no byte passes on it any more, and for a while neither side learns
+    /// that the other one is gone. New ones are made as ever.
     pub(crate) fn strand(&self) {
         self.stranded.send_replace(());
     }
