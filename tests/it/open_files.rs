@@ -28,10 +28,10 @@ async fn clients_leave_descriptors_for_redis_and_for_probes() {
         ("ROOMCAST_SERVER__HANDSHAKE_TIMEOUT".to_owned(), "60s".to_owned()),
     ];
     let replica = Replica::start_with("A", &settings, Some(LIMIT)).await;
+    replica.until_ready(SOON).await;
     assert_eq!(replica.open_files(), (LIMIT.into(), LIMIT.into()), "raised to the hard limit");
     let warned = replica.log().with("limits.connections does not fit");
     assert_eq!(warned.len(), 1, "{warned:?}");
-    replica.until_ready(SOON).await;
     let door = Door::at(replica.grpc(), Dialect::Typed);
     let mut alice = door.enter("alice").await;
     let bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
