@@ -75,7 +75,6 @@ fn python(kind: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a refusal may be lost on its way to grpc.aio"]
 async fn grpc_aio() {
     converse(python("aio")).await;
 }

@@ -50,20 +50,16 @@ macro_rules! attacks {
 
 attacks! {
     Usual:
-        #[ignore = "those who share Envoy's connection are cut"]
         floods::bursts_of_resets,
-        #[ignore = "those who share Envoy's connection are cut"]
         floods::rapid_reset,
         floods::made_you_reset_by_no_window,
         floods::made_you_reset_by_too_much_window,
         floods::made_you_reset_by_late_data,
         floods::made_you_reset_by_late_headers,
         floods::made_you_reset_by_priority,
-        #[ignore = "those who share Envoy's connection are cut"]
         floods::made_you_reset_by_length,
         floods::late_data,
         floods::continuations,
-        #[ignore = "those who share Envoy's connection are cut"]
         floods::huge_headers,
         floods::hpack_table_sizes,
         floods::hpack_bomb,
@@ -79,15 +75,12 @@ attacks! {
         floods::connection_churn,
         unary::endless_bodies,
         unary::answers_not_taken,
-        #[ignore = "those who share Envoy's connection are cut"]
         unary::list_events,
         unary::calls_without_bodies,
         unary::streams_without_messages,
         unary::health_watches,
         holding::unfinished_messages,
-        #[ignore = "those who share Envoy's connection are cut"]
         holding::large_unfinished_messages,
-        #[ignore = "those who share Envoy's connection are cut"]
         holding::unread_frames,
         holding::readers_that_take_nothing,
         holding::rooms_with_stalled_readers,
@@ -95,7 +88,6 @@ attacks! {
         speaking::twenty_heavy_speakers,
         speaking::one_heavy_speaker,
         speaking::new_rooms,
-        #[ignore = "those who share Envoy's connection are cut"]
         speaking::comings_and_goings,
         speaking::refused_names,
         speaking::guessed_tokens,

@@ -88,7 +88,10 @@ async fn a_client_certificate_is_required_where_a_ca_is_named() {
 /// What goes wrong with somebody's handshake is nothing to wake anybody for.
 fn assert_quiet_log(cluster: &Cluster) {
     cluster.assert_no_errors();
-    assert_eq!(cluster.replicas[0].log().with("\"level\":\"WARN\""), [""; 0]);
+    let mut warned = cluster.replicas[0].log().with("\"level\":\"WARN\"");
+    // That depends on the machine.
+    warned.retain(|line| !line.contains("limit on open files"));
+    assert_eq!(warned, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
