@@ -95,12 +95,14 @@ pub trait Backplane: Send + Sync + 'static {
 
     /// The stream is gone and the name stays: the lease ends in `time` from now, whatever it was
     /// before and also where it had ended, and is marked as lingering. The room hears nothing. Unless a
-    /// [`Takeover`] or a join under a fresh token comes first, the member is overdue then, as one that
+    /// [`Takeover`] comes first, the member is overdue then, as one that
     /// [lingered](Overdue::lingered); with no time at all, it is overdue at once. False when the
     /// session is over or another stream has it, and nothing is changed.
     ///
     /// Until then the hold's token is good: what was under way when the stream dropped is still
-    /// appended, and the name can be given back. A renewal that was under way changes nothing.
+    /// appended, and the name can be given back. A renewal that was under way changes nothing, and a join
+    /// of the stream that comes yet, on whatever path it was held up, is void, also after the member was
+    /// reaped.
     fn linger<'a>(
         &'a self,
         hold: &'a Hold,

@@ -145,7 +145,8 @@ async fn break_everything(
     crowd.part(settles).await;
     let settled = over.elapsed();
     let logs = logs(&stage.proxy.door(Dialect::Typed), clock).await;
-    let evidence = Evidence { records: crowd.records(), logs, faults: stage.done.clone() };
+    let mut evidence = Evidence { records: crowd.records(), logs, faults: stage.done.clone() };
+    evidence.unite_epochs();
     let mut kinds: BTreeMap<Fault, usize> = BTreeMap::new();
     for (_, fault) in &stage.done {
         *kinds.entry(*fault).or_default() += 1;

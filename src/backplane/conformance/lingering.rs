@@ -6,7 +6,7 @@ use tokio::join;
 
 use super::{Fixture, Replica, SHORT, Setup, outlast_leases, props::*, replicas};
 use crate::{
-    backplane::{AppendError, Hold, LogBounds, Verdict},
+    backplane::{AppendError, Hold, JoinError, LogBounds, Verdict},
     domain::{LeftCause, RoomName, What},
 };
 
@@ -55,13 +55,34 @@ pub(crate) async fn a_takeover_ends_the_lingering(fixture: &impl Fixture) {
     a.reap(&room, &overdue).await;
     let lost = ("bob".to_owned(), LeftCause::ReplicaLost);
     assert_eq!(causes(&a, &room).await, [lost], "the lingering before is forgotten");
+}
 
-    // A stream may come back to itself, too.
-    let carol = a.join(&room, "carol").await;
-    assert!(a.linger(&carol, SHORT).await);
-    let back = again(&carol, a.head(&room).await.position);
-    assert!(!a.take(&back).await.told);
-    assert!(!b.lookup(&back).await.expect("carol is there").lingers);
+pub(crate) async fn a_stream_that_is_gone_does_not_come_back(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    // Sent before the stream was gone, and carried out after it.
+    let late = again(&bob, a.head(&room).await.position);
+    assert!(a.linger(&bob, SHORT).await);
+    let refused = a.claim(&late, false, &[]).await;
+    assert!(
+        matches!(refused, Err(JoinError::Ended)),
+        "a join of a stream that is gone is void: {refused:?}"
+    );
+    assert!(b.lookup(&bob).await.expect("bob is there").lingers, "it changes nothing");
+    // Another stream goes on, and is gone as well.
+    let (next, _) = b.take_over(&bob).await;
+    assert!(b.linger(&next, SHORT / 4).await);
+    fixture.pass(SHORT / 2).await;
+    b.reap(&room, &b.overdue(&room).await).await;
+    for late in [late, again(&next, b.head(&room).await.position)] {
+        let refused = a.claim(&late, false, &[]).await;
+        assert!(
+            matches!(refused, Err(JoinError::Ended)),
+            "also when its session is over: {refused:?}"
+        );
+    }
+    assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob left"]);
 }
 
 pub(crate) async fn who_is_not_resumed_in_time_is_told_once(fixture: &impl Fixture) {

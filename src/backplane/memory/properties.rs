@@ -218,9 +218,10 @@ impl History {
         let full = hold.confirmed.is_none() && stay >= self.members;
 
         let event = event(hold, What::Joined);
-        let (contact, evictions) = (may_reap.then_some(EVER), evictions(evict));
-        let evict = &evictions;
-        let join = Join { hold, takeover, event, appended: 0, reap_first, contact, evict };
+        let contact = may_reap.then_some(EVER);
+        let evictions = evictions(evict);
+        let join =
+            Join { hold, takeover, event, appended: 0, reap_first, contact, evict: &evictions };
         let outcome = self.room.join(self.now, &join);
         let moved = self.room.take_moved();
         if let Some(own) = own {
@@ -263,7 +264,9 @@ impl History {
             Ok(joined) => {
                 assert!(!in_the_way, "somebody is in the way");
                 assert!(!full, "there is no place");
-                self.sitters.retain(|name, _| !evicted(name));
+                for Overdue { skeleton, .. } in evict {
+                    self.evict(skeleton);
+                }
                 let told = hold.confirmed.is_none_or(|it| it.epoch == EPOCH);
                 assert_eq!(joined.told, told);
                 self.listen();
@@ -291,6 +294,10 @@ impl History {
     /// A session that is in the roster has joined again.
     fn check_carried_on(&mut self, hold: &Hold, own: &Sitter, outcome: Result<Joined, JoinError>) {
         let repeated = own.token == hold.token;
+        if own.lingers && !repeated && own.token.stream() == hold.token.stream() {
+            assert!(matches!(outcome, Err(JoinError::Ended)), "its stream is gone: {outcome:?}");
+            return;
+        }
         let stale = own.came.1 && hold.confirmed.is_some_and(|it| own.came.0 <= it.seq);
         let came = if repeated && !stale { own.came } else { (self.head(), false) };
         let joined = outcome.expect("a session still in the roster joins again");

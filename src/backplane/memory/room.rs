@@ -123,7 +123,11 @@ impl Room {
         let skeleton = hold.name.skeleton();
         let seat = self.seats.get(skeleton);
         if let Some(seat) = seat.filter(|seat| seat.member.session == hold.session) {
-            if seat.token.stream() != hold.token.stream() {
+            let same_stream = seat.token.stream() == hold.token.stream();
+            if same_stream && seat.lingers && seat.token != hold.token {
+                return Err(JoinError::Ended);
+            }
+            if !same_stream {
                 match takeover {
                     Some(_) if hold.attempt < seat.attempt => {
                         return Err(JoinError::Overtaken { seen: seat.attempt });
@@ -396,6 +400,9 @@ impl Room {
             if self.can_go(now, overdue, contact) {
                 // A replica that was paused may come back with a member that it still believes in.
                 self.said |= !overdue.lingered;
+                if overdue.lingered {
+                    self.left.push_back((self.deadline(now), overdue.member.session));
+                }
                 self.seats.remove(&overdue.skeleton);
                 self.log.push(now, Arc::clone(event));
                 count += 1;
@@ -415,7 +422,7 @@ impl Room {
         self.seats.len() - going.len()
     }
 
-    /// Whether a session has left a short while ago.
+    /// Whether a session has left a short while ago, or was not resumed in time.
     fn has_left(&self, now: Instant, session: SessionId) -> bool {
         self.left.iter().any(|(until, it)| *it == session && *until > now)
     }

@@ -2,7 +2,7 @@
 --
 -- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5]     the lease of the name
--- KEYS[6]     whether the session has left already
+-- KEYS[6]     what has ended of the session
 -- KEYS[7..]   the lease of each member to evict
 -- ARGV[7]     milliseconds of a lease
 -- ARGV[8..10] skeleton, token, session
@@ -61,8 +61,8 @@ local proven = again and has and not there and not other
 -- Why it is refused, if it is.
 local function refusal()
   if takeover and not mine then return 'ended' end
-  -- A join that was overtaken by its own leave, on a connection that was given up, is over.
-  if redis.call('EXISTS', KEYS[6]) == 1 then return 'ended' end
+  -- A join that was overtaken by the end of its stream, on a connection that was given up, is void.
+  if has_ended(KEYS[6], token) then return 'ended' end
   if proven then return nil end
   if not mine then
     -- A name is kept for a while although its lease has ended, and whoever has it may be about to

@@ -42,7 +42,7 @@ impl Keys {
         self.key(room, &format!("name:{skeleton}"))
     }
 
-    /// There for a while once a session has left.
+    /// There for a while once a session or a stream of it has ended.
     pub(super) fn gone(&self, room: &RoomName, session: SessionId) -> String {
         self.key(room, &format!("gone:{session}"))
     }

@@ -2,7 +2,7 @@
 --
 -- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5]     the lease of the name
--- KEYS[6]     whether the session has left already
+-- KEYS[6]     what has ended of the session
 -- ARGV[7..9]  skeleton, token, session
 -- ARGV[10]    the payload of `left`
 -- ARGV[11,12] epoch and seq at which the hold was last confirmed; an empty epoch when it never was
@@ -18,7 +18,7 @@ local mine = belongs(entry, session)
 local has = mine and carrier(entry) or (mine or not entry) and held and stream(held)
 -- A session that another stream carries on has not left.
 local over = not has or has == stream(token)
-local first_time = over and redis.call('SET', KEYS[6], '1', 'NX', 'PX', ARGV[13])
+local first_time = note_end(KEYS[6], not over and token, tonumber(ARGV[13]))
 local left = 0
 -- Should the roster be lost, a lease of this stream is proof enough.
 if over and (mine or (has and not entry)) then

@@ -2,8 +2,10 @@
 --
 -- KEYS[1..4], ARGV[1..6]: see log.lua
 -- KEYS[5]     the lease of the name
+-- KEYS[6]     what has ended of the session
 -- ARGV[7..9]  skeleton, token, session
 -- ARGV[10]    milliseconds until the lease ends; 0 to end it now
+-- ARGV[11]    milliseconds of a lease
 --
 -- Reply: ..., 1, or 0 when the session is over or another stream has it
 
@@ -23,5 +25,6 @@ if mine and (has == stream(token) or (not has and holder(KEYS[5]) == token)) the
   redis.call('HSET', ROSTER, skeleton, made_to_linger(entry))
   done = 1
 end
+note_end(KEYS[6], token, time + tonumber(ARGV[11]))
 finish()
 return { replid, epoch, seq, past, done }

@@ -239,7 +239,7 @@ fn leases(keys: &Keys, room: &RoomName, holds: &[Hold]) -> Vec<String> {
 }
 
 /// A hold's lease, and what says that its session has left.
-fn departure_keys(keys: &Keys, hold: &Hold) -> Vec<String> {
+pub(super) fn departure_keys(keys: &Keys, hold: &Hold) -> Vec<String> {
     let lease = keys.lease(&hold.room, hold.name.skeleton());
     vec![lease, keys.gone(&hold.room, hold.session)]
 }

@@ -55,6 +55,23 @@ local function holder(lease)
   return held and string.sub(held, 1, TOKEN)
 end
 
+-- Notes that a session is over, or, of one that may go on, a stream: a join of it may still be under way, on a
+-- connection that was given up. Returns whether it is the first to note the session's end.
+local ALL, STREAMS = '1', 4 * 16
+local function note_end(mark, token, time)
+  local ended = redis.call('GET', mark)
+  if ended == ALL then return false end
+  local ends = token and string.sub(stream(token) .. (ended or ''), 1, STREAMS) or ALL
+  redis.call('SET', mark, ends, 'PX', int(time))
+  return not token
+end
+
+-- Whether a session or this stream of it is over.
+local function has_ended(mark, token)
+  local ended = redis.call('GET', mark)
+  return ended and (ended == ALL or string.find(ended, stream(token), 1, true)) and true or false
+end
+
 -- The session that has a name, by the roster.
 local function session_of(skeleton)
   local entry = redis.call('HGET', ROSTER, skeleton)

@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::{
     Redis, codec,
-    operations::{identity, text},
+    operations::{departure_keys, identity, text},
     reply::{self, ReplyError},
     scripts::{ScriptName, millis},
 };
@@ -23,9 +23,9 @@ impl Redis {
         hold: &Hold,
         time: Duration,
     ) -> Result<bool, Unavailable> {
-        let keys = vec![self.keys().lease(&hold.room, hold.name.skeleton())];
+        let keys = departure_keys(self.keys(), hold);
         let mut args = identity(hold).to_vec();
-        args.push(text(millis(time)));
+        args.extend([text(millis(time)), text(millis(self.lease))]);
         // In order with joins of the same hold.
         let lane = self.lane(&hold.room);
         self.script(

@@ -53,13 +53,11 @@ async fn endure(label: &str, lease: u64, linger: u64, faults: &'static [Fault]) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a name may be taken again for a stream that ended while Redis was away"]
 async fn a_short_lease_and_a_short_linger() {
     endure("outages-short-short", 2, 1, KEPT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a name may be taken again for a stream that ended while Redis was away"]
 async fn a_short_lease_and_a_long_linger() {
     endure("outages-short-long", 2, 10, KEPT).await;
 }

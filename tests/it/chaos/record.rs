@@ -73,6 +73,28 @@ pub(super) enum Entry {
     Broken(String),
 }
 
+impl Entry {
+    /// All positions in it.
+    fn positions(&mut self) -> Vec<&mut Position> {
+        match self {
+            Self::In { head: position, .. }
+            | Self::Event(Event { position, .. })
+            | Self::Acked { position: Some(position), .. } => vec![position],
+            Self::Gap(Some((from, to))) => vec![from, to],
+            Self::Gap(None)
+            | Self::Acked { position: None, .. }
+            | Self::Tries
+            | Self::Resumed { .. }
+            | Self::Again { .. }
+            | Self::Asks(_)
+            | Self::Ousted(_)
+            | Self::Away
+            | Self::Leaves
+            | Self::Broken(_) => vec![],
+        }
+    }
+}
+
 /// All that became of one client, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
@@ -148,6 +170,25 @@ impl Fault {
     pub(super) fn loses_replicas(self) -> bool {
         !matches!(self, Self::Drain | Self::CutClients | Self::KillSubscribers | Self::SlowRedis)
     }
+
+    /// Whether no replica can do without Redis what it does with it, for as long as it takes.
+    pub(super) fn keeps_redis_away(self) -> bool {
+        match self {
+            Self::CutRedis
+            | Self::StopRedis
+            | Self::RestartRedis
+            | Self::LoseRedis
+            | Self::RedisUnheard
+            | Self::RedisUnanswered
+            | Self::SlowRedis => true,
+            Self::Kill
+            | Self::Pause
+            | Self::Drain
+            | Self::CutClients
+            | Self::KillSubscribers
+            | Self::GivenUp => false,
+        }
+    }
 }
 
 /// Everything that is known in the end.
@@ -157,6 +198,29 @@ pub(super) struct Evidence {
     /// What each room's log has in the end.
     pub(super) logs: BTreeMap<String, Vec<Event>>,
     pub(super) faults: Vec<(At, Fault)>,
+}
+
+impl Evidence {
+    /// A Redis that is restarted with its log begins an epoch in each room that goes on from the last:
+    /// what was told under an earlier one is the same event. Names all positions by the last epoch, so that
+    /// what such a restart lost is found as a position at which others were told something else.
+    pub(super) fn unite_epochs(&mut self) {
+        let has = |fault| self.faults.iter().any(|(_, it)| *it == fault);
+        if !has(Fault::RestartRedis) || has(Fault::LoseRedis) {
+            return;
+        }
+        for record in &mut self.records {
+            let log = self.logs.get(&record.room);
+            let Some(epoch) = log.and_then(|log| log.last()).map(|it| it.position.epoch) else {
+                continue;
+            };
+            for (_, entry) in &mut record.entries {
+                for position in entry.positions() {
+                    position.epoch = epoch;
+                }
+            }
+        }
+    }
 }
 
 /// What was promised.

@@ -89,6 +89,13 @@ impl History {
         assert_eq!(renewal.next_deadline, until);
     }
 
+    /// Removes whoever sits there; a session that lingered is over for all its streams.
+    pub(super) fn evict(&mut self, skeleton: &str) {
+        if let Some(it) = self.sitters.remove(skeleton).filter(|it| it.lingers) {
+            self.left.insert(it.session, self.now + LEASE);
+        }
+    }
+
     pub(super) fn reap(&mut self) {
         let noted = std::mem::take(&mut self.noted);
         let reaped = self.room.reap(self.now, EVER, &evictions(&noted));
@@ -99,7 +106,7 @@ impl History {
                 .get(&skeleton)
                 .is_some_and(|it| it.session == member.session && it.kept <= self.now)
             {
-                self.sitters.remove(&skeleton);
+                self.evict(&skeleton);
             }
         }
         assert_eq!(reaped.count, before - self.sitters.len());

@@ -212,12 +212,19 @@ fn check_untold(room: &mut Room<'_>) {
                         room.report(Kind::Untold, &record.name, detail);
                     }
                 }
-                // One that was lost on its way is told when the session has lingered; and when Redis
-                // was away meanwhile, everybody has a lease's time to come back.
+                // One that was lost on its way is told when the session has lingered; and whenever Redis
+                // was away meanwhile, everybody has a lease's time to come back from then on.
                 Entry::Leaves => {
                     let gone = record.entries[number..].iter().find(|it| it.1 == Entry::Away);
                     let latest = gone.map_or(*at, |(at, _)| *at);
-                    let latest = latest + outage + linger + lease + tolerance;
+                    let latest = room.evidence.faults.iter().fold(
+                        latest + outage + linger + lease + tolerance,
+                        |latest, (begun, fault)| {
+                            let in_between = fault.keeps_redis_away() && *begun < latest;
+                            let again = *begun + outage + lease + tolerance;
+                            if in_between { latest.max(again) } else { latest }
+                        },
+                    );
                     let mut times = left.get(record.name.as_str()).into_iter().flatten();
                     let told =
                         times.any(|told| (at.saturating_sub(tolerance)..latest).contains(told));
