@@ -17,6 +17,7 @@ mod plan;
 mod process_table;
 mod report;
 mod server;
+mod shared;
 mod sink;
 mod suite;
 mod wire;

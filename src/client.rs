@@ -47,6 +47,8 @@ mod details;
 mod driver;
 mod error;
 mod handle;
+mod options;
+mod requests;
 mod stream;
 pub mod terminal;
 mod tls;
@@ -59,7 +61,9 @@ pub use self::{
     connector::Connector,
     details::Details,
     error::{CallError, Error, LeaveError, SayError},
-    handle::{Client, Events, Options, Said},
+    handle::{Client, Events},
+    options::Options,
+    requests::Said,
     tls::Credentials,
     update::{Event, Gap, LeftCause, Reason, Update, What},
 };

@@ -15,6 +15,7 @@ mod pace;
 mod remedy;
 mod reply;
 mod rights;
+mod script_name;
 mod scripts;
 mod sessions;
 mod status;

@@ -23,6 +23,7 @@ use super::{
     member::{self, Member, Tally},
     plan::Plan,
     process_table::{Process, Usage},
+    shared::{Phase, Shared},
 };
 
 /// How often it is looked whether all have joined, or all has arrived.
@@ -41,45 +42,6 @@ const NOTICES_PER_SECOND: u64 = 50_000;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long all of it may take to arrive.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
-
-/// What senders are to do.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Phase {
-    /// Find out who has joined.
-    Joining,
-    /// Send, counting from this instant.
-    Running(Instant),
-}
-
-/// What all connections of a run share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) plan: Plan,
-    pub(super) phase: watch::Sender<Phase>,
-    /// Clients below this number may join.
-    pub(super) admitted: watch::Sender<u32>,
-    base: Instant,
-    joined: AtomicU32,
-    /// The measured window, in microseconds since the base.
-    window: (AtomicU64, AtomicU64),
-}
-
-impl Shared {
-    /// Microseconds since the run's base.
-    pub(super) fn micros(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.base).as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// Whether a message that was sent then is measured.
-    pub(super) fn is_measured(&self, micros: u64) -> bool {
-        self.window.0.load(Relaxed) <= micros && micros < self.window.1.load(Relaxed)
-    }
-
-    /// One more client is known to be in its room.
-    pub(super) fn count_joined(&self) {
-        self.joined.fetch_add(1, Relaxed);
-    }
-}
 
 /// What a run came to.
 #[derive(Debug)]

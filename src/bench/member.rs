@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     check::Receipts,
-    load::{Phase, Shared},
+    shared::{Phase, Shared},
     wire::{self, Frames, Mark},
 };
 

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::{
     Client,
-    driver::Here,
     error::CallError,
+    requests::Here,
     update::{Event, Gap, position, wire},
 };
 use crate::{

@@ -6,14 +6,14 @@ mod here;
 use std::time::Duration;
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 use tonic::{Code, transport::Channel};
 
 use self::here::End;
 use super::{
-    Connector, Options,
+    Connector,
     core::{
         Violation,
         course::{Course, Next, Stage},
@@ -23,9 +23,10 @@ use super::{
         reader::Reader,
     },
     error::{Error, LeaveError, SayError},
-    handle::{Entered, Said},
+    options::Options,
+    requests::{Answer, Command, Ends, Entered, Here, Joined, LEAVE_PATIENCE, Leave, Said, Told},
     stream::{Entry, Token},
-    update::{Reason, Update, position},
+    update::{Reason, position},
 };
 use crate::{
     domain::{Epoch, Position},
@@ -36,43 +37,6 @@ use crate::{
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// What is the least that is taken for it.
 const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(100);
-/// How long leaving may take. Longer than a server holds a message while its store is away.
-pub(super) const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Whom to tell of a message.
-pub(super) type Answer = oneshot::Sender<Result<Said, SayError>>;
-/// What is told to the application.
-pub(super) type Told = Result<Update, Error>;
-
-/// How coming in went.
-pub(super) type Joined = Result<Entered, Error>;
-
-/// What comes through the queue.
-pub(super) enum Command {
-    /// Something to say.
-    Say { content: String, answer: Answer },
-    /// There is nothing more to say.
-    End,
-}
-
-/// Somebody wants to leave.
-pub(super) type Leave = oneshot::Sender<Result<(), LeaveError>>;
-
-/// What others may know of the client: how to ask the server something, while it is reached.
-#[derive(Clone, Debug)]
-pub(super) struct Here {
-    pub(super) channel: Channel,
-    pub(super) room: String,
-}
-
-/// The ends of the handles.
-pub(super) struct Ends {
-    pub(super) says: mpsc::Receiver<Command>,
-    pub(super) leaves: mpsc::Receiver<Leave>,
-    pub(super) updates: mpsc::Sender<Told>,
-    pub(super) here: watch::Sender<Option<Here>>,
-}
-
 /// What the server gave us.
 #[derive(Debug)]
 struct Session {

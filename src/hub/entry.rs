@@ -136,7 +136,7 @@ impl Hub {
             SessionClaim::Plain | SessionClaim::New(..) => (self.new_hold(&claim), None),
         };
         let misses_nothing = claim.session != SessionClaim::Plain;
-        let member = Member::new(hold.clone(), seat.room.clone(), reader, misses_nothing);
+        let member = Member::new(hold.clone(), seat.room.number(), reader, misses_nothing);
         // From here on the name may be taken, whether or not anybody waits for the answer.
         let mut stay = Stay::new(Arc::new(member), seat, counted);
         stay.set_linger(claim.linger, claim.told.clone());

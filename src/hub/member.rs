@@ -3,16 +3,16 @@
 use std::{
     future::{pending, poll_fn},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_util::task::AtomicWaker;
 
-use super::{chunk::SharedChunk, follower::Follower, room::Room, wakers::ReaderWaker};
+use super::{chunk::SharedChunk, follower::Follower, wakers::ReaderWaker};
 use crate::{
     backplane::{Hold, Page},
     domain::{Event, HoldToken, Position, SessionId, What},
@@ -23,7 +23,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Member {
     hot: Hot,
-    room: Arc<Room>,
     hold: Mutex<Hold>,
     admitted: AtomicBool,
     /// Where its own `left` is in the log, once that is known.
@@ -96,20 +95,19 @@ impl Following {
 impl Member {
     pub(super) fn new(
         hold: Hold,
-        room: Arc<Room>,
+        room_number: u64,
         reader: ReaderWaker,
         misses_nothing: bool,
     ) -> Self {
         Self {
             hot: Hot {
                 cursor: AtomicU64::new(0),
-                room: room.number(),
+                room: room_number,
                 session: hold.session,
                 open: AtomicBool::new(false),
                 follows: misses_nothing,
                 over: AtomicBool::new(false),
             },
-            room,
             hold: Mutex::new(hold),
             admitted: AtomicBool::new(false),
             left: OnceLock::new(),
@@ -284,12 +282,6 @@ impl Member {
         if let Some(following) = &self.following {
             following.log_reader.wake();
         }
-    }
-
-    /// Counts a message against what may be said in the room on this replica. An error tells when there
-    /// is room for it.
-    pub fn may_say(&self, now: Instant) -> Result<(), Duration> {
-        self.room.may_say(now)
     }
 
     /// Its name owes what was said until then, also if another session has it.

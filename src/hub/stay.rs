@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::time::timeout;
@@ -182,6 +182,12 @@ impl Stay {
 
     pub(super) fn room(&self) -> &Arc<Room> {
         &self.reader.place.seat.room
+    }
+
+    /// Counts a message against what may be said in the room on this replica. An error tells when there
+    /// is room for it.
+    pub fn may_say(&self, now: Instant) -> Result<(), Duration> {
+        self.room().may_say(now)
     }
 
     /// Takes the name again under a fresh token, after a message was refused or a renewal failed;

@@ -150,11 +150,10 @@ impl<'a> Speech<'a> {
     fn count(&mut self) -> Result<(), Duration> {
         let now = std::time::Instant::now();
         self.bucket.ready(now)?;
-        let member = self.stay.member();
-        member.may_say(now)?;
+        self.stay.may_say(now)?;
         self.bucket.take(now)?;
         if !self.limits.rate.interval.is_zero() {
-            member.owe_until(self.bucket.full_at());
+            self.stay.member().owe_until(self.bucket.full_at());
         }
         Ok(())
     }

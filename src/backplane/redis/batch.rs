@@ -7,7 +7,8 @@ use redis::{Cmd, Pipeline, Value};
 use super::{
     op::{Op, Work},
     reply::{self, Reply, ReplyError},
-    scripts::{ScriptName, Scripts},
+    script_name::ScriptName,
+    scripts::Scripts,
     status::Status,
 };
 use crate::{

@@ -129,7 +129,7 @@ mod tests {
     use tokio::{sync::oneshot, time::Instant};
 
     use super::*;
-    use crate::{backplane::redis::scripts::ScriptName, domain::RoomName};
+    use crate::{backplane::redis::script_name::ScriptName, domain::RoomName};
 
     fn op(sender: usize, number: usize, size: usize) -> Op {
         let room = RoomName::parse("a").unwrap();

@@ -2,7 +2,7 @@
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{reply::Reply, scripts::ScriptName};
+use super::{reply::Reply, script_name::ScriptName};
 use crate::{
     backplane::{Hold, Unavailable},
     domain::{ReplicaId, RoomName},

@@ -11,7 +11,8 @@ use super::{
     lane::Lane,
     op::Work,
     reply::{self, Reply, ReplyError},
-    scripts::{ScriptName, millis},
+    script_name::ScriptName,
+    scripts::millis,
 };
 use crate::{
     backplane::{

@@ -4,59 +4,11 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection};
 
-use super::{keys::Keys, op::Work};
+use super::{keys::Keys, op::Work, script_name::ScriptName};
 use crate::{
     backplane::LogBounds,
     domain::{ReplicaId, RoomName},
 };
-
-/// One of the scripts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum ScriptName {
-    Append,
-    Join,
-    Leave,
-    Extend,
-    Renew,
-    Overdue,
-    Reap,
-    Linger,
-    Read,
-    Lookup,
-    Members,
-    Owe,
-    Contact,
-    Canary,
-    Trial,
-}
-
-impl ScriptName {
-    /// The keys that it takes first, where these are not the common ones: it leaves the log alone, and its
-    /// reply does not begin with where that stands.
-    fn own_keys(self) -> Option<&'static [&'static str]> {
-        match self {
-            Self::Read => Some(&["meta", "log"]),
-            Self::Lookup | Self::Members => Some(&["roster"]),
-            Self::Owe => Some(&[]),
-            Self::Append
-            | Self::Join
-            | Self::Leave
-            | Self::Extend
-            | Self::Renew
-            | Self::Overdue
-            | Self::Reap
-            | Self::Linger
-            | Self::Contact
-            | Self::Canary
-            | Self::Trial => None,
-        }
-    }
-
-    /// Whether it leaves the log alone.
-    pub(super) fn is_apart(self) -> bool {
-        self.own_keys().is_some()
-    }
-}
 
 /// All scripts with their hashes, and the arguments that are the same for every call.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use super::{
     Redis, codec,
     operations::{departure_keys, identity, text},
     reply::{self, ReplyError},
-    scripts::{ScriptName, millis},
+    script_name::ScriptName,
+    scripts::millis,
 };
 use crate::{
     backplane::{

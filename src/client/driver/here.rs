@@ -9,11 +9,12 @@ use tokio::{
 };
 use tonic::{Status, transport::Channel};
 
-use super::{Command, Driver, Leave, PING_INTERVAL, Stop, Told, resolve, until};
+use super::{Driver, PING_INTERVAL, Stop, resolve, until};
 use crate::{
     client::{
         connector::CONNECT_TIMEOUT,
         core::{Violation, outbox::Refusal, reader::Verdict},
+        requests::{Command, Leave, Told},
         stream::{self, Stream},
         update::{Event, Gap, Reason, Update, What, position},
     },
