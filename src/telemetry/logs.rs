@@ -13,7 +13,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::throttle::Throttle;
+use super::throttle::{AUDIT, Throttle};
 use crate::{
     config::{LogFormat, TelemetryConfig},
     metrics::Metrics,
@@ -21,9 +21,6 @@ use crate::{
 
 /// How many lines wait to be written; more are dropped.
 const LINES: usize = 16_384;
-
-/// The target of lines about who came, who went and who was refused.
-pub(super) const AUDIT: &str = "audit";
 
 /// Where lines go: to a thread of its own. Somebody who does not read our standard error costs log
 /// lines, beyond some ten thousand of them, but holds up nothing.

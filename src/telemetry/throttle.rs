@@ -25,8 +25,10 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Filter};
 
-use super::logs::AUDIT;
 use crate::room::{Bucket, Rate};
+
+/// The target of lines about who came, who went and who was refused.
+pub(super) const AUDIT: &str = "audit";
 
 /// How much of each line is logged: so many at once, and then one in ten seconds.
 const RATE: Rate = Rate { interval: Duration::from_secs(10), burst: 20 };
