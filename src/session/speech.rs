@@ -375,6 +375,10 @@ impl<'a> Speech<'a> {
     /// Has everything appended that was said before the end, and says how it ended: a client that
     /// is told `OK` has been heard to its last word.
     pub(super) async fn finish(&mut self, ending: Ending) -> Ending {
+        if ending == Ending::Crowded {
+            // It may have to wait for hours, and what came behind it is given up.
+            self.held = None;
+        }
         let last_words = async {
             while let Some(until) = self.paused() {
                 sleep_until(until).await;

@@ -7,7 +7,10 @@ use tonic::Code;
 
 use crate::harness::{Layout, RawCall, SOON, eventually, quiet};
 
-on_both_backplanes!(unfinished_messages_are_given_up_and_hurt_nobody);
+on_both_backplanes!(
+    unfinished_messages_are_given_up_and_hurt_nobody,
+    messages_that_are_not_read_are_given_up_and_hurt_nobody
+);
 
 const BOUNDS: [&str; 3] = [
     "ROOMCAST_LIMITS__INPUT_BYTES",
@@ -68,9 +71,7 @@ async fn unfinished_messages_are_given_up_and_hurt_nobody(layout: Layout) {
 }
 
 /// Who says too much in slow mode is not read: what it has sent is counted all the same.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_that_are_not_read_are_given_up_and_hurt_nobody() {
-    let layout = Layout::Redis;
+async fn messages_that_are_not_read_are_given_up_and_hurt_nobody(layout: Layout) {
     let plan = BOUNDS.iter().fold(layout.plan().alone(), |plan, bound| plan.with(bound, "8MiB"));
     let plan = plan.with("ROOMCAST_LIMITS__SESSION_INTERVAL", "1h");
     let cluster = plan.with("ROOMCAST_LIMITS__SESSION_BURST", "40").start().await;
