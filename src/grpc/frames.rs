@@ -13,15 +13,11 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use prost::Message;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
-};
-use tokio_util::sync::PollSemaphore;
+use tokio::time::{Sleep, sleep};
 
 use super::{
     encoding::{Encoding, MAX_MESSAGE, UnpackError},
-    intake::{Intake, RESERVE, Waiting},
+    intake::{Intake, Place, RESERVE, Waiting},
 };
 use crate::session::Unstored;
 
@@ -65,25 +61,11 @@ pub(super) fn encode(message: &impl Message) -> Bytes {
 }
 
 /// A message up to this size arrives within a stream's window, however much of that is not given back yet:
-/// HTTP/2 may keep back a third.
+/// HTTP/2 may keep back a third. Larger ones need a place.
 const SMALL: usize = 40 * 1024;
-
-/// How many large messages are received at a time, on all streams together. Those that get no place
-/// wait in their streams' windows.
-const LARGE_MESSAGES: usize = 32;
 
 /// How long a message may take to arrive, unless it is so small that it costs nothing.
 const MESSAGE_TIME: Duration = Duration::from_secs(30);
-
-/// Places for large messages.
-#[derive(Clone, Debug)]
-pub(super) struct Places(PollSemaphore);
-
-impl Places {
-    pub(super) fn new() -> Self {
-        Self(PollSemaphore::new(Arc::new(Semaphore::new(LARGE_MESSAGES))))
-    }
-}
 
 /// Where a request's body comes from.
 pub(super) trait Source {
@@ -118,7 +100,6 @@ struct Received<S> {
     owed: usize,
     /// Nothing comes behind the buffer, and why.
     end: Option<End>,
-    places: Places,
     /// The message that is being received.
     unfinished: Option<Unfinished>,
     intake: Arc<Intake>,
@@ -137,15 +118,14 @@ enum End {
 struct Unfinished {
     /// Until when it may take, waiting for a place included.
     time: Pin<Box<Sleep>>,
-    /// A large one's place.
-    place: Option<OwnedSemaphorePermit>,
+    /// A large one's place, or its way to one.
+    place: Option<Place>,
 }
 
 /// The messages of a body and what receives them.
 pub(super) fn frames<S: Source>(
     source: S,
     encoding: Encoding,
-    places: Places,
     intake: Arc<Intake>,
 ) -> (Frames<S>, Receiver<S>) {
     let received = Arc::new(Mutex::new(Received {
@@ -154,7 +134,6 @@ pub(super) fn frames<S: Source>(
         buffer: BytesMut::new(),
         owed: 0,
         end: None,
-        places,
         unfinished: None,
         intake,
         waiting: None,
@@ -274,13 +253,8 @@ impl<S: Source> Received<S> {
             return self.stop(End::Failed(FrameError::TooSlow));
         }
         if size > SMALL {
-            if unfinished.place.is_none()
-                && let Poll::Ready(place) = self.places.0.poll_acquire(cx)
-            {
-                // The semaphore is never closed.
-                unfinished.place = place;
-            }
-            if unfinished.place.is_some() {
+            let place = unfinished.place.get_or_insert_with(|| self.intake.place());
+            if place.poll_had(cx).is_ready() {
                 self.give_back(0);
             }
         }

@@ -10,8 +10,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    task::Waker,
+    task::{Context, Poll, Waker, ready},
 };
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::PollSemaphore;
 
 use crate::session::Unstored;
 
@@ -20,6 +23,11 @@ pub(super) const RESERVE: usize = 2 * 1024;
 
 /// From here on streams of a connection that have something under way are not read.
 const BUSY: usize = 1024 * 1024;
+
+/// How many large messages are received at a time, on this replica and from one address. Those that get no place
+/// wait in their streams' windows.
+const LARGE: usize = 32;
+const LARGE_OF_ADDRESS: usize = 8;
 
 /// The most bytes that are received and not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +46,7 @@ pub(super) struct Total {
     limits: IntakeLimits,
     bytes: AtomicUsize,
     addresses: AtomicUsize,
+    large: Arc<Semaphore>,
 }
 
 /// One address's.
@@ -45,6 +54,7 @@ pub(super) struct Total {
 pub(super) struct OfAddress {
     bytes: AtomicUsize,
     connections: AtomicUsize,
+    large: Arc<Semaphore>,
     total: Arc<Total>,
 }
 
@@ -73,6 +83,14 @@ struct Ticket {
     stream: Waker,
 }
 
+/// A place among the large messages that are received, or the way to one.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Those of its address, then all: who waits for the former keeps none of the latter from others.
+    places: [PollSemaphore; 2],
+    had: Vec<OwnedSemaphorePermit>,
+}
+
 /// The place of a stream among those that hold more than the reserve. Given back when dropped.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -83,7 +101,8 @@ pub(super) struct Waiting {
 
 impl Total {
     pub(super) fn new(limits: IntakeLimits) -> Arc<Self> {
-        Arc::new(Self { limits, bytes: AtomicUsize::new(0), addresses: AtomicUsize::new(0) })
+        let (bytes, addresses) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { limits, bytes, addresses, large: Arc::new(Semaphore::new(LARGE)) })
     }
 }
 
@@ -91,7 +110,8 @@ impl OfAddress {
     pub(super) fn new(total: &Arc<Total>) -> Arc<Self> {
         total.addresses.fetch_add(1, Relaxed);
         let (bytes, connections) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { bytes, connections, total: total.clone() })
+        let large = Arc::new(Semaphore::new(LARGE_OF_ADDRESS));
+        Arc::new(Self { bytes, connections, large, total: total.clone() })
     }
 }
 
@@ -111,6 +131,12 @@ impl Intake {
 
     fn lock(&self) -> MutexGuard<'_, Unread> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The way to a place for a large message.
+    pub(super) fn place(&self) -> Place {
+        let places = [&self.address.large, &self.address.total.large];
+        Place { places: places.map(|it| PollSemaphore::new(it.clone())), had: Vec::new() }
     }
 
     /// What is counted of this connection.
@@ -169,6 +195,17 @@ impl Unstored for Intake {
 impl Drop for Intake {
     fn drop(&mut self) {
         self.address.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Place {
+    /// Ready when it is had, and from then on.
+    pub(super) fn poll_had(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(places) = self.places.get_mut(self.had.len()) {
+            // They are never closed.
+            self.had.extend(ready!(places.poll_acquire(cx)));
+        }
+        Poll::Ready(())
     }
 }
 
@@ -290,5 +327,31 @@ mod tests {
             assert!(intake.lock().streams.is_empty());
         }
         assert_eq!((total.bytes.load(Relaxed), total.addresses.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn an_address_has_only_some_of_the_places_for_large_messages() {
+        let total = Total::new(LIMITS);
+        let addresses = [(); 4].map(|()| Intake::new(OfAddress::new(&total)));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut had = vec![];
+        let mut take = |intake: &Arc<Intake>| {
+            let mut place = intake.place();
+            let is_had = place.poll_had(&mut cx).is_ready();
+            had.push(place);
+            is_had
+        };
+        for _ in 0..LARGE_OF_ADDRESS {
+            assert!(take(&addresses[0]));
+        }
+        for _ in 0..LARGE {
+            assert!(!take(&addresses[0]), "others wait");
+        }
+        for address in &addresses[1..] {
+            assert!(take(address), "and keep none from another address");
+        }
+        had.remove(0);
+        assert!(had[LARGE_OF_ADDRESS - 1].poll_had(&mut cx).is_ready(), "the next one's turn");
+        assert!(had[LARGE_OF_ADDRESS].poll_had(&mut cx).is_pending());
     }
 }

@@ -22,7 +22,7 @@ use super::{
     audit::{Audit, Caller},
     connection::Peer,
     encoding::Encoding,
-    frames::{Frames, Places, Receiver, frames},
+    frames::{Frames, Receiver, frames},
     incoming::Incoming,
     intake::Intake,
     outlet::{Outlet, Rest, Spout},
@@ -60,7 +60,6 @@ pub(super) struct Hall {
     pub(super) trusted: Arc<[Network]>,
     admission: Arc<Admission>,
     arrivals: Arc<Arrivals>,
-    places: Places,
     content_bytes: usize,
 }
 
@@ -114,15 +113,7 @@ impl Hall {
         trusted: Vec<Network>,
         content_bytes: usize,
     ) -> Self {
-        Self {
-            hub,
-            audit,
-            trusted: trusted.into(),
-            admission,
-            arrivals,
-            places: Places::new(),
-            content_bytes,
-        }
+        Self { hub, audit, trusted: trusted.into(), admission, arrivals, content_bytes }
     }
 
     /// Whose a request is: the other side's of the connection, or the one's that a proxy names which is trusted.
@@ -179,7 +170,7 @@ impl Hall {
         let span = info_span!("stream", peer = %client, room, user, session, trace_id);
         match self.admission.admit(client.ip()) {
             Ok(admitted) => {
-                let body = frames(body, encoding, self.places.clone(), intake);
+                let body = frames(body, encoding, intake);
                 let run = stream.run(door.clone(), D::read(&parts.headers), body, admitted);
                 peer.spawner.spawn(run.instrument(span));
             }

@@ -43,7 +43,7 @@ impl Stream {
         let parts = parts.iter().cloned().map(Bytes::from).collect();
         let sent = Sent { parts, goes_on, released: Arc::default() };
         let released = sent.released.clone();
-        let (frames, receiver) = frames(sent, Encoding::Identity, Places::new(), intake.clone());
+        let (frames, receiver) = frames(sent, Encoding::Identity, intake.clone());
         let stream = Self { frames, receiver, released };
         stream.receive();
         stream
