@@ -20,7 +20,7 @@ use std::{
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-pub use self::dialogue::{Answers, Dialogue};
+pub use self::dialogue::{Answers, Dialogue, Repeats};
 use self::{
     dialogue::{Pace, alive},
     speech::Speech,

@@ -135,7 +135,7 @@ impl Admission {
             of_peer.asking = Arc::downgrade(&asks);
             asks
         });
-        let (intake, asking) = (Intake::new(of_address), Asking::new(asks));
+        let (intake, asking) = (Intake::new(of_address), Arc::new(Asking::new(asks)));
         Ok(Connected { intake, asking, _counted: self.counted(peer, Counted::Connection) })
     }
 
@@ -184,7 +184,7 @@ pub(super) struct Connected {
     /// What it has sent that is not stored.
     pub(super) intake: Arc<Intake>,
     /// What it asks beside its streams.
-    pub(super) asking: Asking,
+    pub(super) asking: Arc<Asking>,
     _counted: Admitted,
 }
 

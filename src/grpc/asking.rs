@@ -1,13 +1,18 @@
-//! How much one address may ask of rooms and their logs beside its streams.
+//! How much one address may ask of rooms and their logs beside its streams, and of what it has said before.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::room::{Bucket, Rate};
+use crate::{
+    backplane::{Page, Unavailable},
+    room::{Bucket, Rate},
+    session::Repeats,
+};
 
 /// An answer of more bytes counts as often as this fits into it.
 const PORTION: usize = 64 * 1024;
@@ -16,10 +21,19 @@ const PORTION: usize = 64 * 1024;
 const OF_ADDRESS: usize = 16;
 const OF_CONNECTION: usize = 4;
 
+/// How often one address, and one connection, may say what it has said before: sessions do so when they come back,
+/// with what was under way, and thousands may share an address.
+const REPEATS_OF_ADDRESS: Rate = Rate { interval: Duration::from_micros(200), burst: 32_768 };
+const REPEATS_OF_CONNECTION: Rate = Rate { interval: Duration::from_millis(1), burst: 8192 };
+
+/// A page that is read for a message that was said before counts as so many of them.
+const PAGE: u32 = 16;
+
 /// What one address asks.
 #[derive(Debug)]
 pub(super) struct OfAddress {
     allowance: Mutex<Bucket>,
+    repeats: Mutex<Bucket>,
     slots: Arc<Semaphore>,
 }
 
@@ -27,6 +41,7 @@ pub(super) struct OfAddress {
 #[derive(Debug)]
 pub(super) struct Asking {
     address: Arc<OfAddress>,
+    repeats: Mutex<Bucket>,
     slots: Arc<Semaphore>,
 }
 
@@ -39,37 +54,67 @@ pub(super) struct Call<'a> {
 
 impl OfAddress {
     pub(super) fn new(rate: Rate) -> Arc<Self> {
-        let allowance = Mutex::new(Bucket::full(rate, Instant::now()));
-        Arc::new(Self { allowance, slots: Arc::new(Semaphore::new(OF_ADDRESS)) })
+        let [allowance, repeats] = [rate, REPEATS_OF_ADDRESS].map(full);
+        Arc::new(Self { allowance, repeats, slots: Arc::new(Semaphore::new(OF_ADDRESS)) })
     }
 }
 
 impl Asking {
     pub(super) fn new(address: Arc<OfAddress>) -> Self {
-        Self { address, slots: Arc::new(Semaphore::new(OF_CONNECTION)) }
+        let repeats = full(REPEATS_OF_CONNECTION);
+        Self { address, repeats, slots: Arc::new(Semaphore::new(OF_CONNECTION)) }
     }
 
     /// Begins a call when its turn comes. An error tells when the address may ask again.
     pub(super) async fn begin(&self) -> Result<Call<'_>, Duration> {
-        self.address.count(Bucket::take)?;
+        count(&self.address.allowance, Bucket::take)?;
+        Ok(Call { address: &self.address, _slots: self.slots().await })
+    }
+
+    async fn slots(&self) -> [Option<OwnedSemaphorePermit>; 2] {
         // They are never closed.
         let own = self.slots.clone().acquire_owned().await.ok();
-        let all = self.address.slots.clone().acquire_owned().await.ok();
-        Ok(Call { address: &self.address, _slots: [own, all] })
+        [own, self.address.slots.clone().acquire_owned().await.ok()]
+    }
+
+    fn repeats(&self) -> [&Mutex<Bucket>; 2] {
+        [&self.repeats, &self.address.repeats]
     }
 }
 
-impl OfAddress {
-    fn count<T>(&self, count: impl FnOnce(&mut Bucket, Instant) -> T) -> T {
-        count(&mut self.allowance.lock().unwrap_or_else(PoisonError::into_inner), Instant::now())
+impl Repeats for Asking {
+    fn count(&self) -> Duration {
+        let [own, all] = self.repeats().map(|it| count(it, Bucket::reserve));
+        own.max(all)
     }
+
+    fn read<'a>(
+        &'a self,
+        page: BoxFuture<'a, Result<Page, Unavailable>>,
+    ) -> BoxFuture<'a, Result<Page, Unavailable>> {
+        Box::pin(async move {
+            for repeats in self.repeats() {
+                count(repeats, |bucket, now| bucket.charge(PAGE, now));
+            }
+            let _slots = self.slots().await;
+            page.await
+        })
+    }
+}
+
+fn full(rate: Rate) -> Mutex<Bucket> {
+    Mutex::new(Bucket::full(rate, Instant::now()))
+}
+
+fn count<T>(bucket: &Mutex<Bucket>, count: impl FnOnce(&mut Bucket, Instant) -> T) -> T {
+    count(&mut bucket.lock().unwrap_or_else(PoisonError::into_inner), Instant::now())
 }
 
 impl Call<'_> {
     /// Counts the answer, of so many bytes.
     pub(super) fn answered(self, bytes: usize) {
         let portions = u32::try_from(bytes / PORTION).unwrap_or(u32::MAX);
-        self.address.count(|allowance, now| allowance.charge(portions, now));
+        count(&self.address.allowance, |allowance, now| allowance.charge(portions, now));
     }
 }
 
@@ -98,5 +143,41 @@ mod tests {
             return;
         }
         panic!("a slot is free");
+    }
+
+    #[test]
+    fn what_was_said_before_is_said_so_often() {
+        let address = OfAddress::new(Rate { interval: Duration::ZERO, burst: 1 });
+        let one = Asking::new(address.clone());
+        let burst = REPEATS_OF_CONNECTION.burst;
+        for _ in 0..burst {
+            assert_eq!(one.count(), Duration::ZERO);
+        }
+        let began = Instant::now();
+        let waits: Vec<_> = (0..burst).map(|_| one.count()).collect();
+        let least = REPEATS_OF_CONNECTION.interval * burst / 2;
+        let last = waits.last().expect("there are some");
+        assert!(*last + began.elapsed() >= least, "each waits for those before it: {last:?}");
+        let mut others = std::iter::repeat_with(|| Asking::new(address.clone()));
+        let waits = others.find_map(|other| {
+            let waits = (0..burst).map(|_| other.count()).find(|wait| !wait.is_zero());
+            waits.filter(|wait| *wait < REPEATS_OF_CONNECTION.interval)
+        });
+        assert!(waits.is_some(), "the address has a bound of its own");
+    }
+
+    #[tokio::test]
+    async fn logs_are_read_for_so_many_at_a_time() {
+        let asking = Asking::new(OfAddress::new(Rate { interval: Duration::ZERO, burst: 1 }));
+        let never = || Box::pin(std::future::pending());
+        let mut reading: Vec<_> = (0..OF_CONNECTION).map(|_| asking.read(never())).collect();
+        for read in &mut reading {
+            assert!(read.now_or_never().is_none());
+        }
+        let at_once = || Box::pin(std::future::ready(Err(Unavailable)));
+        let mut next = asking.read(at_once());
+        assert!((&mut next).now_or_never().is_none(), "it waits");
+        drop(reading.remove(0));
+        assert!(next.now_or_never().is_some(), "it is its turn");
     }
 }

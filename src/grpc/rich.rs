@@ -178,6 +178,7 @@ impl Door for Rich {
         outlet.open(stay.reader().clone(), &RichEncoder);
         let dialogue = Dialogue {
             answers: &*outlet,
+            repeats: &*stream.asking,
             appended: (client_seq, head),
             resumed,
             ping_interval: self.config.ping_interval,

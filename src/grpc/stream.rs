@@ -19,6 +19,7 @@ use tracing::{Instrument, Span, field, info, info_span};
 use super::{
     admission::{Admission, Admitted, Connected, Full},
     arrivals::{Arrivals, Came},
+    asking::Asking,
     audit::{Audit, Caller},
     connection::Peer,
     encoding::Encoding,
@@ -97,6 +98,7 @@ pub(super) struct DoorStream {
     pub(super) outlet: Arc<Outlet>,
     pub(super) caller: Caller,
     pub(super) intake: Arc<Intake>,
+    pub(super) asking: Arc<Asking>,
     peer: SocketAddr,
     /// Its room counts it among those of its address.
     in_room: Option<Admitted>,
@@ -162,6 +164,7 @@ impl Hall {
             outlet: outlet.clone(),
             caller,
             intake: intake.clone(),
+            asking: peer.connected.asking.clone(),
             peer: client,
             in_room: None,
             came: None,

@@ -57,6 +57,14 @@ impl Bucket {
         Ok(())
     }
 
+    /// Takes one whether or not it is there, and tells for how long it is to be waited for: those who wait do so in
+    /// turn.
+    pub fn reserve(&mut self, now: Instant) -> Duration {
+        let wait = self.ready(now).err().unwrap_or_default();
+        self.charge(1, now);
+        wait
+    }
+
     /// Takes so many whether or not they are there: whoever comes next waits for them.
     pub fn charge(&mut self, count: u32, now: Instant) {
         self.debt = self.owed(now).saturating_add(self.rate.interval.saturating_mul(count));
@@ -165,6 +173,15 @@ mod tests {
         assert_eq!(bucket.take(began), Err(secs(6)));
         assert_eq!(bucket.take(began + secs(6)), Ok(()));
         assert_eq!(bucket.take(began + secs(6)), Err(secs(2)));
+    }
+
+    #[test]
+    fn those_who_wait_do_so_in_turn() {
+        let began = Instant::now();
+        let mut bucket = Bucket::full(Rate { interval: secs(2), burst: 2 }, began);
+        let mut reserve = |after| bucket.reserve(began + secs(after));
+        assert_eq!([0, 0, 0, 0, 3].map(&mut reserve), [0, 0, 2, 4, 3].map(secs));
+        assert_eq!(reserve(100), secs(0));
     }
 
     #[test]

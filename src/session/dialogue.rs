@@ -7,10 +7,14 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use super::{Answer, Away, Ending};
-use crate::domain::Position;
+use crate::{
+    backplane::{Page, Unavailable},
+    domain::Position,
+};
 
 /// How long a stream that was told to go elsewhere is still served after it was to be gone, at the most.
 const GRACE: Duration = Duration::from_secs(2);
@@ -32,11 +36,24 @@ pub trait Answers: Send + Sync {
     fn is_waiting(&self) -> bool;
 }
 
+/// Bounds what clients say again.
+pub trait Repeats: Send + Sync {
+    /// Counts a message that was said before, and tells for how long its answer is to wait.
+    fn count(&self) -> Duration;
+    /// Has a page of a log read for one, when its turn comes.
+    fn read<'a>(
+        &'a self,
+        page: BoxFuture<'a, Result<Page, Unavailable>>,
+    ) -> BoxFuture<'a, Result<Page, Unavailable>>;
+}
+
 /// How a session and its client talk with each other, where they do.
 #[derive(Clone, Copy)]
 pub struct Dialogue<'a> {
     /// Where answers go.
     pub answers: &'a dyn Answers,
+    /// How much the client may say again.
+    pub repeats: &'a dyn Repeats,
     /// The last client sequence that is in the log, and the room's head when that was found.
     pub appended: (u64, Position),
     /// The session has had a stream before this one.

@@ -8,6 +8,7 @@ use std::{
 
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::Repeats;
 use crate::{
     backplane::{Backplane, PageLimit},
     domain::{Position, RoomName, SessionId, What},
@@ -22,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Positions by client sequence, the latest ones. Others are looked up in the log, from a message
 /// whose number is known back: a session's messages are numbered densely.
-#[derive(Debug)]
-pub(super) struct Positions {
+pub(super) struct Positions<'a> {
+    repeats: &'a dyn Repeats,
     /// The last client sequence that was in the log when the stream began, and the room's head then.
     began: (u64, Position),
     known: Mutex<Known>,
@@ -43,10 +44,10 @@ struct Known {
     failed: Option<Instant>,
 }
 
-impl Positions {
+impl<'a> Positions<'a> {
     /// Keeps at most `max`.
-    pub(super) fn new(began: (u64, Position), max: usize) -> Self {
-        Self { began, known: Mutex::default(), looking: AsyncMutex::new(()), max }
+    pub(super) fn new(repeats: &'a dyn Repeats, began: (u64, Position), max: usize) -> Self {
+        Self { repeats, began, known: Mutex::default(), looking: AsyncMutex::new(()), max }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -92,7 +93,7 @@ impl Positions {
         let oldest = end.seq.saturating_sub(MOST);
         while end.seq > oldest {
             let begin = end.seq.saturating_sub(PAGE.events as u64);
-            let Some(own) = said_between(backplane, room, session, begin, end).await else {
+            let Some(own) = self.said_between(backplane, room, session, begin, end).await else {
                 self.lock().failed = Some(Instant::now());
                 return None;
             };
@@ -127,7 +128,7 @@ impl Positions {
         if !head.includes(at) || end.seq.saturating_sub(at.seq) > MOST {
             return None;
         }
-        let own = said_between(backplane, room, session, at.seq, end).await?;
+        let own = self.said_between(backplane, room, session, at.seq, end).await?;
         let mut last = known;
         for position in own {
             last += 1;
@@ -135,29 +136,30 @@ impl Positions {
         }
         Some(last)
     }
-}
 
-/// Where a session has said something, after `begin` and up to `end`, in order. `None` when the log is
-/// another one by now, or does not answer.
-async fn said_between(
-    backplane: &dyn Backplane,
-    room: &RoomName,
-    session: SessionId,
-    begin: u64,
-    end: Position,
-) -> Option<Vec<Position>> {
-    let (mut after, mut found) = (begin, Vec::new());
-    while after < end.seq {
-        let page = backplane.read(room, after, PAGE).await.ok()?;
-        let head = page.head.filter(|head| head.includes(end))?;
-        let Some((last, _)) = page.events.last() else { break };
-        after = *last;
-        let own = page.events.into_iter().filter(|(seq, event)| {
-            *seq <= end.seq
-                && event.member.session == session
-                && matches!(event.what, What::Said { .. })
-        });
-        found.extend(own.map(|(seq, _)| Position::new(head.position.epoch, seq)));
+    /// Where a session has said something, after `begin` and up to `end`, in order. `None` when the log is
+    /// another one by now, or does not answer.
+    async fn said_between(
+        &self,
+        backplane: &dyn Backplane,
+        room: &RoomName,
+        session: SessionId,
+        begin: u64,
+        end: Position,
+    ) -> Option<Vec<Position>> {
+        let (mut after, mut found) = (begin, Vec::new());
+        while after < end.seq {
+            let page = self.repeats.read(backplane.read(room, after, PAGE)).await.ok()?;
+            let head = page.head.filter(|head| head.includes(end))?;
+            let Some((last, _)) = page.events.last() else { break };
+            after = *last;
+            let own = page.events.into_iter().filter(|(seq, event)| {
+                *seq <= end.seq
+                    && event.member.session == session
+                    && matches!(event.what, What::Said { .. })
+            });
+            found.extend(own.map(|(seq, _)| Position::new(head.position.epoch, seq)));
+        }
+        Some(found)
     }
-    Some(found)
 }

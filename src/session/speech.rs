@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use futures_util::{
     FutureExt, Stream, StreamExt, future::BoxFuture, future::ready, stream::FuturesOrdered,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument as _, Span};
 
 use super::{
@@ -76,7 +76,7 @@ pub(super) struct Speech<'a> {
     stay: &'a Stay,
     limits: SessionLimits,
     dialogue: Option<&'a Dialogue<'a>>,
-    positions: Option<Arc<Positions>>,
+    positions: Option<Arc<Positions<'a>>>,
     /// The client sequence of the next message; dense. The server counts for plain clients.
     next_seq: u64,
     inflight: FuturesOrdered<BoxFuture<'a, Answered>>,
@@ -105,8 +105,8 @@ impl<'a> Speech<'a> {
     ) -> Self {
         let now = std::time::Instant::now();
         let appended = dialogue.map_or(0, |dialogue| dialogue.appended.0);
-        let positions =
-            dialogue.map(|it| Arc::new(Positions::new(it.appended, 2 * limits.inflight)));
+        let kept = 2 * limits.inflight;
+        let positions = dialogue.map(|it| Arc::new(Positions::new(it.repeats, it.appended, kept)));
         Self {
             hub,
             stay,
@@ -188,7 +188,7 @@ impl<'a> Speech<'a> {
         let (got, max) = (say.content.len(), self.limits.content_bytes);
         let refused = match seq.cmp(&self.next_seq) {
             std::cmp::Ordering::Less => {
-                self.inflight.push_back(ready(Answered::Repeated(seq)).boxed());
+                self.repeated(seq);
                 return Ok(());
             }
             std::cmp::Ordering::Greater => Some(Refused::OutOfOrder { expected: self.next_seq }),
@@ -204,6 +204,17 @@ impl<'a> Speech<'a> {
             self.append(self.stay.member().hold(), message);
         }
         Ok(())
+    }
+
+    /// A message was sent again. Its answer may have to wait, and meanwhile it counts as one under way.
+    fn repeated(&mut self, seq: u64) {
+        let wait = self.dialogue.map_or(Duration::ZERO, |it| it.repeats.count());
+        let answered = Answered::Repeated(seq);
+        self.inflight.push_back(if wait.is_zero() {
+            ready(answered).boxed()
+        } else {
+            sleep(wait).map(|()| answered).boxed()
+        });
     }
 
     /// A message that was sent again is answered with its position, unless it was refused.

@@ -6,12 +6,12 @@ mod odd;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::stream;
+use futures_util::{future::BoxFuture, stream};
 
 use super::*;
 use crate::{
     backplane::{
-        LogBounds, Verdict,
+        LogBounds, Page, Unavailable, Verdict,
         conformance::{Replica, props},
         memory::{Memory, MemoryConfig},
     },
@@ -31,6 +31,22 @@ impl Unstored for Uncounted {
     fn sub(&self, _: usize) {}
     fn is_busy(&self) -> bool {
         false
+    }
+}
+
+/// Has nothing wait.
+struct Unbounded;
+
+impl Repeats for Unbounded {
+    fn count(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn read<'a>(
+        &'a self,
+        page: BoxFuture<'a, Result<Page, Unavailable>>,
+    ) -> BoxFuture<'a, Result<Page, Unavailable>> {
+        page
     }
 }
 

@@ -46,6 +46,7 @@ impl Taker {
     pub(super) fn dialogue(&self, head: Position) -> Dialogue<'_> {
         Dialogue {
             answers: self,
+            repeats: &Unbounded,
             appended: (0, head),
             resumed: false,
             ping_interval: Duration::from_secs(5),
