@@ -69,5 +69,8 @@ pub use self::{
 };
 pub use crate::domain::{Epoch, Position};
 
+/// How long connecting may take.
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
 #[cfg(test)]
 mod tests;

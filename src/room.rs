@@ -6,14 +6,16 @@ mod bucket;
 mod buckets;
 mod feed;
 mod gather;
+mod item;
 mod place;
 mod steady;
 mod window;
 
 pub use bucket::{Bucket, Rate};
 pub use buckets::Buckets;
-pub use feed::{Feed, Item, Lost, Moves};
+pub use feed::{Feed, Moves};
 pub use gather::Gather;
+pub use item::{Item, Lost};
 pub use place::Place;
 pub use steady::Steady;
 pub use window::{Fallen, Window};

@@ -5,6 +5,7 @@
 mod error;
 mod explain;
 mod files;
+mod pem_file;
 mod server;
 
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use x509_cert::{Certificate, der::Decode};
 pub use self::{
     error::TlsError,
     explain::{Fault, fault},
-    files::{Contents, PemFile, TlsFiles},
+    files::{Contents, TlsFiles},
+    pem_file::PemFile,
     server::Certificates,
 };
 

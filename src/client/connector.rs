@@ -4,10 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Address, Credentials, update::Reason, words::root_cause};
+use super::{Address, CONNECT_TIMEOUT, Credentials, update::Reason, words::root_cause};
 
-/// How long connecting may take.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What one stream may have in flight to an application that does not read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// The connection's window. HTTP/2 implementations count small unread frames against a budget

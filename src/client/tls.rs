@@ -14,7 +14,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-use super::{Address, connector::CONNECT_TIMEOUT};
+use super::{Address, CONNECT_TIMEOUT};
 use crate::tls::{self, Contents, PemFile, TlsError, TlsFiles};
 
 /// What a client trusts and shows, read from files and checked.

@@ -1,6 +1,6 @@
 //! Turns a lossy live channel and a log into one gapless sequence.
 
-use super::Place;
+use super::{Item, Place};
 use crate::{
     backplane::{Head, Page},
     domain::{Epoch, Position},
@@ -58,33 +58,6 @@ impl<E> Default for Moves<E> {
     fn default() -> Self {
         Self { items: Vec::new(), read: None }
     }
-}
-
-/// One step of a room's sequence.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Item<E> {
-    /// An event.
-    Event(Position, E),
-    /// Events that were, and are gone.
-    Lost(Lost),
-}
-
-/// What is gone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lost {
-    /// Positions of one epoch, both ends included: fallen out of the log before
-    /// they could be read, or seen here but rolled back by a failover.
-    Range {
-        /// The first lost one.
-        from: Position,
-        /// The last lost one.
-        to: Position,
-    },
-    /// The whole log, and with it whatever may have come after this position.
-    Log {
-        /// The last position that was passed on.
-        after: Position,
-    },
 }
 
 impl<E: Clone> Feed<E> {

@@ -3,7 +3,6 @@
 use std::{
     fmt, fs,
     io::{self, Read as _},
-    path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,27 +17,10 @@ use rustls::{
 };
 use x509_cert::{Certificate, der::Decode};
 
-use super::{TlsError, provider};
+use super::{PemFile, TlsError, provider};
 
 /// The most bytes of a file. A bundle of all public authorities has about 200 KiB.
 const MAX_BYTES: u64 = 4 << 20;
-
-/// A file, and what the operator calls it: a key of the configuration, or a flag.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PemFile {
-    /// The key or the flag.
-    pub name: &'static str,
-    /// Where it is.
-    pub path: PathBuf,
-}
-
-impl fmt::Display for PemFile {
-    /// `server.tls.cert_file = /etc/roomcast/tls.crt`, in one line whatever the path is.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display().to_string().replace(char::is_control, "?");
-        write!(f, "{} = {path}", self.name)
-    }
-}
 
 impl PemFile {
     fn read(&self) -> Result<Vec<u8>, TlsError> {

@@ -10,11 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{
-    Contents, TlsError, TlsFiles,
-    files::{PemFile, Shown},
-    provider,
-};
+use super::{Contents, TlsError, TlsFiles, files::Shown, pem_file::PemFile, provider};
 use crate::metrics::{Metrics, TlsReload};
 
 /// How often the files are read. They are small, and reading them also sees what watching would

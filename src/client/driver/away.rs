@@ -8,7 +8,8 @@ use tonic::Code;
 use super::{Driver, Stop, refused, until};
 use crate::{
     client::{
-        connector::{CONNECT_TIMEOUT, Way},
+        CONNECT_TIMEOUT,
+        connector::Way,
         core::course::Next,
         error::Error,
         stream::{Entry, Stream},

@@ -12,7 +12,7 @@ use tonic::{Status, transport::Channel};
 use super::{Driver, PING_INTERVAL, Stop, resolve, until};
 use crate::{
     client::{
-        connector::CONNECT_TIMEOUT,
+        CONNECT_TIMEOUT,
         core::{Violation, outbox::Refusal, reader::Verdict},
         requests::{Command, Leave, Told},
         stream::{self, Stream},
