@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::room::Lost;
 
 const A: Epoch = Epoch(0xa);
 const B: Epoch = Epoch(0xb);
