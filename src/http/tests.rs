@@ -27,13 +27,26 @@ struct Running {
     server: JoinSet<()>,
 }
 
+/// Longer than any test.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// With so much time for an exchange, and none in which headers have to come.
 async fn start(state: u8, exchange: Duration, connections: usize) -> Running {
+    start_with(state, exchange, HOUR, connections).await
+}
+
+async fn start_with(
+    state: u8,
+    exchange: Duration,
+    headers: Duration,
+    connections: usize,
+) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let routes = routes::router(Metrics::new(), Arc::new(Fake(AtomicU8::new(state))));
     let mut server = JoinSet::new();
-    let server_of = Server { routes, exchange, headers: EXCHANGE_TIMEOUT };
+    let server_of = Server { routes, exchange, headers };
     server.spawn(server_of.run(listener, connections, stop.clone()));
     Running { addr, stop, server }
 }
@@ -106,8 +119,20 @@ async fn who_stalls_is_dropped_and_others_get_their_turn() {
 }
 
 #[tokio::test]
+async fn headers_come_at_once() {
+    let running = start_with(READY, HOUR, Duration::from_millis(200), CONNECTIONS).await;
+    for start in ["", "GET /metr"] {
+        let mut stream = TcpStream::connect(running.addr).await.unwrap();
+        stream.write_all(start.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        // Ended or reset, either way.
+        let _ = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_silent_hold_up_nobody() {
-    let running = start(READY, Duration::from_secs(3600), 4).await;
+    let running = start(READY, HOUR, 4).await;
     let mut silent = Vec::new();
     for _ in 0..40 {
         silent.push(TcpStream::connect(running.addr).await.unwrap());
