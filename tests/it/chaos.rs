@@ -38,7 +38,7 @@ use crate::harness::{Dialect, eventually};
 /// How soon after the last fault everybody has heard the last of everybody.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// What the README promises, and what else breaks.
+/// What `docs/guarantees.md` promises, and what else breaks.
 fn conditions() -> Conditions {
     Conditions {
         lease: Duration::from_secs(15),

@@ -10,7 +10,7 @@ const URL: &str = "ROOMCAST_REDIS__URL";
 
 /// All that a user may need, as the documentation has it.
 fn documented_rights() -> Vec<String> {
-    let text = include_str!("../../deploy/README.md").replace("\\\n", " ");
+    let text = include_str!("../../docs/operations.md").replace("\\\n", " ");
     let line = text.lines().find_map(|line| line.trim().strip_prefix("ACL SETUSER roomcast on "));
     line.expect("the line").split_whitespace().skip(1).map(str::to_owned).collect()
 }

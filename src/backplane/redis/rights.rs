@@ -88,10 +88,10 @@ mod tests {
 
     #[test]
     fn documentation_has_the_line() {
-        let readme = include_str!("../../../deploy/README.md");
+        let page = include_str!("../../../docs/operations.md");
         let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let line = acl_line("roomcast on >PASSWORD", "rc").replace(r" \", "");
-        assert!(plain(&readme.replace("\\\n", " ")).contains(&plain(&line)), "{line}");
+        assert!(plain(&page.replace("\\\n", " ")).contains(&plain(&line)), "{line}");
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn one_port_is_for_clients() {
         assert!(published.starts_with("127.0.0.1:"), "{name}: {published}");
         let (_, own) = published.split_once(':').unwrap();
         let (outside, inside) = own.split_once(':').unwrap();
-        assert_eq!(outside, inside, "{name}: the port that the README names");
+        assert_eq!(outside, inside, "{name}: the port that the documentation names");
         assert_ne!(port(published), topology.admin_port);
         if name == "envoy" {
             assert_eq!(port(published), topology.listener_port, "{published}");

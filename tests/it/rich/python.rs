@@ -1,5 +1,5 @@
 //! A client that is generated in another language, and is told of the session by nothing but the
-//! protocol: `resume.py`, which the README shows.
+//! protocol: `resume.py`, which `docs/client.md` shows.
 
 use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
@@ -95,12 +95,15 @@ fn events(inbox: &Inbox) -> Vec<Event> {
     events.collect()
 }
 
-/// The README shows all of it but what stands at its head.
+/// The documentation shows all of it but its docstring.
 #[test]
-fn the_readme_shows_the_script() {
+fn the_documentation_shows_the_script() {
     let script = include_str!("resume.py");
     let code = script.rsplit("\"\"\"\n").next().expect("something behind the head");
-    assert!(include_str!("../../../README.md").contains(code), "the README shows another one");
+    assert!(
+        include_str!("../../../docs/client.md").contains(code),
+        "docs/client.md shows another one"
+    );
 }
 
 /// What a user said, as far as it came.

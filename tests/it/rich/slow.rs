@@ -125,7 +125,7 @@ async fn a_client_that_says_nothing_is_dropped_and_one_that_pings_is_not() {
     assert!(pongs >= 4, "{pongs} frames");
 }
 
-/// The figures of the README: `cargo test --test it rich::slow::a_minute -- --ignored --nocapture`.
+/// The figures of `docs/benchmarks.md`: `cargo test --test it rich::slow::a_minute -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute"]
 async fn a_minute_of_sleep_at_five_hundred_messages_a_second() {
@@ -146,7 +146,7 @@ async fn a_minute_of_sleep_at_five_hundred_messages_a_second() {
         if number == 10 * RATE {
             before = cluster.replicas[1].resident_bytes();
             let join = Frame::Join(join("asleep"));
-            // With tonic's own windows its HTTP/2 would give up the connection: see the README.
+            // With tonic's own windows its HTTP/2 would give up the connection: see `docs/guarantees.md`.
             let door = cluster.door(1).with_windows(64 * 1024, 1024 * 1024);
             asleep = Some(RichClient::open_stalled(&door, join).await);
             awake.expect_joined("asleep").await;

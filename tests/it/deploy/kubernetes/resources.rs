@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::super::{at, image::image, list, number, path, run, text, tool, variables};
 
-/// A kustomization that is there, or one over it, as the README shows how to write it.
+/// A kustomization that is there, or one over it, as `docs/operations.md` shows how to write it.
 pub(super) struct Variant {
     base: &'static str,
     component: Option<&'static str>,
@@ -20,7 +20,7 @@ const fn variant(base: &'static str, component: Option<&'static str>) -> Variant
     Variant { base, component }
 }
 
-/// Everything that the README offers.
+/// Everything that `docs/operations.md` offers.
 pub(super) const VARIANTS: [Variant; 9] = [
     variant("base", None),
     variant("overlays/dev", None),
