@@ -21,6 +21,7 @@ mod command_line_client;
 mod compression;
 mod deadlines;
 mod deploy;
+mod documents;
 mod hostile;
 mod leaving;
 mod library;
