@@ -3,9 +3,11 @@
 --
 -- KEYS[1] meta    hash: epoch, seq, replid, past ("epoch:seq epoch:seq ...", the latest last), oldest
 --                 (no entry of the log is older, in milliseconds of Redis's clock; an earlier version
---                 of roomcast does not say), first (no entry has a lower seq), bytes (of all payloads), said
---                 (there once the log tells more than who came and went by themselves)
--- KEYS[2] log     stream: entries <seq>-0 with t (milliseconds of Redis's clock) and p (payload)
+--                 of roomcast does not say), first (no entry has a lower seq), bytes (of all payloads), gone
+--                 (bytes of those that were dropped), said (there once the log tells more than who came
+--                 and went by themselves)
+-- KEYS[2] log     stream: entries <seq>-0 with t (milliseconds of Redis's clock) and p (payload), and
+--                 every 64th with b (bytes of all payloads before it, with those that were dropped)
 -- KEYS[3] roster  hash: skeleton -> "<session> <last client seq> <last seq> <joined> <member>", where
 --                 <joined> is the seq of the join behind a t if the room was told, else a u, and
 --                 <member> is encoded and ends with: b, a byte 16 and the stream that has the session or
@@ -28,7 +30,7 @@
 
 local META, LOG, ROSTER, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local PAST_EPOCHS = 8
-local SLACK, ROUNDS = 64, 8
+local SLACK, MARK, ROUNDS = 64, 64, 8
 local TOKEN = 32
 
 -- Doubles print in scientific notation from 1e15 on; positions must not.
@@ -44,10 +46,11 @@ local NOW = int(now)
 -- in a new epoch: its tail may be missing here, and numbers given out twice must not mean the same
 -- position.
 local meta =
-  redis.call('HMGET', META, 'epoch', 'seq', 'replid', 'past', 'oldest', 'first', 'bytes', 'said')
+  redis.call('HMGET', META, 'epoch', 'seq', 'replid', 'past', 'oldest', 'first', 'bytes', 'said', 'gone')
 local epoch, seq, replid, past, oldest =
   meta[1], tonumber(meta[2]), meta[3], meta[4] or '', tonumber(meta[5] or 0)
-local first, bytes, said = tonumber(meta[6] or 1), tonumber(meta[7] or 0), meta[8]
+local first, bytes, said, gone =
+  tonumber(meta[6] or 1), tonumber(meta[7] or 0), meta[8], tonumber(meta[9] or 0)
 if replid ~= ARGV[1] then
   -- Perhaps only the connection is out of date: a Redis renames itself when it gets its first replica.
   local here = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
@@ -72,10 +75,27 @@ local before, payloads = seq, {}
 -- Appends one event. Visible to nobody before `publish`.
 local function emit(payload)
   seq = seq + 1
-  redis.call('XADD', LOG, int(seq), 't', NOW, 'p', payload)
+  if seq % MARK == 0 then
+    redis.call('XADD', LOG, int(seq), 't', NOW, 'p', payload, 'b', int(gone + bytes))
+  else
+    redis.call('XADD', LOG, int(seq), 't', NOW, 'p', payload)
+  end
   payloads[seq - before] = payload
   bytes = bytes + #payload
   return seq
+end
+
+-- Drops what is too many for a log up to an entry that says how much that is: nothing else is read.
+local function trim_by_length(most)
+  local mark = seq + 1 - most
+  mark = mark - mark % MARK
+  if mark <= first then return end
+  local entry = redis.call('XRANGE', LOG, int(mark), int(mark))[1]
+  local passed = entry and tonumber(entry[2][6])
+  -- An earlier version of roomcast says nothing.
+  if not passed or passed < gone or passed > gone + bytes then return end
+  redis.call('XTRIM', LOG, 'MINID', int(mark))
+  first, oldest, bytes, gone = mark, tonumber(entry[2][2]), gone + bytes - passed, passed
 end
 
 -- Drops the oldest entries of a log that has too many, too large or too old ones. It may have so by a
@@ -85,9 +105,13 @@ local function trim()
   most, room = tonumber(most), tonumber(room)
   local age = tonumber(ARGV[5])
   local cutoff = now - age
-  if seq - first < most + math.max(SLACK, most / 32) and bytes <= room + room / 32
-      and oldest >= cutoff - age / 32 then return end
-  for _ = 1, ROUNDS do
+  local function fits_about()
+    return seq - first < most + math.max(SLACK, most / 32) and bytes <= room + room / 32
+      and oldest >= cutoff - age / 32
+  end
+  if fits_about() then return end
+  trim_by_length(most)
+  for _ = 1, fits_about() and 0 or ROUNDS do
     -- Not more at a time than a script should have in its hands.
     local average = bytes / math.max(1, seq + 1 - first)
     local count = math.max(1, math.min(100, math.floor(65536 / (average + 1))))
@@ -98,13 +122,14 @@ local function trim()
       first, oldest = tonumber(string.match(entry[1], '^%d+')), tonumber(entry[2][2])
       fits = seq - first < most and bytes <= room and oldest >= cutoff
       if fits then break end
-      first, bytes = first + 1, math.max(0, bytes - #entry[2][4])
+      local size = math.min(bytes, #entry[2][4])
+      first, bytes, gone = first + 1, bytes - size, gone + size
     end
     redis.call('XTRIM', LOG, 'MINID', int(first))
-    if first > seq then bytes, oldest, fits = 0, now, true end
+    if first > seq then bytes, gone, oldest, fits = 0, gone + bytes, now, true end
     if fits then break end
   end
-  redis.call('HSET', META, 'first', int(first), 'bytes', int(bytes), 'oldest', int(oldest))
+  redis.call('HSET', META, 'first', int(first), 'bytes', int(bytes), 'gone', int(gone), 'oldest', int(oldest))
 end
 
 -- Publishes what was appended, and drops from the log what is too much.
