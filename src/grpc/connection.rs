@@ -156,14 +156,18 @@ struct Served<'a> {
 
 impl Served<'_> {
     /// The connection and its streams, until nobody is ready. `Ready` when the connection is over.
-    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
-        let until = std::time::Instant::now() + SLICE;
-        for _ in 0..ROUNDS {
-            self.turn.go_on();
-            if self.flusher.is_flooded() && !std::mem::replace(&mut self.flooded, true) {
-                self.http2.calm_down();
-                self.tasks.wake_connection();
+    fn poll_all(
+        &mut self,
+        began: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
+        let until = began.into_std() + SLICE;
+        for round in 0..ROUNDS {
+            // Most turns have two rounds: in the second one nobody is ready, and all is written.
+            if round > 1 && std::time::Instant::now() >= until {
+                break;
             }
+            self.turn.go_on();
             let http2 = &mut self.http2;
             match self.tasks.poll_ready(until, |cx| http2.poll(cx)) {
                 Some(Poll::Ready(ended)) => {
@@ -178,9 +182,6 @@ impl Served<'_> {
                 // Everybody had their say: one write for all of it.
                 None if self.flusher.flush(cx)? => self.tasks.wake_connection(),
                 None => return Poll::Pending,
-            }
-            if std::time::Instant::now() >= until {
-                break;
             }
         }
         if self.flusher.flush(cx)? {
@@ -199,9 +200,22 @@ impl Served<'_> {
         self.told.as_mut().poll(cx)
     }
 
+    /// Ends a connection on which more comes in than there can be a reason for.
+    fn look_for_flood(&mut self, look: &Look) {
+        if look.flooded && !std::mem::replace(&mut self.flooded, true) {
+            self.http2.calm_down();
+            self.tasks.wake_connection();
+        }
+    }
+
     /// Gives up a peer that does not begin, or does not end a request's head, and asks one that has no
     /// stream to end. Not before all that has arrived was read.
-    fn poll_patience(&mut self, look: &Look, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
+    fn poll_patience(
+        &mut self,
+        look: &Look,
+        began: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConnectionError> {
         let waited = if look.received < PREFACE {
             Waited::Preface
         } else if let Some(since) = look.request {
@@ -211,7 +225,7 @@ impl Served<'_> {
         } else {
             Waited::Nothing
         };
-        let Poll::Ready(overdue) = self.patience.poll(waited, self.turn.began(), cx) else {
+        let Poll::Ready(overdue) = self.patience.poll(waited, began, cx) else {
             return Ok(());
         };
         let time = self.config.handshake_timeout;
@@ -223,14 +237,19 @@ impl Served<'_> {
                 self.http2.graceful_shutdown();
                 self.tasks.wake_connection();
                 // It sets its next timer.
-                self.poll_patience(look, cx)
+                self.poll_patience(look, began, cx)
             }
         }
     }
 
     /// Gives up a peer that says nothing, once all that has arrived was read.
-    fn poll_alive(&mut self, look: &Look, cx: &mut Context<'_>) -> Result<(), ConnectionError> {
-        match self.http2.poll_alive(look.received, cx) {
+    fn poll_alive(
+        &mut self,
+        look: &Look,
+        began: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ConnectionError> {
+        match self.http2.poll_alive(look.received, began, cx) {
             Poll::Ready(()) => Err(ConnectionError::Silent),
             Poll::Pending => Ok(()),
         }
@@ -257,16 +276,17 @@ impl Future for Served<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         this.tasks.begin(cx);
-        this.turn.begin();
+        let began = this.turn.begin();
         if this.poll_told(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
-        let ended = this.poll_all(cx);
+        let ended = this.poll_all(began, cx);
         this.turn.end(this.metrics);
         let ended = ended?;
         let look = this.flusher.look();
-        this.poll_patience(&look, cx)?;
-        this.poll_alive(&look, cx)?;
+        this.look_for_flood(&look);
+        this.poll_patience(&look, began, cx)?;
+        this.poll_alive(&look, began, cx)?;
         this.poll_stalled(&look, cx)?;
         if ended.is_pending() && !this.tasks.end() {
             // Others shall have their turn first.

@@ -12,6 +12,7 @@ use h2::{
     Reason,
     server::{Builder, Connection, Handshake},
 };
+use tokio::time::Instant;
 
 use super::{
     connection::Peer, incoming::Incoming, keepalive::KeepAlive, responding::Responding,
@@ -111,10 +112,15 @@ impl Http2 {
         }
     }
 
-    /// Looks after a peer from which so many bytes ever came in. `Ready` when it is gone.
-    pub(super) fn poll_alive(&mut self, received: usize, cx: &mut Context<'_>) -> Poll<()> {
+    /// Looks after a peer from which so many bytes ever came in until now. `Ready` when it is gone.
+    pub(super) fn poll_alive(
+        &mut self,
+        received: usize,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         match &mut self.keepalive {
-            Some(keepalive) => keepalive.poll(received, self.peer.turn.began(), cx),
+            Some(keepalive) => keepalive.poll(received, now, cx),
             None => Poll::Pending,
         }
     }

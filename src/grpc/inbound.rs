@@ -80,9 +80,11 @@ impl Inbound {
 
     /// So many bytes have left, and there may be more.
     pub(super) fn sent(&mut self, bytes: usize) {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.others = self.others.saturating_sub(COST.saturating_mul(bytes) / BYTES_PER_FRAME);
-        self.unanswered = self.unanswered.saturating_sub(bytes as usize / HEAD + 1);
+        if !self.others.is_zero() {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.others = self.others.saturating_sub(COST.saturating_mul(bytes) / BYTES_PER_FRAME);
+        }
+        self.unanswered = self.unanswered.saturating_sub(bytes / HEAD + 1);
     }
 
     /// All that there was has left.

@@ -59,9 +59,11 @@ impl Turn {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection's task runs.
-    pub(super) fn begin(&self) {
-        self.lock().now = self.born.elapsed();
+    /// The connection's task runs. Returns since when.
+    pub(super) fn begin(&self) -> Instant {
+        let now = Instant::now();
+        self.lock().now = now - self.born;
+        now
     }
 
     /// Readers are woken again from here on: what was all for one of them need no longer be.
@@ -72,11 +74,6 @@ impl Turn {
     /// When the turn began, counted from some time before the first one.
     pub(super) fn now(&self) -> Duration {
         self.lock().now
-    }
-
-    /// The same as an instant.
-    pub(super) fn began(&self) -> Instant {
-        self.at(self.now())
     }
 
     /// What [`Turn::now`] said, as an instant.

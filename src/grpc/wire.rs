@@ -57,6 +57,8 @@ pub(super) struct Look {
     pub(super) request: Option<Instant>,
     /// Since when the socket takes nothing, although something waits.
     pub(super) stalled: Option<Instant>,
+    /// More has come in than any client has a reason for.
+    pub(super) flooded: bool,
 }
 
 #[derive(Debug)]
@@ -177,16 +179,12 @@ impl<IO: Progress> Flusher<IO> {
         Ok(unblocked || closed || answered || hungry)
     }
 
-    /// Whether more has come in than any client has a reason for.
-    pub(super) fn is_flooded(&self) -> bool {
-        self.lock().inbound.is_flooded()
-    }
-
     /// How the other side does.
     pub(super) fn look(&self) -> Look {
         let inner = self.lock();
         let Inner { received, stalled, .. } = *inner;
-        Look { received, request: inner.inbound.block(), stalled }
+        let (request, flooded) = (inner.inbound.block(), inner.inbound.is_flooded());
+        Look { received, request, stalled, flooded }
     }
 }
 
