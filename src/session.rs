@@ -274,10 +274,11 @@ pub fn run<'a>(
     dialogue: Option<&'a Dialogue<'a>>,
 ) -> impl Future<Output = Ending> + Send + 'a {
     async move {
-        let owed = alive(dialogue, owed(hub, &stay, limits.rate, dialogue)).await;
+        // What is asked once is boxed: it is large, and a stream would have to carry it to its end.
+        let owed = Box::pin(alive(dialogue, owed(hub, &stay, limits.rate, dialogue))).await;
         let mut session = Session::new(hub, &stay, input, limits, unstored, dialogue, owed);
         let ending = session.drive(gone).await;
-        // What comes last is boxed: it is large, and a stream would have to carry it from its beginning on.
+        // So is what comes last.
         let ending = Box::pin(alive(dialogue, session.speech.finish(ending))).await;
         drop(session);
         Box::pin(alive(dialogue, part(stay, ending))).await

@@ -3,7 +3,6 @@
 //! Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 
 use std::{
-    future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -162,16 +161,13 @@ impl<S: Source> Frames<S> {
         received.source.take()
     }
 
-    /// Resolves when what was received is given up, for a session that does not read.
-    pub(super) fn given_up(&self) -> impl Future<Output = ()> + Send + use<S>
+    /// Says whether what was received is given up, to a session that does not read.
+    pub(super) fn given_up(&self) -> impl Fn() -> bool + Send + use<S>
     where
         S: Send,
     {
         let received = self.0.clone();
-        poll_fn(move |_| match lock(&received).end {
-            Some(End::Failed(FrameError::Crowded)) => Poll::Ready(()),
-            _ => Poll::Pending,
-        })
+        move || matches!(lock(&received).end, Some(End::Failed(FrameError::Crowded)))
     }
 }
 

@@ -240,11 +240,13 @@ impl Outlet {
 
     /// Waits until the last word was said, or there is nobody to say it to.
     pub(super) async fn finished(&self) {
-        std::future::poll_fn(|cx| {
-            self.session.register(cx.waker());
-            if self.finished.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        std::future::poll_fn(|cx| self.poll_finished(cx)).await;
+    }
+
+    /// The same, for the session, which alone may wait for it.
+    pub(super) fn poll_finished(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.session.register(cx.waker());
+        if self.finished.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Its client takes nothing: whatever waits for it is dropped, and its stream reset.

@@ -1,6 +1,6 @@
 //! The plain door: `/chat.ChatService/ChatStream`, in both dialects.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -36,13 +36,13 @@ pub struct PlainConfig {
 /// The service.
 #[derive(Clone, Debug)]
 pub(super) struct Plain {
-    hall: Hall,
-    config: PlainConfig,
+    hall: Arc<Hall>,
+    config: Arc<PlainConfig>,
 }
 
 impl Plain {
-    pub(super) fn new(hall: Hall, config: PlainConfig) -> Self {
-        Self { hall, config }
+    pub(super) fn new(hall: Arc<Hall>, config: PlainConfig) -> Self {
+        Self { hall, config: Arc::new(config) }
     }
 }
 
@@ -97,13 +97,12 @@ impl Door for Plain {
         };
         stream.outlet.open(stay.reader().clone(), dialect.encoder());
         let limits = self.config.session;
-        let (finished, given_up) = (stream.outlet.finished(), frames.given_up());
-        let gone = async {
-            tokio::select! {
-                () = finished => Ending::Disconnected,
-                () = given_up => Ending::Crowded,
-            }
-        };
+        let (outlet, is_given_up) = (&*stream.outlet, frames.given_up());
+        let gone = poll_fn(move |cx| match outlet.poll_finished(cx) {
+            Poll::Ready(()) => Poll::Ready(Ending::Disconnected),
+            Poll::Pending if is_given_up() => Poll::Ready(Ending::Crowded),
+            Poll::Pending => Poll::Pending,
+        });
         let (unstored, max) = (&*stream.intake, limits.content_bytes);
         let said = frames.map(move |frame| said(frame, dialect, max, trace.clone()));
         Outcome::Ended(Box::pin(session::run(&hub, stay, said, gone, limits, unstored, None)).await)

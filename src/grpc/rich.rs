@@ -76,14 +76,15 @@ pub struct RichConfig {
 /// The service; as one of tonic's, its unary calls.
 #[derive(Clone, Debug)]
 pub(super) struct Rich {
-    hall: Hall,
-    config: RichConfig,
+    hall: Arc<Hall>,
+    config: Arc<RichConfig>,
     queries: Arc<Semaphore>,
 }
 
 impl Rich {
-    pub(super) fn new(hall: Hall, config: RichConfig) -> Self {
-        Self { hall, config, queries: Arc::new(Semaphore::new(QUERIES)) }
+    pub(super) fn new(hall: Arc<Hall>, config: RichConfig) -> Self {
+        let queries = Arc::new(Semaphore::new(QUERIES));
+        Self { hall, config: Arc::new(config), queries }
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Services {
 /// Where requests come in: streams go straight to their door, everything else by way of tonic.
 #[derive(Debug)]
 pub struct Entrance {
-    hall: Hall,
+    hall: Arc<Hall>,
     plain: Plain,
     rich: Rich,
     routes: Routes,
@@ -144,14 +144,14 @@ impl Services {
         let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         let (gzip, most) = (CompressionEncoding::Gzip, small::BYTES);
         let admission = Admission::new(caps, hub.metrics().clone());
-        let hall = Hall::new(
+        let hall = Arc::new(Hall::new(
             hub,
             admission,
             Arrivals::new(rates),
             audit,
             trusted,
             rich.session.content_bytes,
-        );
+        ));
         let (plain, rich) = (Plain::new(hall.clone(), plain), Rich::new(hall.clone(), rich));
         let routes = Routes::new(rich.clone())
             .add_service(health_service.accept_compressed(gzip).max_decoding_message_size(most))

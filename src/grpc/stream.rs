@@ -7,6 +7,7 @@
 use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{
     HeaderMap, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
@@ -53,7 +54,7 @@ pub(super) const FIRST_MESSAGE: Duration = Duration::from_secs(30);
 const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "via"];
 
 /// What all doors let their streams in to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Hall {
     pub(super) hub: Arc<Hub>,
     pub(super) audit: Arc<Audit>,
@@ -94,7 +95,7 @@ pub(super) trait Door: Clone + Send + Sync + 'static {
 
 /// One stream of a door.
 pub(super) struct DoorStream {
-    pub(super) hall: Hall,
+    pub(super) hall: Arc<Hall>,
     pub(super) outlet: Arc<Outlet>,
     pub(super) caller: Caller,
     pub(super) intake: Arc<Intake>,
@@ -133,7 +134,7 @@ impl Hall {
 
     /// Opens a stream of a door.
     pub(super) async fn open<D: Door>(
-        &self,
+        self: &Arc<Self>,
         door: &D,
         request: Request<Incoming>,
         peer: &Peer,
@@ -230,13 +231,18 @@ impl Hall {
 }
 
 /// The first message of a stream. `None` when it did not come in time.
-pub(super) async fn in_time<M>(first: impl Future<Output = M>) -> Option<M> {
-    let mut first = pin!(first);
-    if let Ok(first) = timeout(FIRST_MESSAGE, &mut first).await {
-        return Some(first);
-    }
-    // After a pause of this process the timer fires before the socket is read.
-    timeout(GRACE, first).await.ok()
+pub(super) fn in_time<'a, M: Send>(
+    first: impl Future<Output = M> + Send + 'a,
+) -> BoxFuture<'a, Option<M>> {
+    // Boxed: a stream would have to carry it to its end.
+    Box::pin(async move {
+        let mut first = pin!(first);
+        if let Ok(first) = timeout(FIRST_MESSAGE, &mut first).await {
+            return Some(first);
+        }
+        // After a pause of this process the timer fires before the socket is read.
+        timeout(GRACE, first).await.ok()
+    })
 }
 
 /// The answer to what is not a call.
