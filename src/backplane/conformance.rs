@@ -145,6 +145,7 @@ macro_rules! suite {
                 a_lingering_name_is_kept
                 a_takeover_ends_the_lingering
                 a_stream_that_is_gone_does_not_come_back
+                who_has_last_words_only_is_not_announced_again
                 who_is_not_resumed_in_time_is_told_once
                 lingering_ends_when_it_is_to
                 a_stale_hold_does_not_linger

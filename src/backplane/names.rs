@@ -63,6 +63,9 @@ pub struct Join<'a> {
     pub event: Arc<Event>,
     /// Answer [`JoinError::Overdue`] if anybody in the room could be reaped and is not in `evict`.
     pub reap_first: bool,
+    /// Refuse as [`JoinError::Ended`] where the room would have to be told: whoever only has last words to say
+    /// is not announced for them.
+    pub silent: bool,
     /// By what right members are reaped. Whoever is overdue and cannot be has the name all the same: then
     /// it is [`JoinError::Taken`].
     pub contact: Option<Contact>,

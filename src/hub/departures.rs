@@ -25,6 +25,9 @@ use crate::{
 /// How many names are given back at a time.
 const CONCURRENCY: usize = 256;
 
+/// After so many leases a name is given up that others see to. The backplane may be away for three.
+const PATIENCE: u32 = 4;
+
 /// How long to wait before a name is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -222,7 +225,8 @@ async fn depart(hub: &Hub, mut departure: Departure, since: Instant) {
         match departure.carry_out(hub).await {
             Ok(_) => break,
             Err(Unavailable)
-                if departure.is_left_to_others() && since.elapsed() > hub.config.lease * 2 =>
+                if departure.is_left_to_others()
+                    && since.elapsed() > hub.config.lease * PATIENCE =>
             {
                 break;
             }

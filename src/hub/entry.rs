@@ -57,6 +57,17 @@ pub enum Since {
     Latest(u32),
 }
 
+/// How a name is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Coming {
+    /// By a new session.
+    Anew,
+    /// By one that may have lost it, and of which the room hears anew then.
+    Again,
+    /// By one that has only its last words to say: not where the room has heard its end.
+    AgainUnheard,
+}
+
 /// Somebody is in.
 #[derive(Debug)]
 pub struct Arrived {
@@ -142,7 +153,7 @@ impl Hub {
         stay.set_linger(claim.linger, claim.told.clone());
         let joined = match takeover {
             Some(takeover) => self.take_over(&hold, takeover).await,
-            None => self.join(stay.room(), &hold, 0, true).await,
+            None => self.join(stay.room(), &hold, 0, Coming::Anew).await,
         };
         match joined {
             Ok(joined) => {
@@ -232,8 +243,16 @@ impl Hub {
     async fn take_over(&self, hold: &Hold, takeover: Takeover) -> Result<Joined, JoinError> {
         let event = event_now(hold, What::Joined);
         let (takeover, contact) = (Some(takeover), None);
-        let join =
-            Join { hold, takeover, event, appended: 0, reap_first: false, contact, evict: &[] };
+        let join = Join {
+            hold,
+            takeover,
+            event,
+            appended: 0,
+            reap_first: false,
+            silent: false,
+            contact,
+            evict: &[],
+        };
         self.backplane.join(join).await
     }
 
@@ -244,15 +263,24 @@ impl Hub {
         room: &Room,
         hold: &Hold,
         appended: u64,
-        reap_first: bool,
+        coming: Coming,
     ) -> Result<Joined, JoinError> {
+        let silent = coming == Coming::AgainUnheard;
         let event = event_now(hold, What::Joined);
         let mut evict: Vec<Eviction> = Vec::new();
         for round in 0..EVICTION_ROUNDS {
-            let reap_first = reap_first && round == 0;
+            let reap_first = coming == Coming::Anew && round == 0;
             let (event, contact) = (event.clone(), self.steady().contact());
-            let join =
-                Join { hold, takeover: None, event, appended, reap_first, contact, evict: &evict };
+            let join = Join {
+                hold,
+                takeover: None,
+                event,
+                appended,
+                reap_first,
+                silent,
+                contact,
+                evict: &evict,
+            };
             match self.backplane.join(join).await {
                 Err(JoinError::Overdue(overdue)) => {
                     let skeleton = hold.name.skeleton();

@@ -80,6 +80,8 @@ enum Done {
 #[derive(Default)]
 struct Timers {
     renew: Option<Key>,
+    /// A renewal is under way.
+    renewing: bool,
     reap: Option<Key>,
     /// Until when it is looked at for the sake of those who linger, also without members here.
     lingering: Option<tokio::time::Instant>,
@@ -186,7 +188,7 @@ impl Keeper {
             && let Some(timers) = self.rooms.get_mut(room)
         {
             match due {
-                Due::Renew(_) => timers.renew = None,
+                Due::Renew(_) => (timers.renew, timers.renewing) = (None, true),
                 Due::Reap(_) => timers.reap = None,
             }
         }
@@ -198,9 +200,9 @@ impl Keeper {
             Done::Renewed { room, answered, next_deadline } => {
                 let pause = if answered { self.renew_pause() } else { self.renew_pause() / 4 };
                 let at = self.after(pause);
-                if let Some(timers) = self.rooms.get_mut(&room)
-                    && timers.renew.is_none()
-                {
+                let timers = self.rooms.entry(room.clone()).or_default();
+                timers.renewing = false;
+                if timers.renew.is_none() {
                     timers.renew = Some(self.due.insert_at(Due::Renew(room.clone()), at));
                 }
                 if answered {
@@ -211,15 +213,22 @@ impl Keeper {
                 let until = self.rooms.get(&room).and_then(|timers| timers.lingering);
                 let at = next.and_then(|next| tokio::time::Instant::now().checked_add(next));
                 let wanted = here || (at.is_some() && at <= until);
-                self.set_reap(room.clone(), next.filter(|_| wanted));
+                // Whoever came or went meanwhile may have told of an earlier one.
+                let known = self.rooms.get(&room).and_then(|timers| timers.reap.as_ref());
+                let known = known.map(|key| self.due.deadline(key));
+                if known.is_none_or(|known| wanted && at.is_some_and(|at| at < known)) {
+                    self.set_reap(room.clone(), next.filter(|_| wanted));
+                }
                 self.tidy(&room);
             }
             Done::Empty { room } => {
-                if let Some(timers) = self.rooms.get_mut(&room)
-                    && timers.lingering.is_none()
-                    && let Some(key) = timers.reap.take()
-                {
-                    self.due.try_remove(&key);
+                if let Some(timers) = self.rooms.get_mut(&room) {
+                    timers.renewing = false;
+                    if timers.lingering.is_none()
+                        && let Some(key) = timers.reap.take()
+                    {
+                        self.due.try_remove(&key);
+                    }
                 }
                 self.tidy(&room);
             }
@@ -228,7 +237,8 @@ impl Keeper {
 
     /// Forgets a room in which nothing falls due.
     fn tidy(&mut self, room: &RoomName) {
-        if self.rooms.get(room).is_some_and(|it| it.renew.is_none() && it.reap.is_none()) {
+        let is_idle = |it: &Timers| it.renew.is_none() && !it.renewing && it.reap.is_none();
+        if self.rooms.get(room).is_some_and(is_idle) {
             self.rooms.remove(room);
         }
     }
@@ -317,7 +327,9 @@ async fn reap(hub: &Hub, name: &RoomName) -> Result<Option<Duration>, Unavailabl
         let overdue = hub.backplane.overdue(name).await?;
         let more = overdue.len() == REAP_BATCH;
         let (gone, soonest) = hub.reapable(overdue);
-        let Some(contact) = hub.steady().contact() else { return Ok(soonest) };
+        let Some(contact) = hub.steady().contact() else {
+            return Ok(Some(soonest.unwrap_or(hub.config.lease / 2)));
+        };
         let reaping = match gone.len() {
             0 => Span::none(),
             count => hub.sampler.reap(name, count),

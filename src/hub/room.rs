@@ -7,13 +7,12 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use slab::Slab;
-use tokio::sync::OnceCell;
 
 use self::reading::{Gate, Reading};
 use super::{
@@ -50,7 +49,11 @@ pub(super) struct Room {
     metrics: Metrics,
     sampler: Arc<Sampler>,
     state: Mutex<State>,
-    opened: OnceCell<()>,
+    opened: AtomicBool,
+    /// Held by who opens it.
+    opening: tokio::sync::Mutex<()>,
+    /// How often that has failed.
+    failures: AtomicU64,
     /// Whether it is bounded how much may be said.
     limited: bool,
     /// Members, and those who are about to be. Changed under the lock of the hub's rooms.
@@ -115,10 +118,22 @@ impl Room {
             stuck: None,
             renewed: None,
         };
-        let (opened, seats) = (OnceCell::new(), AtomicUsize::new(0));
+        let (opened, opening) = (AtomicBool::new(false), tokio::sync::Mutex::default());
+        let (failures, seats) = (AtomicU64::new(0), AtomicUsize::new(0));
         let number = ROOMS.fetch_add(1, Ordering::Relaxed);
         let limited = !config.room_rate.interval.is_zero();
-        Self { name, number, metrics, sampler, state: Mutex::new(state), opened, limited, seats }
+        Self {
+            name,
+            number,
+            metrics,
+            sampler,
+            state: Mutex::new(state),
+            opened,
+            opening,
+            failures,
+            limited,
+            seats,
+        }
     }
 
     pub(super) fn name(&self) -> &RoomName {
@@ -149,18 +164,35 @@ impl Room {
     }
 
     /// Subscribes and finds the place from which the room is followed; once, whoever comes
-    /// first. Returns what to read, for the one who did it.
+    /// first. Returns what to read, for the one who did it. Whoever waited for one that failed has failed as
+    /// well: with the backplane away, everybody is told so after the time of one try.
     pub(super) async fn open(&self, backplane: &dyn Backplane) -> Result<Option<u64>, Unavailable> {
-        let mut read = None;
-        let open = async || {
-            backplane.subscribe(&self.name).await?;
-            let nothing = PageLimit { events: 0, bytes: 0 };
-            let page = backplane.read(&self.name, 0, nothing).await?;
-            read = self.feed(|feed| feed.start(page.head)).read;
-            Ok(())
-        };
-        self.opened.get_or_try_init(open).await?;
-        Ok(read)
+        if self.opened.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let failures = self.failures.load(Ordering::Acquire);
+        let _turn = self.opening.lock().await;
+        if self.opened.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        if self.failures.load(Ordering::Acquire) != failures {
+            return Err(Unavailable);
+        }
+        let opened = self.subscribe(backplane).await;
+        match opened {
+            Ok(_) => self.opened.store(true, Ordering::Release),
+            Err(Unavailable) => {
+                self.failures.fetch_add(1, Ordering::Release);
+            }
+        }
+        opened
+    }
+
+    async fn subscribe(&self, backplane: &dyn Backplane) -> Result<Option<u64>, Unavailable> {
+        backplane.subscribe(&self.name).await?;
+        let nothing = PageLimit { events: 0, bytes: 0 };
+        let page = backplane.read(&self.name, 0, nothing).await?;
+        Ok(self.feed(|feed| feed.start(page.head)).read)
     }
 
     /// Lets something happen to the feed and takes in what comes of it. Readers are woken by

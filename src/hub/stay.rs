@@ -13,7 +13,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
 use super::{
-    Chunk, Encoder, Hub, Member, Seat, Shared, departures::Departure, follower::AWAY, room::Room,
+    Chunk, Encoder, Hub, Member, Seat, Shared, departures::Departure, entry::Coming,
+    follower::AWAY, room::Room,
 };
 use crate::{
     backplane::{JoinError, Unavailable},
@@ -119,6 +120,8 @@ pub enum Retaken {
     Taken,
     /// It was not: another stream carries the session.
     Moved,
+    /// It was not: the room has heard the session's end, and is not to hear of it again.
+    Ended,
 }
 
 impl Stay {
@@ -192,14 +195,17 @@ impl Stay {
 
     /// Takes the name again under a fresh token, after a message was refused or a renewal failed;
     /// `appended` is the last client sequence that is known to be appended.
-    pub async fn retake(&self, appended: u64) -> Result<Retaken, Unavailable> {
+    ///
+    /// A stay that is about to end, and is `last`, is not announced again where the room has heard its end.
+    pub async fn retake(&self, appended: u64, last: bool) -> Result<Retaken, Unavailable> {
         let span = self.hub().sampler.retake(self.room().name());
-        let retaken = self.join_again(appended).instrument(span.clone()).await;
+        let retaken = self.join_again(appended, last).instrument(span.clone()).await;
         match &retaken {
             Ok(Retaken::Kept) => span.record("roomcast.outcome", "kept"),
             Ok(Retaken::Anew) => span.record("roomcast.outcome", "anew"),
             Ok(Retaken::Taken) => span.record("roomcast.outcome", "taken"),
             Ok(Retaken::Moved) => span.record("roomcast.outcome", "moved"),
+            Ok(Retaken::Ended) => span.record("roomcast.outcome", "ended"),
             Err(Unavailable) => {
                 trace::failed(&span, "unavailable");
                 &span
@@ -208,13 +214,14 @@ impl Stay {
         retaken
     }
 
-    async fn join_again(&self, appended: u64) -> Result<Retaken, Unavailable> {
+    async fn join_again(&self, appended: u64, last: bool) -> Result<Retaken, Unavailable> {
         let hub = self.hub();
         let mut hold = self.member().hold();
         hold.token = hold.token.again(rand::random());
         // Before the try: should its answer be lost, the next one finds out.
         self.member().replace_hold(hold.clone());
-        match hub.join(self.room(), &hold, appended, false).await {
+        let coming = if last { Coming::AgainUnheard } else { Coming::Again };
+        match hub.join(self.room(), &hold, appended, coming).await {
             Ok(joined) => {
                 self.member().confirm(hold.token, joined.position);
                 hub.metrics.leases_lost.of(LeaseLoss::Rejoined).inc();
@@ -224,6 +231,7 @@ impl Stay {
                 hub.metrics.leases_lost.of(LeaseLoss::Taken).inc();
                 Ok(Retaken::Taken)
             }
+            Err(JoinError::Ended) if last => Ok(Retaken::Ended),
             Err(JoinError::Moved | JoinError::Overtaken { .. } | JoinError::Ended) => {
                 Ok(Retaken::Moved)
             }

@@ -306,7 +306,7 @@ impl<'a> Speech<'a> {
         // All that went out under the lost hold comes back first.
         if self.inflight.is_empty() && !self.stale.is_empty() {
             let ended = self.take_ready(input);
-            return self.retake(ended).await;
+            return self.retake(ended, false).await;
         }
         Ok(())
     }
@@ -402,7 +402,7 @@ impl<'a> Speech<'a> {
                 if self.stale.is_empty() {
                     return Ok(());
                 }
-                self.retake(Ok(())).await?;
+                self.retake(Ok(()), true).await?;
             }
         };
         match ending {

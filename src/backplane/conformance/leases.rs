@@ -100,6 +100,7 @@ pub(crate) async fn a_session_tells_where_it_stands(fixture: &impl Fixture) {
         event,
         appended: 41,
         reap_first: false,
+        silent: false,
         contact: None,
         evict: &[],
     };

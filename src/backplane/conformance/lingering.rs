@@ -6,7 +6,7 @@ use tokio::join;
 
 use super::{Fixture, Replica, SHORT, Setup, outlast_leases, props::*, replicas};
 use crate::{
-    backplane::{AppendError, Hold, JoinError, LogBounds, Verdict},
+    backplane::{AppendError, Hold, Join, JoinError, LogBounds, Verdict},
     domain::{LeftCause, RoomName, What},
 };
 
@@ -83,6 +83,38 @@ pub(crate) async fn a_stream_that_is_gone_does_not_come_back(fixture: &impl Fixt
         );
     }
     assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob left"]);
+}
+
+pub(crate) async fn who_has_last_words_only_is_not_announced_again(fixture: &impl Fixture) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let last = async |hold: &Hold| {
+        let hold = again(hold, a.head(&room).await.position);
+        let (event, contact) = (event(&hold, What::Joined), Some(EVER));
+        let join = Join {
+            hold: &hold,
+            takeover: None,
+            event,
+            appended: 0,
+            reap_first: false,
+            silent: true,
+            contact,
+            evict: &[],
+        };
+        a.backplane.join(join).await.map(|joined| (hold.clone(), joined.told))
+    };
+    let bob = a.join(&room, "bob").await;
+    outlast_leases(fixture, Setup::BRIEF).await;
+    let (bob, told) = last(&bob).await.expect("nobody has heard his end");
+    assert!(!told);
+    a.say(&bob, 1, "last words").await;
+    outlast_leases(fixture, Setup::BRIEF).await;
+    b.reap(&room, &b.overdue(&room).await).await;
+    let refused = last(&bob).await.map(|_| ());
+    assert!(matches!(refused, Err(JoinError::Ended)), "the room has: {refused:?}");
+    let story = b.story(&room).await;
+    assert_eq!(story, ["1 bob joined", "2 bob: last words", "3 bob left"]);
+    b.join(&room, "bob").await;
 }
 
 pub(crate) async fn who_is_not_resumed_in_time_is_told_once(fixture: &impl Fixture) {

@@ -142,7 +142,16 @@ impl Replica {
         evict: &[Eviction],
     ) -> Result<Joined, JoinError> {
         let event = event(hold, What::Joined);
-        let join = Join { hold, takeover: None, event, appended: 0, reap_first, contact, evict };
+        let join = Join {
+            hold,
+            takeover: None,
+            event,
+            appended: 0,
+            reap_first,
+            silent: false,
+            contact,
+            evict,
+        };
         self.backplane.join(join).await
     }
 
@@ -183,7 +192,16 @@ impl Replica {
     ) -> Result<Joined, JoinError> {
         let (takeover, event) = (Some(Takeover { from }), event(hold, What::Joined));
         let (contact, reap_first) = (Some(EVER), true);
-        let join = Join { hold, takeover, event, appended: 0, reap_first, contact, evict: &[] };
+        let join = Join {
+            hold,
+            takeover,
+            event,
+            appended: 0,
+            reap_first,
+            silent: false,
+            contact,
+            evict: &[],
+        };
         self.backplane.join(join).await
     }
 

@@ -43,6 +43,7 @@ pub(crate) async fn what_is_said_is_read_back_whole(fixture: &impl Fixture) {
                 event: joined,
                 appended: 0,
                 reap_first: false,
+                silent: false,
                 contact: None,
                 evict: &[],
             })

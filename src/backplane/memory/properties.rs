@@ -220,8 +220,16 @@ impl History {
         let event = event(hold, What::Joined);
         let contact = may_reap.then_some(EVER);
         let evictions = evictions(evict);
-        let join =
-            Join { hold, takeover, event, appended: 0, reap_first, contact, evict: &evictions };
+        let join = Join {
+            hold,
+            takeover,
+            event,
+            appended: 0,
+            reap_first,
+            silent: false,
+            contact,
+            evict: &evictions,
+        };
         let outcome = self.room.join(self.now, &join);
         let moved = self.room.take_moved();
         if let Some(own) = own {

@@ -142,7 +142,8 @@ impl Room {
             return Ok(self.join_again(now, join));
         }
         let has_left = hold.confirmed.is_some() && self.has_left(now, hold.session);
-        if takeover.is_some() || has_left {
+        let told = hold.confirmed.is_none_or(|position| self.head().includes(position));
+        if takeover.is_some() || has_left || (told && join.silent) {
             return Err(JoinError::Ended);
         }
         let may_reap = |overdue: &Overdue| self.may_reap(now, overdue, join.contact);
@@ -160,7 +161,6 @@ impl Room {
             return Err(JoinError::Full { max });
         }
 
-        let told = hold.confirmed.is_none_or(|position| self.head().includes(position));
         self.evict(now, join.contact, evict);
         let position =
             if told { self.log.push(now, Arc::clone(&join.event)) } else { self.head().position };

@@ -19,7 +19,8 @@
 -- ARGV[21]    for how many milliseconds the session may linger
 -- ARGV[22,23] from when on this Redis was seen at work, and until when that counts, in milliseconds of
 --             its clock; zero when nobody may be reaped
--- ARGV[24..]  skeleton, session, payload of `left` of each member to evict
+-- ARGV[24]    1 to refuse where the room would have to be told
+-- ARGV[25..]  skeleton, session, payload of `left` of each member to evict
 --
 -- Reply: ..., verdict, then
 --   'joined', position seq, 1 if the room was told, milliseconds to the earliest deadline, the last
@@ -28,7 +29,7 @@
 --   'overtaken', the latest attempt that the session has seen
 --   'overdue', skeleton and roster entry of each
 
-local EVICTIONS = 24
+local EVICTIONS = 25
 
 local skeleton, token, session, lease = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[7])
 local attempt, since, upto = ARGV[20], tonumber(ARGV[22]), tonumber(ARGV[23])
@@ -57,12 +58,15 @@ if mine or not there then has = has or held and stream(held) end
 local other = has and has ~= stream(token)
 -- Only the roster was lost: nobody has heard anything of its member.
 local proven = again and has and not there and not other
+-- A member that is still in the roster, or whose absence comes from lost data, was there all along.
+local told = not mine and not proven and (not again or includes(ARGV[13], tonumber(ARGV[14])))
 
 -- Why it is refused, if it is.
 local function refusal()
   if takeover and not mine then return 'ended' end
   -- A join that was overtaken by the end of its stream, on a connection that was given up, is void.
   if has_ended(KEYS[6], token) then return 'ended' end
+  if told and ARGV[24] == '1' then return 'ended' end
   if proven then return nil end
   if not mine then
     -- A name is kept for a while although its lease has ended, and whoever has it may be about to
@@ -138,8 +142,6 @@ if not mine then
 end
 redis.call('SET', KEYS[5], token, 'PX', ARGV[7])
 redis.call('ZADD', LEASES, int(now + lease + tonumber(ARGV[21])), skeleton)
--- A member that is still in the roster, or whose absence comes from lost data, was there all along.
-local told = not mine and not proven and (not again or includes(ARGV[13], tonumber(ARGV[14])))
 if told then emit(ARGV[12]) end
 local appended, last_seq = tonumber(ARGV[17]), seq
 if mine then

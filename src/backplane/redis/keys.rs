@@ -43,8 +43,8 @@ impl Keys {
     }
 
     /// There for a while once a session or a stream of it has ended.
-    pub(super) fn gone(&self, room: &RoomName, session: SessionId) -> String {
-        self.key(room, &format!("gone:{session}"))
+    pub(super) fn ended(&self, room: &RoomName, session: SessionId) -> String {
+        self.key(room, &format!("ended:{session}"))
     }
 
     /// The live channel of a room.

@@ -52,6 +52,7 @@ impl Redis {
         args.extend([takeover(join.takeover), text(self.members_per_room)]);
         args.extend([codec::attempt(hold.attempt).into_bytes(), text(codec::linger_millis(hold))]);
         args.extend(contact(join.contact));
+        args.push(text(u8::from(join.silent)));
         add_evictions(self.keys(), &hold.room, join.evict, &mut keys, &mut args);
         let lane = self.lane(&hold.room);
         self.script(lane, ScriptName::Join, &hold.room, keys, args, |reply| {
@@ -242,7 +243,7 @@ fn leases(keys: &Keys, room: &RoomName, holds: &[Hold]) -> Vec<String> {
 /// A hold's lease, and what says that its session has left.
 pub(super) fn departure_keys(keys: &Keys, hold: &Hold) -> Vec<String> {
     let lease = keys.lease(&hold.room, hold.name.skeleton());
-    vec![lease, keys.gone(&hold.room, hold.session)]
+    vec![lease, keys.ended(&hold.room, hold.session)]
 }
 
 /// Epoch and seq at which a hold was last confirmed; an empty epoch when it never was.

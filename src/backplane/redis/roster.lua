@@ -57,12 +57,13 @@ end
 
 -- Notes that a session is over, or, of one that may go on, a stream: a join of it may still be under way, on a
 -- connection that was given up. Returns whether it is the first to note the session's end.
-local ALL, STREAMS = '1', 4 * 16
+-- It is noted for longer than a connection can hold a request back.
+local ALL, STREAMS, HELD_BACK = '1', 4 * 16, 30000
 local function note_end(mark, token, time)
   local ended = redis.call('GET', mark)
   if ended == ALL then return false end
   local ends = token and string.sub(stream(token) .. (ended or ''), 1, STREAMS) or ALL
-  redis.call('SET', mark, ends, 'PX', int(time))
+  redis.call('SET', mark, ends, 'PX', int(math.max(time, HELD_BACK, redis.call('PTTL', mark))))
   return not token
 end
 

@@ -27,12 +27,17 @@ impl Speech<'_> {
             self.note(answered)?;
         }
         let ended = self.take_ready(input);
-        self.retake(ended).await
+        self.retake(ended, false).await
     }
 
     /// Takes the name again and goes on, if that can be. Nothing that was said under a hold that
-    /// the room saw end is ever delivered. `ended` tells whether the client has.
-    pub(super) async fn retake(&mut self, ended: Result<(), Ending>) -> Result<(), Ending> {
+    /// the room saw end is ever delivered. `ended` tells whether the client has; the stay ends after its `last`
+    /// words in any case.
+    pub(super) async fn retake(
+        &mut self,
+        ended: Result<(), Ending>,
+        last: bool,
+    ) -> Result<(), Ending> {
         let messages = self.stale.iter().filter_map(|it| match it {
             Waiting::Message(message) => Some(message.seq),
             Waiting::Later(_) => None,
@@ -40,7 +45,7 @@ impl Speech<'_> {
         let first_missing = messages.min().unwrap_or(self.next_seq).min(self.next_seq);
         let appended = self.find_appended(first_missing - 1).await;
         let first_missing = appended + 1;
-        match self.stay.retake(appended).await {
+        match self.stay.retake(appended, last).await {
             Ok(Retaken::Kept) => {
                 let hold = self.stay.member().hold();
                 for waiting in std::mem::take(&mut self.stale) {
@@ -56,6 +61,12 @@ impl Speech<'_> {
                 self.drop_stale(Refused::HeldAnew);
                 self.next_seq = first_missing;
                 ended
+            }
+            Ok(Retaken::Ended) => {
+                info!("the lease had ended, and the room knows; the last words are not delivered");
+                let unheard = !self.stale.is_empty() && self.dialogue.is_none();
+                self.drop_stale(Refused::Unavailable);
+                if unheard { Err(Ending::Unavailable) } else { ended }
             }
             Ok(Retaken::Moved) => {
                 self.forget_stale();

@@ -171,6 +171,12 @@ impl Fault {
         !matches!(self, Self::Drain | Self::CutClients | Self::KillSubscribers | Self::SlowRedis)
     }
 
+    /// Whether one replica cannot do anything, and does not know it, while others can: its members are told
+    /// gone once their leases and their time to linger are over, and come anew when it can.
+    pub(super) fn keeps_one_replica_away(self) -> bool {
+        matches!(self, Self::Pause | Self::GivenUp)
+    }
+
     /// Whether no replica can do without Redis what it does with it, for as long as it takes.
     pub(super) fn keeps_redis_away(self) -> bool {
         match self {

@@ -114,7 +114,8 @@ impl Reasons {
         if was != Presence::Out {
             return Err("was there");
         }
-        if Self::take(&mut self.attempts, event, tolerance) || again {
+        let kept = records.iter().any(|record| was_kept_away(room, record, event.at));
+        if Self::take(&mut self.attempts, event, tolerance) || again || kept {
             return Ok(Presence::Unwelcomed);
         }
         Err("did not come")
@@ -169,6 +170,18 @@ fn came_again(record: &Record, at: At, tolerance: Duration) -> bool {
         }
         Entry::Again { .. } => away.take().is_some_and(|away| away <= at && at <= *now + tolerance),
         _ => false,
+    })
+}
+
+/// Whether a client had a stream whose replica may have been kept away until then from Redis: it takes the
+/// name again if it does not know yet that its client has gone.
+fn was_kept_away(room: &Room<'_>, record: &Record, at: At) -> bool {
+    let Terms { linger, lease, tolerance, outage } = *room.terms;
+    room.evidence.faults.iter().any(|(begun, fault)| {
+        fault.keeps_one_replica_away()
+            && *begun < at
+            && at < *begun + outage + lease + linger + tolerance
+            && record.was_in(begun.saturating_sub(tolerance), at)
     })
 }
 

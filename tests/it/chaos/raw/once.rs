@@ -47,8 +47,9 @@ pub(in crate::chaos) async fn say_once(part: &Part, leaves: bool) {
     }
     let (closed, _) = tokio::sync::mpsc::channel(1);
     line.outgoing = closed;
-    read(part, &mut line).await;
+    // Its session lingers from the moment at which the server hears of that, whatever the client hears yet.
     part.diary.note(Entry::Away);
+    read(part, &mut line).await;
 }
 
 async fn leave(part: &Part, line: &mut Line) {
