@@ -13,6 +13,7 @@ ENV CARGO_PROFILE_RELEASE_DEBUG=0 \
 # The dependencies are a layer of their own, which changes with the manifest and the lock file only:
 # they are built for a package of the same name that is empty.
 COPY Cargo.toml Cargo.lock ./
+COPY crates crates
 RUN mkdir -p src tests/it \
     && echo 'fn main() {}' | tee build.rs src/main.rs tests/it/main.rs > src/lib.rs \
     && cargo build --release --locked --bin roomcast \

@@ -27,6 +27,7 @@ use crate::{
     http::{self, NotReady, Readiness},
     hub::{Hub, HubConfig, Silent},
     lifecycle::Signals,
+    memory,
     metrics::Metrics,
     room::Rate,
     session::SessionLimits,
@@ -142,6 +143,7 @@ async fn serve(
     let mut parts = Parts::default();
     parts.run(telemetry.tell_sums(parts.stop.clone()));
     parts.run(audit.tell_until(parts.stop.clone()));
+    parts.run(memory::give_back(metrics.clone(), parts.stop.clone()));
     if let Some(certificates) = certificates {
         parts.run(certificates.watch(parts.stop.clone()));
     }

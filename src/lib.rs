@@ -17,6 +17,7 @@ pub mod health;
 pub mod http;
 pub mod hub;
 pub mod lifecycle;
+pub mod memory;
 pub mod metrics;
 pub mod proto;
 pub mod room;

@@ -51,11 +51,8 @@ const WHOLE: Times = Times {
     after: Duration::from_secs(10),
 };
 
-const SMALL: Times = Times {
-    before: Duration::from_millis(200),
-    attack: Duration::from_millis(1_500),
-    after: Duration::ZERO,
-};
+const SMALL: Times =
+    Times { before: Duration::from_millis(200), attack: Duration::from_millis(1_500), after: SOON };
 
 /// How often memory and the admin port are looked at.
 const LOOK: Duration = Duration::from_millis(50);
