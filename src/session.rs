@@ -378,8 +378,6 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 }
                 never = follow(catch_up.as_mut()) => match never {},
                 () = ticked(self.tick.as_mut()) => self.on_tick(),
-                // It cannot be heard while it is not read.
-                ending = &mut gone, if paused.is_some() => Err(ending),
                 () = until(paused) => self.speech.go_on(),
                 () = until(over) => self.on_over(),
                 () = give_way(), if self.inputs >= INPUTS => {
@@ -389,6 +387,8 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 () = until(too_old) => self.on_too_old(),
                 input = next(&mut self.input, self.dialogue.as_ref()),
                     if self.inputs < INPUTS && self.speech.is_listening() => self.on_input(input),
+                // Its input says so too, but is not always read.
+                ending = &mut gone => Err(ending),
             };
             if let Err(ending) = step {
                 return ending;

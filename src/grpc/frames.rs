@@ -158,6 +158,7 @@ impl<S: Source> Frames<S> {
     pub(super) fn stop(&mut self) -> Option<S> {
         let mut received = lock(&self.0);
         received.stop(End::Closed);
+        received.give_back(0);
         received.source.take()
     }
 
@@ -172,10 +173,10 @@ impl<S: Source> Frames<S> {
 }
 
 impl<S: Source> Received<S> {
+    /// Reads no more and keeps nothing. The client's window stays closed: nobody would count what comes.
     fn stop(&mut self, end: End) {
         self.intake.sub(self.buffer.len());
         self.buffer = BytesMut::new();
-        self.give_back(0);
         (self.unfinished, self.waiting) = (None, None);
         self.end = Some(end);
     }

@@ -1,6 +1,6 @@
 //! The plain door: `/chat.ChatService/ChatStream`, in both dialects.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -13,7 +13,7 @@ use super::{
     incoming::Incoming,
     outlet::Rest,
     status::Outcome,
-    stream::{Door, DoorStream, FIRST_MESSAGE, Hall, in_time, traceparent},
+    stream::{Door, DoorStream, FIRST_MESSAGE, Hall, gone, in_time, traceparent},
 };
 use crate::{
     domain::{RoomName, TraceParent, Username, UsernameLimits},
@@ -97,12 +97,7 @@ impl Door for Plain {
         };
         stream.outlet.open(stay.reader().clone(), dialect.encoder());
         let limits = self.config.session;
-        let (outlet, is_given_up) = (&*stream.outlet, frames.given_up());
-        let gone = poll_fn(move |cx| match outlet.poll_finished(cx) {
-            Poll::Ready(()) => Poll::Ready(Ending::Disconnected),
-            Poll::Pending if is_given_up() => Poll::Ready(Ending::Crowded),
-            Poll::Pending => Poll::Pending,
-        });
+        let gone = gone(&stream.outlet, frames.given_up());
         let (unstored, max) = (&*stream.intake, limits.content_bytes);
         let said = frames.map(move |frame| said(frame, dialect, max, trace.clone()));
         Outcome::Ended(Box::pin(session::run(&hub, stay, said, gone, limits, unstored, None)).await)

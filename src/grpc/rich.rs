@@ -37,7 +37,7 @@ use super::{
     scan::{self, ScanError},
     small,
     status::{Outcome, status},
-    stream::{Door, DoorStream, Hall, in_time, traceparent},
+    stream::{Door, DoorStream, Hall, gone, in_time, traceparent},
     translate,
 };
 use crate::{
@@ -126,6 +126,7 @@ impl Door for Rich {
         frames: &mut Frames<Incoming>,
     ) -> Outcome {
         let hub = self.hall.hub.clone();
+        let given_up = frames.given_up();
         let mut frames = frames.peekable();
         let first = tokio::select! {
             biased;
@@ -155,7 +156,7 @@ impl Door for Rich {
             biased;
             // A client that has given up must not be heard to come, nor take its session from a stream that
             // it has since.
-            () = gone(&mut frames) => return Outcome::Ended(Ending::Disconnected),
+            () = reset(&mut frames) => return Outcome::Ended(Ending::Disconnected),
             entered = Box::pin(stream.enter::<Self>(claim, trace.as_ref())) => entered,
         };
         let Arrived { stay, head, resumed, client_seq } = match entered {
@@ -189,7 +190,8 @@ impl Door for Rich {
         let input = frames.map(|frame| input(frame, trace.as_ref()));
         let input = std::pin::pin!(input);
         let (limits, dialogue) = (self.config.session, Some(&dialogue));
-        let (gone, unstored) = (outlet.finished().map(|()| Ending::Disconnected), &*stream.intake);
+        let gone = gone(&outlet, given_up);
+        let unstored = &*stream.intake;
         Outcome::Ended(
             Box::pin(session::run(&hub, stay, input, gone, limits, unstored, dialogue)).await,
         )
@@ -289,7 +291,7 @@ fn until_taken<T>(
 }
 
 /// Resolves when the client is gone, and never when it sends something.
-async fn gone<S>(frames: &mut futures_util::stream::Peekable<S>)
+async fn reset<S>(frames: &mut futures_util::stream::Peekable<S>)
 where
     S: Stream<Item = Result<Bytes, FrameError>> + Unpin,
 {

@@ -4,7 +4,7 @@
 //! A request is answered at once: some proxies hold a request until its first message, and clients
 //! wait for the response's headers. Everything that can go wrong is told in the trailers.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -242,6 +242,18 @@ pub(super) fn in_time<'a, M: Send>(
         }
         // After a pause of this process the timer fires before the socket is read.
         timeout(GRACE, first).await.ok()
+    })
+}
+
+/// How a session ends that does not read: its client takes no more, or what it has sent is given up.
+pub(super) fn gone(
+    outlet: &Outlet,
+    is_given_up: impl Fn() -> bool,
+) -> impl Future<Output = Ending> {
+    poll_fn(move |cx| match outlet.poll_finished(cx) {
+        Poll::Ready(()) => Poll::Ready(Ending::Disconnected),
+        Poll::Pending if is_given_up() => Poll::Ready(Ending::Crowded),
+        Poll::Pending => Poll::Pending,
     })
 }
 

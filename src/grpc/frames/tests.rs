@@ -182,3 +182,37 @@ async fn unfinished_messages_give_way() {
     drop(stalled);
     assert_eq!(intake.bytes(), 0);
 }
+
+/// What came into a window that is opened again would be counted nowhere, until it is dropped.
+#[tokio::test]
+async fn a_stream_that_is_given_up_may_send_no_more() {
+    let intake = intake();
+    let unfinished = [framed(40_000)[..39_000].to_vec()];
+    let mut streams: Vec<_> = (0..10).map(|_| Stream::new(&intake, &unfinished, true)).collect();
+    let first = &mut streams[0];
+    first.receive();
+    assert!(first.frames.given_up()());
+    assert_eq!(first.released(), 0);
+    assert!(matches!(first.next(), Poll::Ready(Some(Err(_)))));
+    assert_eq!(first.released(), 0);
+    assert!(first.frames.stop().is_some());
+    assert_eq!(first.released(), 39_000);
+}
+
+/// A message that arrives before it has got its place leaves it to others.
+#[tokio::test]
+async fn no_place_is_kept_for_a_message_that_is_there() {
+    let intake = intake();
+    let whole = framed(50_000);
+    let begin = || Stream::new(&intake, &[whole[..5_000].to_vec()], true);
+    let first: Vec<_> = (0..8).map(|_| begin()).collect();
+    assert!(first.iter().all(|it| it.released() == 5_000));
+    let mut late: Vec<_> = (0..8).map(|_| begin()).collect();
+    for stream in &mut late {
+        assert_eq!(stream.released(), 0, "it waits");
+        lock(&stream.frames.0).source.as_mut().unwrap().parts.push_back(whole.slice_from(5_000));
+        assert!(matches!(stream.next(), Poll::Ready(Some(Ok(_)))));
+    }
+    drop(first);
+    assert!((0..8).map(|_| begin()).all(|it| it.released() == 5_000));
+}

@@ -26,12 +26,13 @@ pub(super) struct Taker {
     told: Mutex<Vec<Answer>>,
     last: Mutex<Instant>,
     asleep: AtomicBool,
+    full: AtomicBool,
 }
 
 impl Taker {
     pub(super) fn new() -> Self {
-        let asleep = AtomicBool::new(false);
-        Self { told: Mutex::default(), last: Mutex::new(Instant::now()), asleep }
+        let (told, last) = (Mutex::default(), Mutex::new(Instant::now()));
+        Self { told, last, asleep: AtomicBool::new(false), full: AtomicBool::new(false) }
     }
 
     fn sleep(&self, asleep: bool) {
@@ -65,11 +66,11 @@ impl Answers for Taker {
     }
 
     fn poll_room(&self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
+        if self.is_full() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     fn is_full(&self) -> bool {
-        false
+        self.full.load(Ordering::Relaxed)
     }
 
     fn last_taken(&self) -> Instant {
@@ -115,6 +116,31 @@ async fn whoever_is_sent_elsewhere_has_the_time_that_it_was_told_from_when_it_ta
         assert!(served >= after, "told {after:?}, served for {served:?}");
         assert!(served <= after + Duration::from_secs(3), "told {after:?}, served for {served:?}");
     }
+}
+
+/// Whose answers are not taken is not read, but ends when what it has sent is given up.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_given_up_while_it_is_not_read_ends_at_once() {
+    let memory = memory();
+    let here = attach(&memory);
+    let (backplane, metrics) = (here.backplane, Metrics::new());
+    let hub = Hub::start(backplane, here.signals, here.id, hub_config(), metrics, Sampler::off());
+    let session = SessionClaim::New(SessionId::from_bytes([7; 16]), SecretHash::of(&[7; 32]));
+    let arrived = hub.enter(claim(&props::some_room(), session), nobody()).await.unwrap();
+    let (rate, max_age) = (UNLIMITED, Duration::ZERO);
+    let limits = SessionLimits { content_bytes: 1024, inflight: 8, rate, max_age };
+    let taker = Taker::new();
+    taker.full.store(true, Ordering::Relaxed);
+    let dialogue = taker.dialogue(arrived.head);
+    let (began, second) = (Instant::now(), Duration::from_secs(1));
+    let gone = async {
+        tokio::time::sleep(second).await;
+        Ending::Crowded
+    };
+    let input = stream::repeat_with(|| Ok(Input::Ping(1)));
+    let ended = run(&hub, arrived.stay, input, gone, limits, &Uncounted, Some(&dialogue)).await;
+    assert_eq!((ended, began.elapsed()), (Ending::Crowded, second));
+    hub.stop().await;
 }
 
 /// Bob says these, one right after another, then nothing for a minute, and half-closes. Answers what he
