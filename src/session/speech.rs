@@ -143,7 +143,20 @@ impl<'a> Speech<'a> {
 
     /// Goes on with what waited.
     pub(super) fn go_on(&mut self) -> Result<(), Ending> {
-        self.held.take().map_or(Ok(()), |(say, _)| self.on_said(say))
+        self.take_held().map_or(Ok(()), |say| self.on_said(say))
+    }
+
+    /// Has something wait. It is counted meanwhile.
+    fn hold(&mut self, say: Say, wait: Duration) {
+        self.unstored.add(say.content.len());
+        self.held = Some((say, Instant::now() + wait));
+    }
+
+    /// Takes what waited.
+    fn take_held(&mut self) -> Option<Say> {
+        let (say, _) = self.held.take()?;
+        self.unstored.sub(say.content.len());
+        Some(say)
     }
 
     /// Counts a message against what its session and its room may say.
@@ -168,15 +181,16 @@ impl<'a> Speech<'a> {
         if self.dialogue.is_some() {
             return self.on_numbered(say);
         }
-        if !say.content.is_empty()
-            && let Err(wait) = self.count()
-        {
-            self.held = Some((say, Instant::now() + wait));
+        if say.content.is_empty() {
             return Ok(());
         }
-        if let Some(message) = self.take_in(say)? {
-            self.append(self.stay.member().hold(), message);
+        self.check(&say)?;
+        if let Err(wait) = self.count() {
+            self.hold(say, wait);
+            return Ok(());
         }
+        let message = self.message(say);
+        self.append(self.stay.member().hold(), message);
         Ok(())
     }
 
@@ -246,11 +260,14 @@ impl<'a> Speech<'a> {
         if say.content.is_empty() {
             return Ok(None);
         }
-        if say.content.len() > self.limits.content_bytes {
-            let (got, max) = (say.content.len(), self.limits.content_bytes);
-            return Err(Ending::ContentTooLong { got, max });
-        }
+        self.check(&say)?;
         Ok(Some(self.message(say)))
+    }
+
+    /// Whether what a client without numbers said is not too long.
+    fn check(&self, say: &Say) -> Result<(), Ending> {
+        let (got, max) = (say.content.len(), self.limits.content_bytes);
+        if got > max { Err(Ending::ContentTooLong { got, max }) } else { Ok(()) }
     }
 
     fn message(&mut self, say: Say) -> Message {
@@ -388,7 +405,7 @@ impl<'a> Speech<'a> {
     pub(super) async fn finish(&mut self, ending: Ending) -> Ending {
         if ending == Ending::Crowded {
             // It may have to wait for hours, and what came behind it is given up.
-            self.held = None;
+            self.take_held();
         }
         let last_words = async {
             while let Some(until) = self.paused() {
@@ -430,6 +447,7 @@ impl<'a> Speech<'a> {
 
 impl Drop for Speech<'_> {
     fn drop(&mut self) {
+        self.take_held();
         self.unstored.sub(self.inflight_bytes);
     }
 }

@@ -120,7 +120,7 @@ impl Speech<'_> {
         if self.dialogue.is_some() {
             return Ok(());
         }
-        if let Some((say, _)) = self.held.take() {
+        if let Some(say) = self.take_held() {
             let message = self.take_in(say)?;
             self.stale.extend(message.map(Waiting::Message));
         }

@@ -4,7 +4,7 @@ use std::{
     future::{pending, ready},
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -116,6 +116,62 @@ async fn whoever_is_sent_elsewhere_has_the_time_that_it_was_told_from_when_it_ta
         assert!(served >= after, "told {after:?}, served for {served:?}");
         assert!(served <= after + Duration::from_secs(3), "told {after:?}, served for {served:?}");
     }
+}
+
+/// Counts.
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+impl Unstored for Counted {
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sub(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_busy(&self) -> bool {
+        false
+    }
+}
+
+/// How bob's stream ends in slow mode, after how long, and what was counted of it before.
+async fn said_too_fast(contents: &[&str]) -> (Ending, Duration, usize) {
+    let memory = memory();
+    let here = attach(&memory);
+    let (backplane, metrics) = (here.backplane, Metrics::new());
+    let hub = Hub::start(backplane, here.signals, here.id, hub_config(), metrics, Sampler::off());
+    let arrived = hub.enter(claim(&props::some_room(), SessionClaim::Plain), nobody()).await;
+    let rate = Rate { interval: Duration::from_secs(3600), burst: 1 };
+    let (content_bytes, max_age) = (1024, Duration::ZERO);
+    let limits = SessionLimits { content_bytes, inflight: 8, rate, max_age };
+    let says: Vec<_> = contents
+        .iter()
+        .map(|content| Ok(Input::Say(Say { content: (*content).to_owned(), ..Say::default() })))
+        .collect();
+    let (counted, began) = (Counted::default(), Instant::now());
+    let most = AtomicUsize::new(0);
+    let gone = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        most.store(counted.0.load(Ordering::Relaxed), Ordering::Relaxed);
+        Ending::Disconnected
+    };
+    let input = stream::iter(says).chain(stream::pending());
+    let ended = run(&hub, arrived.unwrap().stay, input, gone, limits, &counted, None).await;
+    let took = began.elapsed();
+    assert_eq!(counted.0.load(Ordering::Relaxed), 0, "nothing stays behind");
+    hub.stop().await;
+    (ended, took, most.into_inner())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_slow_mode_is_short_and_counted() {
+    let (ended, took, counted) = said_too_fast(&["a", &"b".repeat(1000)]).await;
+    assert_eq!((ended, took.as_secs(), counted), (Ending::Disconnected, 10, 1000));
+    let (ended, took, _) = said_too_fast(&["a", &"b".repeat(5000)]).await;
+    assert_eq!(ended, Ending::ContentTooLong { got: 5000, max: 1024 });
+    assert!(took < Duration::from_secs(1), "its turn need not come: {took:?}");
 }
 
 /// Whose answers are not taken is not read, but ends when what it has sent is given up.
