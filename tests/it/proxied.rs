@@ -9,7 +9,7 @@ use tokio::{
 };
 use tonic::Code;
 
-use crate::harness::{ChatClient, Cluster, Dialect, Door, SOON, eventually};
+use crate::harness::{ChatClient, Cluster, Dialect, Door, Proxy, SOON, eventually};
 
 /// A TCP balancer that says by the PROXY protocol that all it forwards is from `client`.
 struct Balancer {
@@ -113,5 +113,25 @@ async fn forwarded_addresses_are_believed_from_listed_proxies_only() {
     alice.expect_system("carol joined").await;
     until_audited(&cluster, &["joined", "carol", "\"peer\":\"127.0.0.9:"]).await;
     refused(stranger("192.0.2.10").join("dave").await).await;
+    cluster.assert_no_errors();
+}
+
+/// Envoy as we ship it says whose a stream is, also where the client has an address of its networks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_makes_up_an_address_behind_envoy() {
+    let trusted = "127.0.0.0/8, 10.0.0.0/8";
+    let plan = Cluster::memory().with("ROOMCAST_SERVER__TRUSTED_PROXIES", trusted);
+    let cluster = plan.start().await;
+    let proxy = Proxy::start(&cluster).await;
+    let door = proxy.door(Dialect::Typed).coming_from([127, 0, 0, 9]);
+    let mut alice = door.join("alice").await;
+    until_audited(&cluster, &["joined", "alice", "\"peer\":\"127.0.0.9:0\""]).await;
+    for (name, made_up) in [("bob", "192.0.2.7"), ("carol", "192.0.2.7, 10.1.2.3")] {
+        let guest = door.clone().on_behalf_of(made_up).join(name).await;
+        alice.expect_system(&format!("{name} joined")).await;
+        until_audited(&cluster, &["joined", name, "\"peer\":\"127.0.0.9:0\""]).await;
+        drop(guest);
+        alice.expect_system(&format!("{name} left")).await;
+    }
     cluster.assert_no_errors();
 }
