@@ -16,7 +16,7 @@ use crate::{
 const SHORT: Duration = Duration::from_secs(2);
 
 /// How many addresses are told apart.
-const ADDRESSES: usize = 16_384;
+pub(super) const ADDRESSES: usize = 16_384;
 
 /// How often one address may come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,8 +80,8 @@ impl Drop for Came {
     fn drop(&mut self) {
         if self.at.elapsed() <= SHORT {
             let mut state = self.arrivals.state.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever may not come any more is told when it tries to.
-            let _ = state.short_sessions.take(origin(self.peer), Instant::now());
+            // Also where there is nothing left: as many as liked may have come in before the first one went.
+            state.short_sessions.charge(origin(self.peer), 1, Instant::now());
         }
     }
 }
@@ -113,6 +113,21 @@ mod tests {
         assert!(matches!(refused, Err(Full::TooOften { limit: it, .. }) if it == limit));
         assert_eq!(arrivals.may_come([10, 0, 0, 2].into(), false), Ok(()));
         drop(stay);
+    }
+
+    #[test]
+    fn those_who_came_in_together_all_count() {
+        let arrivals = arrivals();
+        let one = IpAddr::from([10, 0, 0, 1]);
+        for round in [1, 2] {
+            let together: Vec<_> = (0..50).map(|_| Came::now(arrivals.clone(), one)).collect();
+            drop(together);
+            let Err(Full::TooOften { wait, .. }) = arrivals.may_come(one, false) else {
+                panic!("round {round}: 47 of them are not counted")
+            };
+            // More than for the next one.
+            assert!(wait > HOUR, "{wait:?}");
+        }
     }
 
     #[test]

@@ -71,6 +71,12 @@ impl Bucket {
         self.at = self.at.max(now);
     }
 
+    /// The same, but owes no more after that than this beyond the burst.
+    pub fn charge_up_to(&mut self, count: u32, beyond: Duration, now: Instant) {
+        self.charge(count, now);
+        self.debt = self.debt.min(self.rate.capacity().saturating_add(beyond));
+    }
+
     /// Whether one can be taken. For whoever takes from several buckets, or from none.
     pub fn ready(&self, now: Instant) -> Result<(), Duration> {
         if self.rate.interval.is_zero() {

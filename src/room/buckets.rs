@@ -11,6 +11,9 @@ use super::bucket::{Bucket, Rate};
 /// How long buckets that are full again are kept at least, once the table is full.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How long somebody waits at the most who took more than there was.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// A [`Bucket`] for each key. Those that are full again are forgotten when room is needed: they are as good as
 /// new ones. Whoever finds no room shares one bucket with all others who do not.
 #[derive(Debug)]
@@ -39,17 +42,28 @@ impl<K: Eq + Hash> Buckets<K> {
         if self.rate.interval.is_zero() {
             return Ok(());
         }
-        if let Some(bucket) = self.by_key.get_mut(&key) {
-            return bucket.take(now);
+        self.bucket(key, now).take(now)
+    }
+
+    /// Takes so many from a key's bucket whether or not they are there: whoever comes next waits for them, five
+    /// minutes at the most.
+    pub fn charge(&mut self, key: K, count: u32, now: Instant) {
+        if count > 0 && !self.rate.interval.is_zero() {
+            self.bucket(key, now).charge_up_to(count, LONGEST, now);
         }
-        if self.by_key.len() >= self.most {
-            self.sweep(now);
-        }
+    }
+
+    fn bucket(&mut self, key: K, now: Instant) -> &mut Bucket {
         let full = Bucket::full(self.rate, now);
-        if self.by_key.len() < self.most {
-            return self.by_key.entry(key).or_insert(full).take(now);
+        if !self.by_key.contains_key(&key) {
+            if self.by_key.len() >= self.most {
+                self.sweep(now);
+            }
+            if self.by_key.len() >= self.most {
+                return self.others.get_or_insert(full);
+            }
         }
-        self.others.get_or_insert(full).take(now)
+        self.by_key.entry(key).or_insert(full)
     }
 
     fn sweep(&mut self, now: Instant) {
@@ -93,10 +107,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_beforehand_is_waited_for_but_not_for_ever() {
+        let (began, mut buckets) = (Instant::now(), Buckets::new(RATE, 10));
+        buckets.charge("a", 5, began);
+        assert_eq!(buckets.ready(&"a", began), Err(Duration::from_secs(40)));
+        assert_eq!(buckets.ready(&"b", began), Ok(()));
+        buckets.charge("a", 1_000_000, began);
+        assert_eq!(buckets.ready(&"a", began), Err(LONGEST + RATE.interval));
+    }
+
+    #[test]
     fn no_interval_is_no_limit_and_costs_nothing() {
         let rate = Rate { interval: Duration::ZERO, burst: 1 };
         let (began, mut buckets) = (Instant::now(), Buckets::new(rate, 10));
         assert!((0..1000).all(|_| buckets.take(1, began).is_ok()));
+        buckets.charge(1, 7, began);
         assert!(buckets.by_key.is_empty());
     }
 }
