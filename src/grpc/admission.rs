@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    asking::{self, Asking},
+    asking::{self, Allowances, Asking},
     intake::{Intake, IntakeLimits, OfAddress, Total},
 };
 use crate::{
@@ -87,6 +87,7 @@ pub(super) struct Admission {
     caps: Caps,
     counts: Mutex<Counts>,
     intake: Arc<Total>,
+    allowances: Arc<Allowances>,
     metrics: Metrics,
 }
 
@@ -109,7 +110,8 @@ struct Peer {
 
 impl Admission {
     pub(super) fn new(caps: Caps, metrics: Metrics) -> Arc<Self> {
-        Arc::new(Self { caps, counts: Mutex::default(), intake: Total::new(caps.intake), metrics })
+        let (intake, allowances) = (Total::new(caps.intake), Allowances::new(caps.queries));
+        Arc::new(Self { caps, counts: Mutex::default(), intake, allowances, metrics })
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -131,7 +133,7 @@ impl Admission {
             of_address
         });
         let asks = of_peer.asking.upgrade().unwrap_or_else(|| {
-            let asks = asking::OfAddress::new(self.caps.queries);
+            let asks = asking::OfAddress::new(peer, &self.allowances);
             of_peer.asking = Arc::downgrade(&asks);
             asks
         });
@@ -231,6 +233,8 @@ impl Drop for Admitted {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const INTAKE: IntakeLimits = IntakeLimits { replica: 1000, peer: 600, connection: 300 };
@@ -240,7 +244,7 @@ mod tests {
         connections_per_peer: 2,
         rooms_per_peer: 2,
         room_members_per_peer: 2,
-        queries: Rate { interval: std::time::Duration::ZERO, burst: 1 },
+        queries: Rate { interval: Duration::from_secs(3600), burst: 2 },
         intake: INTAKE,
     };
 
@@ -280,6 +284,17 @@ mod tests {
         drop((connections, members));
         let _again = ["c", "a"].map(|name| admission.enter(one, &room(name)).unwrap());
         let _again = admission.connect(one).unwrap();
+    }
+
+    #[test]
+    fn who_comes_again_may_ask_no_more_often() {
+        let admission = admission();
+        let peer: IpAddr = [10, 0, 0, 1].into();
+        let ask = || {
+            let connected = admission.connect(peer).unwrap();
+            connected.asking.begin().now_or_never().expect("at once").is_ok()
+        };
+        assert_eq!([ask(), ask(), ask()], [true, true, false]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How much one address may ask of rooms and their logs beside its streams, and of what it has said before.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -8,9 +9,10 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::arrivals::ADDRESSES;
 use crate::{
     backplane::{Page, Unavailable},
-    room::{Bucket, Rate},
+    room::{Bucket, Buckets, Rate},
     session::Repeats,
 };
 
@@ -29,10 +31,15 @@ const REPEATS_OF_CONNECTION: Rate = Rate { interval: Duration::from_millis(1), b
 /// A page that is read for a message that was said before counts as so many of them.
 const PAGE: u32 = 16;
 
+/// How often each address may still ask, whether or not it is there: coming again makes nobody faster.
+#[derive(Debug)]
+pub(super) struct Allowances(Mutex<Buckets<IpAddr>>);
+
 /// What one address asks.
 #[derive(Debug)]
 pub(super) struct OfAddress {
-    allowance: Mutex<Bucket>,
+    peer: IpAddr,
+    allowances: Arc<Allowances>,
     repeats: Mutex<Bucket>,
     slots: Arc<Semaphore>,
 }
@@ -45,17 +52,23 @@ pub(super) struct Asking {
     slots: Arc<Semaphore>,
 }
 
-/// A call that is worked on.
+/// A call that is worked on, or whose answer is being sent.
 #[derive(Debug)]
-pub(super) struct Call<'a> {
-    address: &'a OfAddress,
+pub(super) struct Call {
+    address: Arc<OfAddress>,
     _slots: [Option<OwnedSemaphorePermit>; 2],
 }
 
-impl OfAddress {
+impl Allowances {
     pub(super) fn new(rate: Rate) -> Arc<Self> {
-        let [allowance, repeats] = [rate, REPEATS_OF_ADDRESS].map(full);
-        Arc::new(Self { allowance, repeats, slots: Arc::new(Semaphore::new(OF_ADDRESS)) })
+        Arc::new(Self(Mutex::new(Buckets::new(rate, ADDRESSES))))
+    }
+}
+
+impl OfAddress {
+    pub(super) fn new(peer: IpAddr, allowances: &Arc<Allowances>) -> Arc<Self> {
+        let (allowances, repeats) = (allowances.clone(), full(REPEATS_OF_ADDRESS));
+        Arc::new(Self { peer, allowances, repeats, slots: Arc::new(Semaphore::new(OF_ADDRESS)) })
     }
 }
 
@@ -66,9 +79,10 @@ impl Asking {
     }
 
     /// Begins a call when its turn comes. An error tells when the address may ask again.
-    pub(super) async fn begin(&self) -> Result<Call<'_>, Duration> {
-        count(&self.address.allowance, Bucket::take)?;
-        Ok(Call { address: &self.address, _slots: self.slots().await })
+    pub(super) async fn begin(&self) -> Result<Call, Duration> {
+        let OfAddress { peer, allowances, .. } = &*self.address;
+        count(&allowances.0, |all, now| all.take(*peer, now))?;
+        Ok(Call { address: self.address.clone(), _slots: self.slots().await })
     }
 
     async fn slots(&self) -> [Option<OwnedSemaphorePermit>; 2] {
@@ -106,15 +120,16 @@ fn full(rate: Rate) -> Mutex<Bucket> {
     Mutex::new(Bucket::full(rate, Instant::now()))
 }
 
-fn count<T>(bucket: &Mutex<Bucket>, count: impl FnOnce(&mut Bucket, Instant) -> T) -> T {
+fn count<B, T>(bucket: &Mutex<B>, count: impl FnOnce(&mut B, Instant) -> T) -> T {
     count(&mut bucket.lock().unwrap_or_else(PoisonError::into_inner), Instant::now())
 }
 
-impl Call<'_> {
+impl Call {
     /// Counts the answer, of so many bytes.
-    pub(super) fn answered(self, bytes: usize) {
+    pub(super) fn answered(&self, bytes: usize) {
         let portions = u32::try_from(bytes / PORTION).unwrap_or(u32::MAX);
-        count(&self.address.allowance, |allowance, now| allowance.charge(portions, now));
+        let OfAddress { peer, allowances, .. } = &*self.address;
+        count(&allowances.0, |all, now| all.charge(*peer, portions, now));
     }
 }
 
@@ -124,17 +139,25 @@ mod tests {
 
     use super::*;
 
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn address(rate: Rate) -> Arc<OfAddress> {
+        OfAddress::new(PEER, &Allowances::new(rate))
+    }
+
     #[tokio::test]
     async fn an_address_asks_so_often_and_so_much_and_so_many_at_a_time() {
         let rate = Rate { interval: Duration::from_secs(10), burst: 20 };
-        let address = OfAddress::new(rate);
+        let address = address(rate);
         let [one, other] = [(); 2].map(|()| Asking::new(address.clone()));
         let mut calls = vec![];
         for _ in 0..OF_CONNECTION {
             calls.push(one.begin().now_or_never().expect("at once").expect("the first"));
         }
         assert!(one.begin().now_or_never().is_none(), "it waits");
-        calls.remove(0).answered(10 * PORTION);
+        calls[0].answered(10 * PORTION);
+        assert!(one.begin().now_or_never().is_none(), "until the answer is sent");
+        calls.remove(0);
         let next = other.begin().now_or_never().expect("at once");
         drop(next.expect("another connection"));
         while let Some(begun) = one.begin().now_or_never() {
@@ -147,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_was_said_before_is_said_so_often() {
-        let address = OfAddress::new(Rate { interval: Duration::ZERO, burst: 1 });
+        let address = address(Rate { interval: Duration::ZERO, burst: 1 });
         let one = Asking::new(address.clone());
         let burst = REPEATS_OF_CONNECTION.burst;
         for _ in 0..burst {
@@ -168,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn logs_are_read_for_so_many_at_a_time() {
-        let asking = Asking::new(OfAddress::new(Rate { interval: Duration::ZERO, burst: 1 }));
+        let asking = Asking::new(address(Rate { interval: Duration::ZERO, burst: 1 }));
         let never = || Box::pin(std::future::pending());
         let mut reading: Vec<_> = (0..OF_CONNECTION).map(|_| asking.read(never())).collect();
         for read in &mut reading {

@@ -12,13 +12,15 @@ use h2::{Reason, SendStream, server::SendResponse};
 use http::{HeaderValue, Response, header::DATE};
 use http_body::Body as _;
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 
 use super::{outlet::Spout, sending::Sending};
 
-/// How long a client may take nothing of an answer.
+/// How long a client may take for a message of an answer, and how much longer for each of these portions of it.
 const TAKEN: Duration = Duration::from_secs(10);
+const PORTION: usize = 64 * 1024;
+const TAKEN_PORTION: Duration = Duration::from_secs(1);
 
 /// The body of a response.
 #[derive(Debug)]
@@ -129,12 +131,14 @@ async fn send(mut body: Body, mut stream: SendStream<Bytes>) {
     }
 }
 
-/// Hands over as much at a time as the client has room for. One that takes nothing has its stream reset.
+/// Hands over as much at a time as the client has room for. One that takes it too slowly has its stream reset.
 async fn send_data(mut data: Bytes, stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
+    let portions = u32::try_from(data.len() / PORTION).unwrap_or(u32::MAX);
+    let until = Instant::now() + TAKEN + TAKEN_PORTION.saturating_mul(portions);
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         while stream.capacity() == 0 {
-            match timeout(TAKEN, poll_fn(|cx| stream.poll_capacity(cx))).await {
+            match timeout_at(until, poll_fn(|cx| stream.poll_capacity(cx))).await {
                 Ok(Some(granted)) => granted?,
                 Ok(None) => return Err(Reason::CANCEL.into()),
                 Err(_) => {
@@ -146,4 +150,44 @@ async fn send_data(mut data: Bytes, stream: &mut SendStream<Bytes>) -> Result<()
         stream.send_data(data.split_to(stream.capacity().min(data.len())), false)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use h2::{client, server};
+    use http::Request;
+    use http_body_util::Full;
+    use tokio::{io::duplex, time::sleep};
+
+    use super::*;
+
+    /// A client that takes a byte now and then does not keep what its answer takes up.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_taken_in_time_or_not_at_all() {
+        const SIZE: usize = 10 * PORTION;
+        let (near, far) = duplex(1 << 20);
+        let mut builder = client::Builder::new();
+        let client = builder.initial_window_size(1).handshake::<_, Bytes>(far);
+        let (server, client) = tokio::join!(server::handshake::<_>(near), client);
+        let (mut server, (mut ask, client)) = (server.unwrap(), client.unwrap());
+        tokio::spawn(client);
+        let (response, _) = ask.send_request(Request::new(()), true).unwrap();
+        let (_, respond) = server.accept().await.unwrap().unwrap();
+        let body = Answer::Other(Body::new(Full::new(Bytes::from(vec![7; SIZE]))));
+        let mut responding = Responding::new(std::future::ready(Response::new(body)), respond);
+        let began = Instant::now();
+        tokio::spawn(async move {
+            let mut body = response.await.unwrap().into_body();
+            while let Some(Ok(data)) = body.data().await {
+                sleep(Duration::from_secs(1)).await;
+                let _ = body.flow_control().release_capacity(data.len());
+            }
+        });
+        poll_fn(|cx| {
+            assert!(server.poll_closed(cx).is_pending());
+            responding.poll(cx)
+        })
+        .await;
+        assert_eq!(began.elapsed().as_secs(), 20);
+    }
 }

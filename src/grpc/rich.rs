@@ -15,8 +15,8 @@ use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
 use prost::Message;
 use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    sync::Semaphore,
+    time::{Instant, timeout},
 };
 use tonic::{
     Status,
@@ -51,8 +51,9 @@ use crate::{
     session::{self, Answer, Answers, Away, Dialogue, Ending, Input, Say, SessionLimits},
 };
 
-/// How many unary calls are worked on, or sent, at a time; others wait.
+/// How many unary calls are worked on, or sent, at a time; others wait, for so long.
 const QUERIES: usize = 64;
+const TURN_COMES: Duration = Duration::from_secs(10);
 
 /// What the rich door needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -255,17 +256,20 @@ impl Rich {
             self.hall.count(&outcome);
             status(&outcome)
         };
-        let call = match &connected {
-            Some(connected) => Some(connected.asking.begin().await),
-            None => None,
-        };
-        let call = call.transpose().map_err(|wait| refuse(Outcome::TooManyCalls(wait)))?;
-        let slot = self.queries.clone().acquire_owned().await;
+        let turn = timeout(TURN_COMES, async {
+            let call = match &connected {
+                Some(connected) => Some(connected.asking.begin().await?),
+                None => None,
+            };
+            Ok((call, self.queries.clone().acquire_owned().await))
+        });
+        let turn = turn.await.map_err(|_| refuse(Outcome::CallsWait(TURN_COMES)))?;
+        let (call, slot) = turn.map_err(|wait| refuse(Outcome::TooManyCalls(wait)))?;
         let answer = answer.await.map_err(refuse)?;
-        if let Some(call) = call {
+        if let Some(call) = &call {
             call.answered(answer.encoded_len());
         }
-        Ok(until_taken(answer, slot))
+        Ok(until_taken(answer, (slot, call)))
     }
 
     fn limits(&self) -> proto::Limits {
@@ -280,13 +284,10 @@ impl Rich {
     }
 }
 
-/// An answer that keeps its slot until the client has taken it: pages are large.
-fn until_taken<T>(
-    answer: T,
-    slot: Result<OwnedSemaphorePermit, AcquireError>,
-) -> tonic::Response<T> {
+/// An answer that keeps its slots until the client has taken it: pages are large.
+fn until_taken<T>(answer: T, slots: impl Send + Sync + 'static) -> tonic::Response<T> {
     let mut answer = tonic::Response::new(answer);
-    answer.extensions_mut().insert(Arc::new(slot));
+    answer.extensions_mut().insert(Arc::new(slots));
     answer
 }
 

@@ -51,6 +51,8 @@ pub(super) enum Outcome {
     NoMethod,
     /// One address asks too often: when it may ask again.
     TooManyCalls(Duration),
+    /// A call's turn did not come within this time.
+    CallsWait(Duration),
     /// Messages in an encoding that cannot be unpacked.
     Encoding(String),
     /// The request of a call is too large.
@@ -145,6 +147,13 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
             format!(
                 "your address asks too often (limits.query_interval); ask again in {} ms",
                 wait.as_millis() + 1
+            ),
+        ),
+        Outcome::CallsWait(time) => (
+            Code::ResourceExhausted,
+            format!(
+                "the call's turn did not come within {} s; ask again, or another replica",
+                time.as_secs()
             ),
         ),
         Outcome::Encoding(encoding) => (
@@ -302,6 +311,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::PageToken => (ErrorReason::InvalidPageToken, Stop),
         Outcome::NoMethod => (ErrorReason::UnknownMethod, Stop),
         Outcome::TooManyCalls(_) => (ErrorReason::TooManyCalls, TryAgain),
+        Outcome::CallsWait(_) => (ErrorReason::TooManyCalls, TryAnother),
         Outcome::Encoding(_) => (ErrorReason::UnknownEncoding, Stop),
     };
     let mut retry_after = None;
@@ -354,7 +364,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         | Outcome::RequestTooLarge { .. }
         | Outcome::RequestLate(_) => Refusal::Unreadable,
         Outcome::Ended(Ending::Crowded) => Refusal::InputBytes,
-        Outcome::TooManyCalls(_) => Refusal::Queries,
+        Outcome::TooManyCalls(_) | Outcome::CallsWait(_) => Refusal::Queries,
         Outcome::Ended(Ending::Silent(_)) => Refusal::Silent,
         Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => Refusal::TokenInvalid,
         Outcome::NotEntered(EnterError::NoSession, _) => Refusal::SessionEnded,

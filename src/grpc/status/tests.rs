@@ -276,6 +276,13 @@ fn other_rows() -> Vec<Row> {
             Some(Refusal::Queries),
         ),
         (
+            Outcome::CallsWait(Duration::from_secs(10)),
+            Code::ResourceExhausted,
+            "turn did not come within 10 s",
+            Some(("TOO_MANY_CALLS", Said::Elsewhere)),
+            Some(Refusal::Queries),
+        ),
+        (
             Outcome::Ended(Ending::Crowded),
             Code::ResourceExhausted,
             "limits.input_bytes",
@@ -374,11 +381,12 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Ended(Ending::TooOld) => 41,
         Outcome::RequestTooLarge { .. } => 42,
         Outcome::RequestLate(_) => 43,
+        Outcome::CallsWait(_) => 44,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 44;
+const ROWS: usize = 45;
 
 fn rows() -> Vec<Row> {
     [session_rows(), first_message_rows(), entry_rows(), other_rows()].concat()
