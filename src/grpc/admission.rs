@@ -106,6 +106,25 @@ struct Peer {
     rooms: HashMap<RoomName, usize>,
     intake: Weak<OfAddress>,
     asking: Weak<asking::OfAddress>,
+    /// What it has by way of proxies.
+    forwarded: Weak<Party>,
+}
+
+impl Peer {
+    /// One more party of this address.
+    fn party(&mut self, peer: IpAddr, intake: &Arc<Total>, allowances: &Arc<Allowances>) -> Party {
+        let of_address = self.intake.upgrade().unwrap_or_else(|| {
+            let of_address = OfAddress::new(intake);
+            self.intake = Arc::downgrade(&of_address);
+            of_address
+        });
+        let asks = self.asking.upgrade().unwrap_or_else(|| {
+            let asks = asking::OfAddress::new(peer, allowances);
+            self.asking = Arc::downgrade(&asks);
+            asks
+        });
+        Party { intake: Intake::new(of_address), asking: Arc::new(Asking::new(asks)) }
+    }
 }
 
 impl Admission {
@@ -127,18 +146,20 @@ impl Admission {
             return Err(Full::ConnectionsPerPeer { max });
         }
         of_peer.connections += 1;
-        let of_address = of_peer.intake.upgrade().unwrap_or_else(|| {
-            let of_address = OfAddress::new(&self.intake);
-            of_peer.intake = Arc::downgrade(&of_address);
-            of_address
-        });
-        let asks = of_peer.asking.upgrade().unwrap_or_else(|| {
-            let asks = asking::OfAddress::new(peer, &self.allowances);
-            of_peer.asking = Arc::downgrade(&asks);
-            asks
-        });
-        let (intake, asking) = (Intake::new(of_address), Arc::new(Asking::new(asks)));
-        Ok(Connected { intake, asking, _counted: self.counted(peer, Counted::Connection) })
+        let party = Arc::new(of_peer.party(peer, &self.intake, &self.allowances));
+        Ok(Connected { party, _counted: self.counted(peer, Counted::Connection) })
+    }
+
+    /// What all has in common that comes from a client by way of proxies. `None` where nothing of it is counted.
+    pub(super) fn forwarded(&self, client: IpAddr) -> Option<Arc<Party>> {
+        let client = origin(client);
+        let mut counts = self.lock();
+        let of_client = counts.peers.get_mut(&client)?;
+        Some(of_client.forwarded.upgrade().unwrap_or_else(|| {
+            let party = Arc::new(of_client.party(client, &self.intake, &self.allowances));
+            of_client.forwarded = Arc::downgrade(&party);
+            party
+        }))
     }
 
     /// Admits one more stream of a peer, for as long as what is returned lives.
@@ -180,13 +201,19 @@ impl Admission {
     }
 }
 
-/// One connection.
+/// Whoever shares a part of what an address may have: a connection, or all that comes by way of proxies.
 #[derive(Debug)]
-pub(super) struct Connected {
+pub(super) struct Party {
     /// What it has sent that is not stored.
     pub(super) intake: Arc<Intake>,
     /// What it asks beside its streams.
     pub(super) asking: Arc<Asking>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) party: Arc<Party>,
     _counted: Admitted,
 }
 
@@ -292,9 +319,25 @@ mod tests {
         let peer: IpAddr = [10, 0, 0, 1].into();
         let ask = || {
             let connected = admission.connect(peer).unwrap();
-            connected.asking.begin().now_or_never().expect("at once").is_ok()
+            connected.party.asking.begin().now_or_never().expect("at once").is_ok()
         };
         assert_eq!([ask(), ask(), ask()], [true, true, false]);
+    }
+
+    #[test]
+    fn clients_behind_proxies_share_nothing_but_with_themselves() {
+        let admission = admission();
+        let [one, two] = [1, 2].map(|it| IpAddr::from([10, 0, 0, it]));
+        assert!(admission.forwarded(one).is_none(), "nothing is kept of it");
+        let admitted = [one, one, two].map(|it| admission.admit(it).unwrap());
+        let party = |client| admission.forwarded(client).unwrap();
+        let [first, again, other] = [one, one, two].map(party);
+        assert!(Arc::ptr_eq(&first, &again) && !Arc::ptr_eq(&first, &other));
+        let ask = |party: &Party| party.asking.begin().now_or_never().unwrap().is_ok();
+        assert_eq!([ask(&first), ask(&again), ask(&first)], [true, true, false]);
+        assert!(ask(&other));
+        drop((admitted, first, again, other));
+        assert!(admission.lock().peers.is_empty());
     }
 
     #[test]

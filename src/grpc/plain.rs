@@ -98,7 +98,7 @@ impl Door for Plain {
         stream.outlet.open(stay.reader().clone(), dialect.encoder());
         let limits = self.config.session;
         let gone = gone(&stream.outlet, frames.given_up());
-        let (unstored, max) = (&*stream.intake, limits.content_bytes);
+        let (unstored, max) = (&*stream.party.intake, limits.content_bytes);
         let said = frames.map(move |frame| said(frame, dialect, max, trace.clone()));
         Outcome::Ended(Box::pin(session::run(&hub, stay, said, gone, limits, unstored, None)).await)
     }

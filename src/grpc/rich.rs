@@ -29,7 +29,7 @@ use tower::{Service, service_fn};
 
 use self::join::Asked;
 use super::{
-    admission::Connected,
+    admission::Party,
     frames::{self, FrameError, Frames},
     incoming::Incoming,
     outlet::{Outlet, Rest},
@@ -181,7 +181,7 @@ impl Door for Rich {
         outlet.open(stay.reader().clone(), &RichEncoder);
         let dialogue = Dialogue {
             answers: &*outlet,
-            repeats: &*stream.asking,
+            repeats: &*stream.party.asking,
             appended: (client_seq, head),
             resumed,
             ping_interval: self.config.ping_interval,
@@ -192,7 +192,7 @@ impl Door for Rich {
         let input = std::pin::pin!(input);
         let (limits, dialogue) = (self.config.session, Some(&dialogue));
         let gone = gone(&outlet, given_up);
-        let unstored = &*stream.intake;
+        let unstored = &*stream.party.intake;
         Outcome::Ended(
             Box::pin(session::run(&hub, stay, input, gone, limits, unstored, dialogue)).await,
         )
@@ -224,10 +224,10 @@ impl Rich {
         let answer = service_fn(|asked: tonic::Request<proto::ListMembersRequest>| {
             let (rich, limits) = (self.clone(), self.query_limits());
             async move {
-                let connected = asked.extensions().get().cloned();
+                let party = asked.extensions().get().cloned();
                 let asked = asked.into_inner();
                 let backplane = rich.hall.hub.backplane();
-                rich.query(connected, queries::list_members(backplane, &limits, asked)).await
+                rich.query(party, queries::list_members(backplane, &limits, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)
@@ -237,10 +237,10 @@ impl Rich {
         let answer = service_fn(|asked: tonic::Request<proto::ListEventsRequest>| {
             let (rich, limits) = (self.clone(), self.query_limits());
             async move {
-                let connected = asked.extensions().get().cloned();
+                let party = asked.extensions().get().cloned();
                 let asked = asked.into_inner();
                 let backplane = rich.hall.hub.backplane();
-                rich.query(connected, queries::list_events(backplane, &limits, asked)).await
+                rich.query(party, queries::list_events(backplane, &limits, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)
@@ -249,7 +249,7 @@ impl Rich {
     /// Works on a call when its turn comes, and counts it for its address.
     async fn query<T: Message>(
         &self,
-        connected: Option<Arc<Connected>>,
+        party: Option<Arc<Party>>,
         answer: impl Future<Output = Result<T, Outcome>>,
     ) -> Result<tonic::Response<T>, Status> {
         let refuse = |outcome| {
@@ -257,8 +257,8 @@ impl Rich {
             status(&outcome)
         };
         let turn = timeout(TURN_COMES, async {
-            let call = match &connected {
-                Some(connected) => Some(connected.asking.begin().await?),
+            let call = match &party {
+                Some(party) => Some(party.asking.begin().await?),
                 None => None,
             };
             Ok((call, self.queries.clone().acquire_owned().await))

@@ -13,7 +13,7 @@ use tonic_reflection::server;
 use tower::ServiceExt;
 
 use super::{
-    admission::{Admission, Admitted, Caps, Connected, Full},
+    admission::{Admission, Admitted, Caps, Connected, Full, Party},
     arrivals::{ArrivalRates, Arrivals},
     audit::Audit,
     connection::Peer,
@@ -99,11 +99,11 @@ impl Entrance {
         if Rich::is_asked(path) {
             return self.hall.open(&self.rich, request, &peer).await;
         }
-        let place = match self.admit(&request, &peer) {
-            Ok(place) => place,
+        let (place, party) = match self.admit(&request, &peer) {
+            Ok(admitted) => admitted,
             Err(full) => return full.into_http().map(Answer::Other),
         };
-        request.extensions_mut().insert(peer.connected.clone());
+        request.extensions_mut().insert(party);
         let request = request.map(|body| Body::new(Small::new(body)));
         // It is large, and streams have to carry as much.
         let answered = Box::pin(self.routes.clone().oneshot(request)).await;
@@ -114,13 +114,18 @@ impl Entrance {
     }
 
     /// Admits a call. A replica that is full still says how it is.
-    fn admit(&self, request: &Request<Incoming>, peer: &Peer) -> Result<Place, Status> {
+    fn admit(
+        &self,
+        request: &Request<Incoming>,
+        peer: &Peer,
+    ) -> Result<(Place, Arc<Party>), Status> {
         if request.uri().path() == HEALTH_CHECK
             && let Ok(spare) = self.health_checks.clone().try_acquire_owned()
         {
-            return Ok(Place::HealthCheck(spare));
+            return Ok((Place::HealthCheck(spare), peer.connected.party.clone()));
         }
-        self.hall.admit_call(request, peer).map(Place::Call)
+        let (admitted, party) = self.hall.admit_call(request, peer)?;
+        Ok((Place::Call(admitted), party))
     }
 }
 

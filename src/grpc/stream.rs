@@ -18,15 +18,13 @@ use tonic::{Code, Status, body::Body};
 use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
-    admission::{Admission, Admitted, Connected, Full},
+    admission::{Admission, Admitted, Connected, Full, Party},
     arrivals::{Arrivals, Came},
-    asking::Asking,
     audit::{Audit, Caller},
     connection::Peer,
     encoding::Encoding,
     frames::{Frames, Receiver, frames},
     incoming::Incoming,
-    intake::Intake,
     outlet::{Outlet, Rest, Spout},
     patience::GRACE,
     responding::Answer,
@@ -98,8 +96,7 @@ pub(super) struct DoorStream {
     pub(super) hall: Arc<Hall>,
     pub(super) outlet: Arc<Outlet>,
     pub(super) caller: Caller,
-    pub(super) intake: Arc<Intake>,
-    pub(super) asking: Arc<Asking>,
+    pub(super) party: Arc<Party>,
     peer: SocketAddr,
     /// Its room counts it among those of its address.
     in_room: Option<Admitted>,
@@ -132,6 +129,15 @@ impl Hall {
         client.map_or(peer.addr, |client| SocketAddr::new(client, 0))
     }
 
+    /// Whose part of what an address may have something takes that a client has sent on a connection.
+    fn party(&self, peer: &Peer, client: SocketAddr) -> Arc<Party> {
+        let own = || peer.connected.party.clone();
+        if client == peer.addr {
+            return own();
+        }
+        self.admission.forwarded(client.ip()).unwrap_or_else(own)
+    }
+
     /// Opens a stream of a door.
     pub(super) async fn open<D: Door>(
         self: &Arc<Self>,
@@ -159,20 +165,21 @@ impl Hall {
         }
         let forwarded = is_forwarded(&parts.headers);
         let outlet = Outlet::new(&peer.spawner, peer.turn.clone(), forwarded);
-        let intake = peer.connected.intake.clone();
+        let admitted = self.admission.admit(client.ip());
+        let party = self.party(peer, client);
+        let intake = party.intake.clone();
         let mut stream = DoorStream {
             hall: self.clone(),
             outlet: outlet.clone(),
             caller,
-            intake: intake.clone(),
-            asking: peer.connected.asking.clone(),
+            party,
             peer: client,
             in_room: None,
             came: None,
         };
         let [room, user, session, trace_id] = [const { field::Empty }; 4];
         let span = info_span!("stream", peer = %client, room, user, session, trace_id);
-        match self.admission.admit(client.ip()) {
+        match admitted {
             Ok(admitted) => {
                 let body = frames(body, encoding, intake);
                 let run = stream.run(door.clone(), D::read(&parts.headers), body, admitted);
@@ -206,21 +213,25 @@ impl Hall {
         connected
     }
 
-    /// Admits a call that is no stream of a door's, for as long as what is returned lives.
+    /// Admits a call that is no stream of a door's, for as long as what is returned lives, and says whose it is.
     pub(super) fn admit_call(
         &self,
         request: &Request<Incoming>,
         peer: &Peer,
-    ) -> Result<Admitted, Status> {
-        self.admission.admit(peer.addr.ip()).map_err(|full| {
-            let outcome = Outcome::Full(full);
-            self.count(&outcome);
-            let status = status(&outcome);
-            let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
-            let mut caller = Caller::new(audit, peer.addr, certificate, request.headers());
-            caller.ended(&status, refusal(&outcome));
-            status
-        })
+    ) -> Result<(Admitted, Arc<Party>), Status> {
+        let client = self.client(peer, request.headers());
+        match self.admission.admit(client.ip()) {
+            Ok(admitted) => Ok((admitted, self.party(peer, client))),
+            Err(full) => {
+                let outcome = Outcome::Full(full);
+                self.count(&outcome);
+                let status = status(&outcome);
+                let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
+                let mut caller = Caller::new(audit, client, certificate, request.headers());
+                caller.ended(&status, refusal(&outcome));
+                Err(status)
+            }
+        }
     }
 
     pub(super) fn count(&self, outcome: &Outcome) {
