@@ -2,9 +2,11 @@
 //! replica, and bounded for each of them.
 //!
 //! Whoever is below their share of a bound is always served: when the replica, or an address, is full, those
-//! who have more than a fair part give up the streams whose messages have been waiting for the longest.
+//! who have more than a fair part give up the streams that hold most, and of those that hold as much the ones whose
+//! messages have been waiting for the longest.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -162,15 +164,24 @@ impl Intake {
             && own > of_address / address.connections.load(Relaxed).max(1)
     }
 
-    /// Gives up streams, those first that have been waiting for the longest, until this connection may
-    /// keep the rest.
+    /// Gives up streams, those first that hold most, until this connection may keep the rest.
     pub(super) fn relieve(&self) {
         while self.is_over() {
-            let Some((_, ticket)) = self.lock().streams.pop_first() else { return };
+            let Some(ticket) = self.lock().pop_largest() else { return };
             self.leaving.fetch_add(ticket.bytes.load(Relaxed), Relaxed);
             ticket.given_up.store(true, Relaxed);
             ticket.stream.wake_by_ref();
         }
+    }
+}
+
+impl Unread {
+    /// The one that holds most; the oldest of those that hold as much, to a power of two.
+    fn pop_largest(&mut self) -> Option<Arc<Ticket>> {
+        let size = |ticket: &Ticket| ticket.bytes.load(Relaxed).checked_ilog2();
+        let largest = self.streams.iter().max_by_key(|(number, it)| (size(it), Reverse(**number)));
+        let number = *largest?.0;
+        self.streams.remove(&number)
     }
 }
 
@@ -278,6 +289,15 @@ mod tests {
         assert!(!intake.is_over());
         intake.add(1);
         assert!(intake.is_over());
+    }
+
+    #[test]
+    fn who_holds_most_goes_first() {
+        let intake = Intake::new(OfAddress::new(&Total::new(LIMITS)));
+        let held = [10, 200, 80].map(|bytes| waiting(&intake, bytes));
+        intake.add(50);
+        intake.relieve();
+        assert_eq!(held.map(|it| it.is_given_up()), [false, true, false]);
     }
 
     #[test]
