@@ -34,9 +34,8 @@ const SEND_BUFFER: usize = 48 * 1024;
 /// after which they are forgotten. `inbound` knows floods by their rate.
 const RESET_UNANSWERED: usize = 8192;
 
-/// How many streams that the server has reset are remembered, and for how long: what their clients sent
-/// before they knew is dropped without a word.
-const RESET_REMEMBERED: usize = 256;
+/// How long streams that the server has reset are remembered, as many as there may be at a time: what their clients
+/// sent before they knew is dropped without a word. Trailers of one that is forgotten end the connection.
 const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(5);
 
 /// The most bytes of a request's headers.
@@ -72,7 +71,7 @@ impl Http2 {
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(HEADER_LIST)
             .max_pending_accept_reset_streams(RESET_UNANSWERED)
-            .max_concurrent_reset_streams(RESET_REMEMBERED)
+            .max_concurrent_reset_streams(streams as usize)
             .reset_stream_duration(RESET_REMEMBERED_FOR)
             // It is a sum over the connection's life, and what comes late on a stream that has ended counts.
             .max_local_error_reset_streams(None)

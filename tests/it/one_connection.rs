@@ -128,6 +128,27 @@ async fn what_comes_late_is_no_offence() {
     shared.cluster.assert_no_errors();
 }
 
+/// All streams of a connection are refused at once, and their clients end them before they know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_that_come_late_are_no_offence() {
+    const REFUSED: u32 = 900;
+    let mut shared = Shared::start().await;
+    let streams = (0..REFUSED).map(|number| 3 + 2 * number);
+    let refused: Vec<u8> =
+        streams.clone().flat_map(|stream| chat(stream, &[("chat-room", "n@")])).collect();
+    assert!(shared.connection.send(&refused).await);
+    for _ in streams.clone() {
+        shared.connection.until("a reset", |frame| frame.kind == RST_STREAM).await;
+    }
+    let trailers = [&[0, 1], &b"x"[..], &[1], b"y"].concat();
+    let ends: Vec<u8> = streams
+        .flat_map(|stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &trailers))
+        .collect();
+    assert!(shared.connection.send(&ends).await);
+    shared.assert_alice_is_there().await;
+    shared.cluster.assert_no_errors();
+}
+
 /// What nobody has a reason to send, as fast as it goes, and without taking what is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_end_the_connection_that_floods() {
