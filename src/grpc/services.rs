@@ -103,8 +103,9 @@ impl Entrance {
             Ok(admitted) => admitted,
             Err(full) => return full.into_http().map(Answer::Other),
         };
+        let intake = party.intake.clone();
         request.extensions_mut().insert(party);
-        let request = request.map(|body| Body::new(Small::new(body)));
+        let request = request.map(|body| Body::new(Small::new(body, intake)));
         // It is large, and streams have to carry as much.
         let answered = Box::pin(self.routes.clone().oneshot(request)).await;
         let mut response = answered.unwrap_or_else(|never| match never {});
