@@ -125,7 +125,7 @@ pub(super) async fn serve(
     let (certificate, spawner) = (socket.peer_name(), tasks.spawner());
     let connected = Arc::new(connected);
     let peer = Arc::new(Peer { addr, certificate, spawner, turn: turn.clone(), connected });
-    let (wire, flusher) = wire(socket);
+    let (wire, flusher) = wire(socket, entrance.large_heads());
     let http2 = Http2::new(wire, config.streams, entrance, peer);
     let (told, cut) = (pin!(retire.cancelled_owned()), Some(end.cut));
     let timer = pin!(sleep_until(deadline));

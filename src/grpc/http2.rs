@@ -38,8 +38,10 @@ const RESET_UNANSWERED: usize = 8192;
 /// sent before they knew is dropped without a word. Trailers of one that is forgotten end the connection.
 const RESET_REMEMBERED_FOR: Duration = Duration::from_secs(5);
 
-/// The most bytes of a request's headers.
-const HEADER_LIST: u32 = 16 * 1024;
+/// The most bytes of a request's headers that HTTP/2 reads: more end the connection, which a load balancer has its
+/// clients share. So these are more than Envoy lets through by default, 60 KiB and what it adds, and the `services`
+/// refuse what is more than a request needs.
+const HEADER_LIST: u32 = 80 * 1024;
 
 /// One connection's.
 pub(super) struct Http2 {

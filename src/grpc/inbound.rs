@@ -6,7 +6,13 @@
 //!
 //! Source: <https://www.rfc-editor.org/rfc/rfc9113#section-4.1>.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -27,6 +33,12 @@ const BYTES_PER_FRAME: u32 = 128;
 /// one that waits to be sent.
 const UNANSWERED: usize = 1_000;
 
+/// So much of a request's head every connection may have unfinished.
+const BLOCK: usize = 16 * 1024;
+
+/// What is unfinished beyond that, on all connections of a replica together.
+const BEYOND: usize = 16 * 1024 * 1024;
+
 const HEAD: usize = 9;
 
 const DATA: u8 = 0;
@@ -36,6 +48,10 @@ const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+
+/// What large heads of requests take up on a replica that are not finished.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LargeHeads(Arc<AtomicUsize>);
 
 /// One connection's.
 #[derive(Debug)]
@@ -49,6 +65,12 @@ pub(super) struct Inbound {
     block: Option<Instant>,
     /// Its last frame has begun.
     block_ends: bool,
+    /// How much of it was announced, and how much of that is counted with other connections' large heads.
+    block_bytes: usize,
+    beyond: usize,
+    large_heads: LargeHeads,
+    /// There was no room for more of it.
+    too_large: bool,
     /// What resets have cost, and what other frames have that carry nothing.
     resets: Duration,
     others: Duration,
@@ -59,13 +81,17 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(large_heads: LargeHeads) -> Self {
         Self {
             head: [0; HEAD],
             have: 0,
             body: PREFACE,
             block: None,
             block_ends: false,
+            block_bytes: 0,
+            beyond: 0,
+            large_heads,
+            too_large: false,
             resets: Duration::ZERO,
             others: Duration::ZERO,
             at: Instant::now(),
@@ -108,7 +134,7 @@ impl Inbound {
             self.body -= skipped;
             bytes = &bytes[skipped..];
             if self.body == 0 && self.block_ends {
-                (self.block, self.block_ends) = (None, false);
+                self.end_block();
             }
             let taken = (HEAD - self.have).min(bytes.len());
             self.head[self.have..][..taken].copy_from_slice(&bytes[..taken]);
@@ -134,15 +160,33 @@ impl Inbound {
         if matches!(kind, HEADERS | CONTINUATION) {
             self.block.get_or_insert(now);
             self.block_ends = flags & END_HEADERS != 0;
+            self.block_bytes += self.body;
+            let more = self.block_bytes.saturating_sub(BLOCK + self.beyond);
+            if more > 0 {
+                self.beyond += more;
+                self.too_large |= self.large_heads.0.fetch_add(more, Relaxed) + more > BEYOND;
+            }
             if self.block_ends && self.body == 0 {
-                (self.block, self.block_ends) = (None, false);
+                self.end_block();
             }
         }
     }
 
-    /// Whether more has come in that carries nothing than any client has a reason for.
+    fn end_block(&mut self) {
+        (self.block, self.block_ends, self.block_bytes) = (None, false, 0);
+        self.large_heads.0.fetch_sub(std::mem::take(&mut self.beyond), Relaxed);
+    }
+
+    /// Whether more has come in that carries nothing than any client has a reason for, or more of the head of a
+    /// request than there is room for.
     pub(super) fn is_flooded(&self) -> bool {
-        self.resets > BURST || self.others > BURST
+        self.resets > BURST || self.others > BURST || self.too_large
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.end_block();
     }
 }
 
@@ -157,7 +201,12 @@ mod tests {
 
     /// One that has read the preface.
     fn begun() -> Inbound {
-        let mut inbound = Inbound::new();
+        begun_among(&LargeHeads::default())
+    }
+
+    /// One of several.
+    fn begun_among(large_heads: &LargeHeads) -> Inbound {
+        let mut inbound = Inbound::new(large_heads.clone());
         inbound.read(&[b'x'; PREFACE], Instant::now());
         inbound
     }
@@ -197,7 +246,7 @@ mod tests {
         let bytes = [vec![b'x'; PREFACE], frames.concat()].concat();
         let now = Instant::now();
         for size in 1..bytes.len() {
-            let mut inbound = Inbound::new();
+            let mut inbound = Inbound::new(LargeHeads::default());
             let mut open = 0;
             for part in bytes.chunks(size) {
                 inbound.read(part, now);
@@ -222,6 +271,30 @@ mod tests {
         assert_eq!(inbound.block(), Some(now), "a byte more does not begin it anew");
         inbound.read(&frame(CONTINUATION, END_HEADERS, &[]), now + COST);
         assert_eq!(inbound.block(), None);
+    }
+
+    #[test]
+    fn large_heads_have_a_bound_together() {
+        const PART: usize = 16 * 1024;
+        let (large_heads, now) = (LargeHeads::default(), Instant::now());
+        let begin = frame(HEADERS, 0, &[1; PART]);
+        let [goes_on, ends] = [0, END_HEADERS].map(|flags| frame(CONTINUATION, flags, &[1; PART]));
+        let mut small: Vec<_> = (0..2000).map(|_| begun_among(&large_heads)).collect();
+        small.iter_mut().for_each(|it| it.read(&begin, now));
+        assert!(!small.iter().any(Inbound::is_flooded), "a part of each is free");
+        let mut large: Vec<_> = (0..257).map(|_| begun_among(&large_heads)).collect();
+        for it in &mut large {
+            it.read(&[&begin[..], &goes_on.repeat(4)].concat(), now);
+        }
+        let too_much: Vec<_> = large.iter().map(Inbound::is_flooded).collect();
+        assert!(!too_much[255] && too_much[256], "256 of 64 KiB more are 16 MiB");
+        large.truncate(256);
+        large[0].read(&ends, now);
+        let mut next = begun_among(&large_heads);
+        next.read(&[&begin[..], &goes_on.repeat(4)].concat(), now);
+        assert!(!next.is_flooded(), "one has ended");
+        drop((small, large, next));
+        assert_eq!(large_heads.0.load(Relaxed), 0);
     }
 
     #[test]

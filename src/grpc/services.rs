@@ -17,6 +17,7 @@ use super::{
     arrivals::{ArrivalRates, Arrivals},
     audit::Audit,
     connection::Peer,
+    inbound::LargeHeads,
     incoming::Incoming,
     plain::{Plain, PlainConfig},
     responding::Answer,
@@ -34,6 +35,9 @@ const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
 /// How many that ask so need no place among the streams.
 const HEALTH_CHECKS: usize = 64;
+
+/// The most bytes of a request's headers.
+const HEADER_LIST: usize = 16 * 1024;
 
 /// The descriptors that were compiled in cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,7 @@ pub struct Entrance {
     rich: Rich,
     routes: Routes,
     health_checks: Arc<Semaphore>,
+    large_heads: LargeHeads,
 }
 
 /// What a call takes up until its answer is sent.
@@ -71,6 +76,11 @@ impl Entrance {
     pub(super) fn may_speak_for_others(&self, peer: IpAddr) -> bool {
         let trusted = &self.hall.trusted;
         trusted.is_empty() || trusted.iter().any(|it| it.contains(peer))
+    }
+
+    /// Where large heads of requests are counted.
+    pub(super) fn large_heads(&self) -> LargeHeads {
+        self.large_heads.clone()
     }
 
     /// Who is told of whoever is refused before there is a request.
@@ -91,6 +101,10 @@ impl Entrance {
     ) -> Response<Answer> {
         if request.method() != Method::POST {
             return not_post().map(Answer::Other);
+        }
+        if header_list(&request) > HEADER_LIST {
+            request.body_mut().settle().await;
+            return self.hall.refuse_head(&request, &peer, HEADER_LIST);
         }
         let path = request.uri().path();
         if Plain::is_asked(path) {
@@ -130,6 +144,18 @@ impl Entrance {
     }
 }
 
+/// The size of a request's headers, as HTTP/2 counts it.
+fn header_list<B>(request: &Request<B>) -> usize {
+    let size = |name: usize, value: usize| name + value + 32;
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| size(name.as_str().len(), value.len()));
+    // Method, scheme and the like are short.
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    headers.sum::<usize>() + size(":path".len(), path) + size(":authority".len(), authority)
+}
+
 impl Services {
     /// All services of the gRPC port, not serving yet as far as health is concerned.
     pub async fn new(
@@ -165,7 +191,8 @@ impl Services {
             .add_service(v1alpha.accept_compressed(gzip).max_decoding_message_size(most))
             .prepare();
         let health_checks = Arc::new(Semaphore::new(HEALTH_CHECKS));
-        let entrance = Entrance { hall, plain, rich, routes, health_checks };
+        let large_heads = LargeHeads::default();
+        let entrance = Entrance { hall, plain, rich, routes, health_checks, large_heads };
         let services = Self { entrance: Arc::new(entrance), health };
         services.set_serving(false).await;
         Ok(services)

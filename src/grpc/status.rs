@@ -55,6 +55,11 @@ pub(super) enum Outcome {
     CallsWait(Duration),
     /// Messages in an encoding that cannot be unpacked.
     Encoding(String),
+    /// The headers of a request are too large.
+    HeadersTooLarge {
+        /// The bytes allowed.
+        max: usize,
+    },
     /// The request of a call is too large.
     RequestTooLarge {
         /// The bytes allowed.
@@ -162,6 +167,10 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
                 "messages in the encoding \"{encoding}\" cannot be read; send gzip or identity"
             ),
         ),
+        Outcome::HeadersTooLarge { max } => (
+            Code::ResourceExhausted,
+            format!("the request's headers have more than {max} bytes, 32 for each included"),
+        ),
         Outcome::RequestTooLarge { max } => {
             (Code::ResourceExhausted, format!("the request has more than {max} bytes"))
         }
@@ -267,6 +276,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::Ended(Ending::Unreadable(_))
         | Outcome::NoRegistration(_)
         | Outcome::NoJoin(_)
+        | Outcome::HeadersTooLarge { .. }
         | Outcome::RequestTooLarge { .. }
         | Outcome::RequestLate(_) => (ErrorReason::InvalidMessage, Stop),
         Outcome::Ended(Ending::ContentTooLong { .. }) => (ErrorReason::ContentTooLarge, Stop),
@@ -361,6 +371,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         | Outcome::NoRegistration(_)
         | Outcome::NoJoin(_)
         | Outcome::Encoding(_)
+        | Outcome::HeadersTooLarge { .. }
         | Outcome::RequestTooLarge { .. }
         | Outcome::RequestLate(_) => Refusal::Unreadable,
         Outcome::Ended(Ending::Crowded) => Refusal::InputBytes,

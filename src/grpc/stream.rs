@@ -204,6 +204,19 @@ impl Hall {
         status.into_http().map(Answer::Other)
     }
 
+    /// Refuses a request whose headers have more bytes than this.
+    pub(super) fn refuse_head(
+        &self,
+        request: &Request<Incoming>,
+        peer: &Peer,
+        max: usize,
+    ) -> Response<Answer> {
+        let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
+        let client = self.client(peer, request.headers());
+        let mut caller = Caller::new(audit, client, certificate, request.headers());
+        self.refuse(&mut caller, &Outcome::HeadersTooLarge { max })
+    }
+
     /// Counts one more connection of a peer, if there may be one.
     pub(super) fn connect(&self, peer: SocketAddr) -> Result<Connected, Full> {
         let connected = self.admission.connect(peer.ip());

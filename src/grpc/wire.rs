@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::inbound::Inbound;
+use super::inbound::{Inbound, LargeHeads};
 
 /// What may wait to be written; then the connection waits.
 const BUFFER: usize = 128 * 1024;
@@ -87,8 +87,8 @@ struct Inner<IO> {
     taken: u64,
 }
 
-/// Both ends of a socket.
-pub(super) fn wire<IO>(io: IO) -> (Wire<IO>, Flusher<IO>) {
+/// Both ends of a socket. Large heads of requests are counted with those of other connections.
+pub(super) fn wire<IO>(io: IO, large_heads: LargeHeads) -> (Wire<IO>, Flusher<IO>) {
     let inner = Inner {
         io,
         buffer: Vec::new(),
@@ -98,7 +98,7 @@ pub(super) fn wire<IO>(io: IO) -> (Wire<IO>, Flusher<IO>) {
         received: 0,
         read: 0,
         hungry: false,
-        inbound: Inbound::new(),
+        inbound: Inbound::new(large_heads),
         stalled: None,
         taken: 0,
     };
@@ -298,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn writes_leave_together_when_flushed() {
         let (near, mut far) = duplex(1 << 20);
-        let (mut wire, flusher) = wire(near);
+        let (mut wire, flusher) = wire(near, LargeHeads::default());
         for part in [&b"one "[..], b"two ", b"three"] {
             assert!(matches!(write(&mut wire, part), Poll::Ready(Ok(n)) if n == part.len()));
         }
@@ -313,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn ending_waits_for_the_last_byte_and_for_nothing_else() {
         let (near, mut far) = duplex(16);
-        let (mut wire, flusher) = wire(near);
+        let (mut wire, flusher) = wire(near, LargeHeads::default());
         let mut cx = Context::from_waker(Waker::noop());
         assert!(matches!(write(&mut wire, &[7; 40]), Poll::Ready(Ok(40))));
         assert!(Pin::new(&mut wire).poll_shutdown(&mut cx).is_pending());
@@ -370,7 +370,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_socket_holds_back_is_pushed_out_and_waited_for() {
-        let (mut wire, flusher) = wire(Holding::default());
+        let (mut wire, flusher) = wire(Holding::default(), LargeHeads::default());
         let mut cx = Context::from_waker(Waker::noop());
         let leave = |bytes| flusher.lock().io.may_leave = bytes;
         assert!(Pin::new(&mut wire).poll_write(&mut cx, &[7; 100]).is_ready());
@@ -396,7 +396,7 @@ mod tests {
     #[tokio::test]
     async fn only_so_much_is_read_until_others_had_their_turn() {
         let (near, mut far) = duplex(1 << 20);
-        let (mut wire, flusher) = wire(near);
+        let (mut wire, flusher) = wire(near, LargeHeads::default());
         far.write_all(&vec![7; 3 * READ]).await.unwrap();
         let mut cx = Context::from_waker(Waker::noop());
         let mut read = |most: usize| {
@@ -420,7 +420,7 @@ mod tests {
     #[tokio::test]
     async fn the_buffer_is_bounded_and_tells_when_there_is_room_again() {
         let (near, mut far) = duplex(16);
-        let (mut wire, flusher) = wire(near);
+        let (mut wire, flusher) = wire(near, LargeHeads::default());
         let chunk = vec![7; BUFFER];
         assert!(matches!(write(&mut wire, &chunk), Poll::Ready(Ok(BUFFER))));
         // The pipe takes 16 bytes, and as many are taken in.

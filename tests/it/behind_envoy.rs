@@ -1,10 +1,10 @@
 //! Three replicas behind a real Envoy with the configuration that `deploy/` ships.
 
-use tonic::Code;
+use tonic::{Code, Status};
 
 use roomcast::proto::room::connect_request::Frame;
 
-use crate::harness::{ChatClient, Cluster, Dialect, Proxy, RichClient, get};
+use crate::harness::{ChatClient, Cluster, Dialect, Proxy, RawCall, RichClient, get};
 
 /// How many streams each replica says that it has.
 async fn streams(cluster: &Cluster) -> Vec<u64> {
@@ -89,4 +89,32 @@ async fn readers_that_take_nothing_hold_up_nobody_on_their_connection() {
     }
     alice.assert_open();
     bob.assert_open();
+}
+
+/// Where Envoy lets larger headers through than a replica takes, as those of a Gateway do, only the request that has
+/// them is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_headers_hurt_nobody_on_the_connection() {
+    let cluster = Cluster::memory().start().await;
+    let proxy =
+        Proxy::start_with(&cluster, |listener| listener["max_request_headers_kb"] = 60.into());
+    let proxy = proxy.await;
+    let door = proxy.door(Dialect::Typed);
+    let mut alice = door.enter("alice").await;
+    let bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
+    for (number, size) in [16_400, 30_000, 59_000].into_iter().enumerate() {
+        for path in ["/chat.ChatService/ChatStream", "/roomcast.v1.RoomService/ListMembers"] {
+            let large = [("x-large", &*"x".repeat(size))];
+            let mut call = RawCall::begin_with(proxy.addr(), path, &large).await;
+            let status = Status::from_header_map(&call.head().await).expect("a status");
+            assert_eq!(status.code(), Code::ResourceExhausted, "{size}: {status}");
+            let message = status.message();
+            assert!(message.contains("headers have more than 16384 bytes"), "{message}");
+        }
+        let text = format!("still here {number}");
+        bob.say(&text).await;
+        alice.expect_said("bob", &text).await;
+    }
+    alice.assert_open();
+    cluster.assert_no_errors();
 }

@@ -318,6 +318,13 @@ fn other_rows() -> Vec<Row> {
             Some(Refusal::Unreadable),
         ),
         (
+            Outcome::HeadersTooLarge { max: 100 },
+            Code::ResourceExhausted,
+            "headers have more than 100 bytes",
+            Some(("INVALID_MESSAGE", Said::Final)),
+            Some(Refusal::Unreadable),
+        ),
+        (
             Outcome::RequestTooLarge { max: 100 },
             Code::ResourceExhausted,
             "more than 100 bytes",
@@ -382,11 +389,12 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::RequestTooLarge { .. } => 42,
         Outcome::RequestLate(_) => 43,
         Outcome::CallsWait(_) => 44,
+        Outcome::HeadersTooLarge { .. } => 45,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 45;
+const ROWS: usize = 46;
 
 fn rows() -> Vec<Row> {
     [session_rows(), first_message_rows(), entry_rows(), other_rows()].concat()

@@ -61,15 +61,23 @@ pub(super) fn topology() -> Topology {
 }
 
 /// The file as it stands, but for the addresses: a listener and an admin port on the loopback
-/// interface (0 for any free one), in front of replicas on these ports of it.
+/// interface (0 for any free one), in front of replicas on these ports of it; and what the caller changes of
+/// the listener for clients.
 ///
 /// The text is JSON, which Envoy takes from a file named `*.json`.
-pub(crate) fn local_config(listener: u16, admin: u16, replicas: &[u16]) -> String {
-    local_config_with_stats(listener, admin, 0, replicas)
+pub(crate) fn local_config(
+    listener: u16,
+    admin: u16,
+    replicas: &[u16],
+    change: impl FnOnce(&mut Value),
+) -> String {
+    let mut config = local_config_with_stats(listener, admin, 0, replicas);
+    change(config.pointer_mut(MANAGER).expect("a listener for clients"));
+    config.to_string()
 }
 
 /// The same, where the port for Prometheus is of interest.
-fn local_config_with_stats(listener: u16, admin: u16, stats: u16, replicas: &[u16]) -> String {
+fn local_config_with_stats(listener: u16, admin: u16, stats: u16, replicas: &[u16]) -> Value {
     let local = |port: u16| json!({ "address": "127.0.0.1", "port_value": port });
     let endpoint =
         |&port: &u16| json!({ "endpoint": { "address": { "socket_address": local(port) } } });
@@ -79,7 +87,7 @@ fn local_config_with_stats(listener: u16, admin: u16, stats: u16, replicas: &[u1
     replace(&mut config, &format!("{STATS_LISTENER}/address/socket_address"), local(stats));
     replace(&mut config, ADMIN_ENDPOINT, local(admin));
     replace(&mut config, ENDPOINTS, replicas.iter().map(endpoint).collect());
-    config.to_string()
+    config
 }
 
 fn replace(config: &mut Value, pointer: &str, value: Value) {
@@ -111,7 +119,7 @@ fn envoy_accepts_the_configuration() {
 fn addresses_can_be_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("envoy.json");
-    let config = local_config(0, 0, &[1001, 1002, 1003]);
+    let config = local_config(0, 0, &[1001, 1002, 1003], |_| ());
     for address in ["0.0.0.0", "\"roomcast\",\"port_value\"", "50051", "9901", "9902"] {
         assert!(!config.contains(address), "{address} was not replaced in {config}");
     }
@@ -183,7 +191,7 @@ async fn metrics_are_all_that_the_admin_port_gives_away() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("envoy.json");
     let (admin, stats) = (free_port(), free_port());
-    fs::write(&file, local_config_with_stats(0, admin, stats, &[1001])).unwrap();
+    fs::write(&file, local_config_with_stats(0, admin, stats, &[1001]).to_string()).unwrap();
     let mut envoy = tokio::process::Command::from(envoy());
     envoy.args(["--concurrency", "1", "-c"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
     let _running = envoy.kill_on_drop(true).spawn().unwrap();

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Cluster, Dialect, Door, eventually, free_port, get};
@@ -23,11 +24,17 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts it and waits until it finds all replicas healthy.
     pub(crate) async fn start(cluster: &Cluster) -> Self {
+        Self::start_with(cluster, |_| ()).await
+    }
+
+    /// The same with something changed in the configuration of its listener for clients.
+    pub(crate) async fn start_with(cluster: &Cluster, change: impl FnOnce(&mut Value)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (port, admin) = (free_port(), free_port());
         let replicas: Vec<u16> = cluster.replicas.iter().map(|it| it.grpc().port()).collect();
         let file = dir.path().join("envoy.json");
-        fs::write(&file, local_config(port, admin, &replicas)).expect("write the configuration");
+        let config = local_config(port, admin, &replicas, change);
+        fs::write(&file, config).expect("write the configuration");
         let child = envoy()
             .args(["--concurrency", "1", "-c"])
             .arg(&file)
