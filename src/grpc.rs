@@ -13,10 +13,12 @@ mod http2;
 mod inbound;
 mod incoming;
 mod intake;
+mod job_key;
 mod keepalive;
 mod listener;
 mod outlet;
 mod patience;
+mod peer;
 mod plain;
 mod proxy_protocol;
 mod queries;
@@ -44,3 +46,6 @@ pub use self::{
     rich::RichConfig,
     services::{Services, ServicesError},
 };
+
+/// How many addresses are told apart.
+const ADDRESSES: usize = 16_384;

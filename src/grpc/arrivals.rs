@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::admission::Full;
+use super::{ADDRESSES, admission::Full};
 use crate::{
     domain::origin,
     room::{Buckets, Rate},
@@ -14,9 +14,6 @@ use crate::{
 
 /// What lasts no longer counts.
 const SHORT: Duration = Duration::from_secs(2);
-
-/// How many addresses are told apart.
-pub(super) const ADDRESSES: usize = 16_384;
 
 /// How often one address may come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

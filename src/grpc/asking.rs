@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::arrivals::ADDRESSES;
+use super::ADDRESSES;
 use crate::{
     backplane::{Page, Unavailable},
     room::{Bucket, Buckets, Rate},

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::info;
 
+use super::ADDRESSES;
 use crate::{
     domain::{RoomName, SessionId, Username, origin},
     metrics::{Label as _, Refusal},
@@ -32,8 +33,7 @@ const REFUSALS: Rate = Rate { interval: Duration::from_secs(10), burst: 5 };
 /// The same for all addresses and reasons together.
 const ALL_REFUSALS: Rate = Rate { interval: Duration::from_millis(100), burst: 200 };
 
-/// How many addresses are told apart, and in sums.
-const ADDRESSES: usize = 16_384;
+/// How many addresses are told apart in sums.
 const SUMS: usize = 256;
 
 /// How often sums are told.

@@ -22,9 +22,10 @@ use super::{
     http2::Http2,
     inbound::PREFACE,
     patience::{Overdue, Patience, Waited},
+    peer::Peer,
     services::Entrance,
     socket::{HandshakeError, Socket},
-    tasks::{Spawner, Tasks},
+    tasks::Tasks,
     turn::Turn,
     wire::{Flusher, Look, wire},
 };
@@ -39,18 +40,6 @@ const SLICE: Duration = Duration::from_micros(500);
 /// How long a socket may take nothing of what waits to be sent. A client that only reads slowly takes
 /// something now and then, and one that stalls a stream holds up that stream's window, not the socket.
 const STALLED: Duration = Duration::from_secs(30);
-
-/// Who is at the other end, and where a stream's session runs.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
-    pub(super) addr: SocketAddr,
-    /// Whom its certificate names, if it had to show one.
-    pub(super) certificate: Option<Arc<str>>,
-    pub(super) spawner: Spawner,
-    pub(super) turn: Arc<Turn>,
-    /// It is counted among those of its address.
-    pub(super) connected: Arc<Connected>,
-}
 
 /// What a connection needs to know.
 #[derive(Clone, Copy, Debug)]

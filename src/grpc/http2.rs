@@ -15,7 +15,7 @@ use h2::{
 use tokio::time::Instant;
 
 use super::{
-    connection::Peer, incoming::Incoming, keepalive::KeepAlive, responding::Responding,
+    incoming::Incoming, keepalive::KeepAlive, peer::Peer, responding::Responding,
     services::Entrance, socket::Socket, wire::Wire,
 };
 

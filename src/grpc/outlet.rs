@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{
+    job_key::JobKey,
     status::{Outcome, status},
-    tasks::{JobKey, Spawner},
     turn::Turn,
 };
 use crate::{
@@ -109,7 +109,7 @@ enum State {
 impl Outlet {
     /// Of the stream whose request is being answered in this future, which will send what it gets. It may
     /// have been `forwarded` by a proxy.
-    pub(super) fn new(spawner: &Spawner, turn: Arc<Turn>, forwarded: bool) -> Arc<Self> {
+    pub(super) fn new(waker: ReaderWaker, turn: Arc<Turn>, forwarded: bool) -> Arc<Self> {
         turn.count_stream(true);
         Arc::new(Self {
             state: Mutex::new(State::Waiting),
@@ -120,7 +120,7 @@ impl Outlet {
             called: AtomicBool::new(true),
             given_up: AtomicBool::new(false),
             job: JobKey::current(),
-            reader: spawner.current_waker().forwarded(forwarded),
+            reader: waker.forwarded(forwarded),
             answers: Mutex::default(),
             begun: Arc::default(),
             pushable: AtomicWaker::new(),

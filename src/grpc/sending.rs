@@ -148,7 +148,7 @@ mod tests {
         let (_, mut respond) = asked;
         let stream = respond.send_response(Response::new(()), false).unwrap();
         let outlet = Outlet::new(
-            &Tasks::new().spawner(),
+            Tasks::new().spawner().current_waker(),
             Arc::new(Turn::new(CancellationToken::new())),
             false,
         );

@@ -21,12 +21,12 @@ use super::{
     admission::{Admission, Admitted, Connected, Full, Party},
     arrivals::{Arrivals, Came},
     audit::{Audit, Caller},
-    connection::Peer,
     encoding::Encoding,
     frames::{Frames, Receiver, frames},
     incoming::Incoming,
     outlet::{Outlet, Rest, Spout},
     patience::GRACE,
+    peer::Peer,
     responding::Answer,
     status::{Outcome, code, code_name, refusal, status},
 };
@@ -164,7 +164,7 @@ impl Hall {
             return self.refuse(&mut caller, &Outcome::Ended(Ending::ShuttingDown));
         }
         let forwarded = is_forwarded(&parts.headers);
-        let outlet = Outlet::new(&peer.spawner, peer.turn.clone(), forwarded);
+        let outlet = Outlet::new(peer.spawner.current_waker(), peer.turn.clone(), forwarded);
         let admitted = self.admission.admit(client.ip());
         let party = self.party(peer, client);
         let intake = party.intake.clone();

@@ -6,7 +6,6 @@
 //! and so cuts a batch of a hundred frames into pairs.
 
 use std::{
-    cell::Cell,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +16,11 @@ use std::{
 use futures_util::task::AtomicWaker;
 use slab::Slab;
 
-use super::{responding::Responding, sending::Sending};
+use super::{
+    job_key::{CONNECTION, JobKey},
+    responding::Responding,
+    sending::Sending,
+};
 use crate::hub::{ReaderWaker, Wakers};
 
 /// A future of a connection's task.
@@ -45,25 +48,6 @@ impl Job {
 
 /// So many futures are polled before it is asked how late it is.
 const A_FEW: usize = 32;
-
-/// The key of the connection itself among the ready ones.
-const CONNECTION: usize = usize::MAX;
-
-thread_local! {
-    /// The future that is being polled.
-    static CURRENT: Cell<JobKey> = const { Cell::new(JobKey(CONNECTION)) };
-}
-
-/// Which of a connection's futures, for as long as it lives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct JobKey(usize);
-
-impl JobKey {
-    /// The future that is being polled. Only to be asked for within one.
-    pub(super) fn current() -> Self {
-        CURRENT.get()
-    }
-}
 
 /// Adds futures to a connection's task.
 #[derive(Clone, Debug)]
@@ -304,7 +288,7 @@ impl Tasks {
     fn poll_slot(&mut self, key: usize) {
         // A waker may outlive its future.
         let Some(slot) = self.slots.get_mut(key) else { return };
-        CURRENT.set(JobKey(key));
+        JobKey(key).begin();
         if slot.job.poll(&mut Context::from_waker(&slot.waker)).is_ready() {
             drop(self.slots.remove(key));
         }

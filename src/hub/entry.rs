@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Hub, Member, ReaderWaker, Stay, event_now, room::Room};
+use super::{Hub, Member, ReaderWaker, Stay, event_now, room::Room, stay::Coming};
 use crate::{
     backplane::{Eviction, Hold, Join, JoinError, Joined, Seated, Takeover, Unavailable},
     domain::{HoldToken, Position, RoomName, SecretHash, SessionId, Username, What},
@@ -55,17 +55,6 @@ pub enum Since {
     After(Position),
     /// So many of the latest events, and what tells of its own coming.
     Latest(u32),
-}
-
-/// How a name is taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Coming {
-    /// By a new session.
-    Anew,
-    /// By one that may have lost it, and of which the room hears anew then.
-    Again,
-    /// By one that has only its last words to say: not where the room has heard its end.
-    AgainUnheard,
 }
 
 /// Somebody is in.

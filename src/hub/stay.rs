@@ -13,8 +13,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
 use super::{
-    Chunk, Encoder, Hub, Member, Seat, Shared, departures::Departure, entry::Coming,
-    follower::AWAY, room::Room,
+    Chunk, Encoder, Hub, Member, Seat, Shared, departures::Departure, follower::AWAY, room::Room,
 };
 use crate::{
     backplane::{JoinError, Unavailable},
@@ -107,6 +106,17 @@ impl Drop for ReaderPlace {
     fn drop(&mut self) {
         self.seat.room.remove_member(self.key);
     }
+}
+
+/// How a name is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Coming {
+    /// By a new session.
+    Anew,
+    /// By one that may have lost it, and of which the room hears anew then.
+    Again,
+    /// By one that has only its last words to say: not where the room has heard its end.
+    AgainUnheard,
 }
 
 /// What came of taking a name again.
