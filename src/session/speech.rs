@@ -388,10 +388,12 @@ impl<'a> Speech<'a> {
         trace::appended(&message.span, position);
         message.missing = None;
         let client_seq = message.seq;
-        // One before it was refused, but had arrived.
-        self.next_seq = self.next_seq.max(client_seq + 1);
         if let Some(positions) = &self.positions {
             positions.learn(last, position);
+        }
+        if client_seq > self.next_seq {
+            // One before it was refused, but had arrived. The client was told that it comes next.
+            return self.refuse(client_seq, Refused::OutOfOrder { expected: self.next_seq });
         }
         if last == client_seq {
             self.answer(&Answer::Ack { client_seq, position: Some(position), duplicate });

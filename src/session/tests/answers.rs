@@ -266,6 +266,18 @@ async fn answers_keep_their_order_when_the_lease_was_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_sent_behind_a_message_without_an_answer_is_out_of_order() {
+    let says = [(1, "a"), (2, "b"), (3, "c")];
+    let (told, story) = play(&says, Oddity::UnansweredOnce, UNLIMITED, true).await;
+    assert_eq!(answered(&told), [(1, None), (2, None), (3, None)], "{told:?}");
+    let last = told.iter().rfind(|it| matches!(it, Answer::Nack { .. }));
+    let refused = Refused::OutOfOrder { expected: 1 };
+    assert_eq!(last, Some(&Answer::Nack { client_seq: 3, refused }));
+    // They are in the log all the same, and are not repeated when they are sent again.
+    assert_eq!(said(&story), "abc", "{story:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_overtakes_what_was_said_too_fast() {
     let rate = Rate { interval: Duration::from_secs(10), burst: 1 };
     let says = [(1, "a"), (2, "b"), (3, "c"), (4, "d")];

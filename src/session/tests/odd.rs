@@ -27,6 +27,8 @@ pub(super) enum Oddity {
     Twice,
     /// The first append finds the lease gone.
     StaleOnce,
+    /// The first append is done and not answered.
+    UnansweredOnce,
     /// The first leave is not answered.
     AwayOnce,
 }
@@ -62,6 +64,15 @@ impl Backplane for Odd {
                     return Err(AppendError::Stale);
                 }
                 return self.inner.append(hold, client_seq, event).await;
+            }
+            if self.oddity == Oddity::UnansweredOnce {
+                let appended = self.inner.append(hold, client_seq, event).await;
+                if !self.first.swap(false, Ordering::Relaxed) {
+                    return appended;
+                }
+                // Others are appended meanwhile.
+                sleep(Duration::from_millis(10)).await;
+                return Err(Unavailable.into());
             }
             self.inner.append(hold, client_seq, event.clone()).await?;
             // Others are appended meanwhile.
