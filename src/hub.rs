@@ -56,6 +56,8 @@ pub struct HubConfig {
     pub window_events: usize,
     /// How many bytes of events a reader may be behind its room.
     pub window_bytes: usize,
+    /// How many bytes of events the windows of all rooms may hold together.
+    pub windows_bytes: usize,
     /// The longest that an event waits for others in a busy room, so that they go out together.
     pub gather: Duration,
     /// How much may be said in a room by members of this replica.
@@ -232,6 +234,27 @@ impl Hub {
         });
         room.add_seat();
         Ok(Seat { hub: self.clone(), room: room.clone() })
+    }
+
+    /// Whether the windows of all rooms hold too much together.
+    fn windows_are_over(&self) -> bool {
+        usize::try_from(self.metrics.window_bytes.get()).unwrap_or(0) > self.config.windows_bytes
+    }
+
+    /// Has each room keep no more than a share, such that all together keep three quarters of what they may: those
+    /// that hold much have readers that are far behind.
+    fn relieve_windows(&self) {
+        let rooms: Vec<_> = self.rooms().values().cloned().collect();
+        let sizes = rooms.into_iter().map(|room| (room.window_bytes(), room));
+        let sizes: Vec<_> = sizes.filter(|(bytes, _)| *bytes > 0).collect();
+        let kept = |share: usize| sizes.iter().map(|(bytes, _)| share.min(*bytes)).sum::<usize>();
+        let mut share = self.config.window_bytes;
+        while share > 0 && kept(share) > self.config.windows_bytes / 4 * 3 {
+            share /= 2;
+        }
+        for (_, room) in sizes.iter().filter(|(bytes, _)| *bytes > share) {
+            room.trim(share);
+        }
     }
 
     fn steady(&self) -> MutexGuard<'_, Steady> {

@@ -281,6 +281,8 @@ pub struct LimitsConfig {
     pub window_events: usize,
     /// How many bytes of events a reader may be behind its room.
     pub window_bytes: usize,
+    /// How many bytes may wait for readers: in the windows of all rooms, and as many on their way to single ones.
+    pub unread_bytes: usize,
     /// The longest that a message waits for others in a busy room; zero for not at all.
     pub gather: Duration,
     /// The most messages of one session on their way to the log.
@@ -330,6 +332,7 @@ impl LimitsConfig {
             input_bytes_per_connection: reader.within("limits.input_bytes_per_connection", INPUT).0,
             window_events: reader.within("limits.window_events", 4096..=1 << 20),
             window_bytes: reader.within("limits.window_bytes", Bytes(2 << 20)..=Bytes(1 << 30)).0,
+            unread_bytes: reader.within("limits.unread_bytes", INPUT).0,
             gather: reader.within("limits.gather", GATHER),
             inflight: reader.within("limits.inflight", 1..=4096),
             page_size: reader.within("limits.page_size", 1..=500),

@@ -35,6 +35,9 @@ const SIGNALS: usize = 8;
 /// How long a crowded room pauses: its readers run now, if they run at all.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// How often rooms are looked at, at the most, whose windows hold too much together.
+const RELIEF: Duration = Duration::from_millis(100);
+
 /// How many findings wait for the listener; then their finders wait.
 pub(super) const QUEUE: usize = 1024;
 
@@ -60,7 +63,12 @@ pub(super) async fn run(
     let mut pauses = FuturesUnordered::new();
     let mut batch = Vec::with_capacity(SIGNALS);
     let queues = &hub.metrics.queue_items;
+    let mut relieved: Option<time::Instant> = None;
     loop {
+        if hub.windows_are_over() && relieved.is_none_or(|at| at.elapsed() >= RELIEF) {
+            hub.relieve_windows();
+            relieved = Some(time::Instant::now());
+        }
         let wanted = tokio::select! {
             biased;
             Some((heal, page)) = reads.next() => {
@@ -104,6 +112,7 @@ pub(super) async fn run(
                 queues.of(Queue::Findings).set(items(findings.len()));
                 Vec::from_iter(look_into(&hub, finding))
             }
+            () = sleep(RELIEF), if hub.windows_are_over() => continue,
         };
         reads.extend(wanted.into_iter().map(|heal| read(&hub, &slots, heal)));
     }

@@ -263,6 +263,20 @@ impl Room {
         state.is_crowded() && state.stuck.is_none_or(|stuck| stuck.elapsed() > STUCK)
     }
 
+    /// How much its window holds.
+    pub(super) fn window_bytes(&self) -> usize {
+        self.lock().window.bytes()
+    }
+
+    /// Keeps no more than this in its window: readers that are further behind fall off.
+    pub(super) fn trim(&self, bytes: usize) {
+        let mut state = self.lock();
+        let before = state.window.bytes();
+        state.window.trim(bytes);
+        state.look_at_readers();
+        self.count_bytes(before, state.window.bytes());
+    }
+
     fn count_bytes(&self, before: usize, after: usize) {
         if before != after {
             self.metrics.window_bytes.inc_by(items(after) - items(before));

@@ -31,9 +31,15 @@ impl<T> Window<T> {
     pub fn push(&mut self, item: T, bytes: usize) {
         self.slots.push_back((item, bytes));
         self.bytes += bytes;
-        while self.slots.len() > self.max_items
-            || (self.bytes > self.max_bytes && self.slots.len() > 1)
-        {
+        while self.slots.len() > self.max_items {
+            self.drop_first();
+        }
+        self.trim(self.max_bytes);
+    }
+
+    /// Drops the oldest items beyond so many bytes, but for the last one.
+    pub fn trim(&mut self, bytes: usize) {
+        while self.bytes > bytes && self.slots.len() > 1 {
             self.drop_first();
         }
     }

@@ -1,3 +1,6 @@
+use std::future::poll_fn;
+
+use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::*;
@@ -30,6 +33,7 @@ fn config() -> HubConfig {
         held_at_most: Duration::from_secs(100),
         window_events: EVENTS,
         window_bytes: 1 << 30,
+        windows_bytes: 1 << 30,
         gather: Duration::ZERO,
         room_rate: Rate { interval: Duration::ZERO, burst: 1 },
         rooms: 1000,
@@ -38,7 +42,7 @@ fn config() -> HubConfig {
 }
 
 /// A hub, and another replica that shares the backplane with it.
-fn start() -> (Arc<Hub>, Replica) {
+fn start(config: HubConfig) -> (Arc<Hub>, Replica) {
     let memory = Memory::new(MemoryConfig {
         lease: Duration::from_secs(600),
         log: LogBounds { length: 1_000_000, bytes: usize::MAX, age: Duration::from_secs(3600) },
@@ -48,7 +52,7 @@ fn start() -> (Arc<Hub>, Replica) {
     });
     let id = ReplicaId::from_bytes([1; 16]);
     let (backplane, signals) = memory.attach(id);
-    let hub = Hub::start(backplane, signals, id, config(), Metrics::new(), Sampler::off());
+    let hub = Hub::start(backplane, signals, id, config, Metrics::new(), Sampler::off());
     let id = ReplicaId::from_bytes([2; 16]);
     let (backplane, signals) = memory.attach(id);
     (hub, Replica { id, backplane, signals })
@@ -74,7 +78,7 @@ async fn stalled(hub: &Arc<Hub>, room: &RoomName) -> Stay {
 /// waited for, and nothing else.
 #[tokio::test(start_paused = true)]
 async fn rooms_do_not_wait_for_each_others_readers() {
-    let (hub, other) = start();
+    let (hub, other) = start(config());
     let mut stays = Vec::new();
     for _ in 0..50 {
         stays.push(stalled(&hub, &props::some_room()).await);
@@ -103,4 +107,35 @@ async fn rooms_do_not_wait_for_each_others_readers() {
         }
     }
     assert!(began.elapsed() < PATIENCE * 4, "{:?} until all was passed on", began.elapsed());
+}
+
+/// Rooms with readers that take nothing hold so much together, and those that hold little lose nothing.
+#[tokio::test(start_paused = true)]
+async fn the_windows_of_all_rooms_have_a_bound_together() {
+    const MOST: usize = 4 << 20;
+    let (hub, other) = start(HubConfig { windows_bytes: MOST, ..config() });
+    let mut stays = Vec::new();
+    for _ in 0..50 {
+        stays.push(stalled(&hub, &props::some_room()).await);
+    }
+    let (modest, greedy) = stays.split_first().expect("there are some");
+    let held = || usize::try_from(hub.metrics.window_bytes.get()).unwrap();
+    let content = "x".repeat(8_000);
+    for (stay, messages) in std::iter::once((modest, 1)).chain(greedy.iter().map(|it| (it, 40))) {
+        let room = stay.member().hold().room;
+        let speaker = other.join(&room, "speaker").await;
+        for seq in 1..=messages {
+            let said = props::said(&speaker, &content);
+            other.backplane.append(&speaker, seq, said).await.unwrap();
+        }
+        sleep(2 * RELIEF).await;
+        assert!(held() <= MOST, "{} bytes", held());
+    }
+    let is_too_slow = |stay: &Stay| {
+        let notice = poll_fn(|cx| stay.member().poll_notice(cx)).now_or_never();
+        notice == Some(crate::hub::Notice::TooSlow)
+    };
+    assert!(!is_too_slow(modest));
+    assert!(greedy.iter().filter(|it| is_too_slow(it)).count() > 40);
+    drop(stays);
 }
