@@ -9,7 +9,9 @@ use tokio::{
 };
 use tonic::Code;
 
-use crate::harness::{ChatClient, Cluster, Dialect, Door, Proxy, SOON, eventually};
+use roomcast::proto::room::ListMembersRequest;
+
+use crate::harness::{ChatClient, Cluster, Dialect, Door, Proxy, RichClient, SOON, eventually};
 
 /// A TCP balancer that says by the PROXY protocol that all it forwards is from `client`.
 struct Balancer {
@@ -133,5 +135,25 @@ async fn nobody_makes_up_an_address_behind_envoy() {
         drop(guest);
         alice.expect_system(&format!("{name} left")).await;
     }
+    cluster.assert_no_errors();
+}
+
+/// What one client asks by way of a proxy, others may still ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_counted_for_whom_a_proxy_names() {
+    let plan = Cluster::memory()
+        .with("ROOMCAST_SERVER__TRUSTED_PROXIES", "127.0.0.1")
+        .with("ROOMCAST_LIMITS__QUERY_INTERVAL", "1h")
+        .with("ROOMCAST_LIMITS__QUERY_BURST", "1");
+    let cluster = plan.start().await;
+    let mut calls = RichClient::calls(&cluster.door(0)).await;
+    let mut ask = async |client: &str| {
+        let mut request = tonic::Request::new(ListMembersRequest::default());
+        request.metadata_mut().insert("x-forwarded-for", client.parse().expect("a header value"));
+        calls.list_members(request).await.map(drop).map_err(|status| status.code())
+    };
+    assert_eq!(ask("192.0.2.7").await, Ok(()));
+    assert_eq!(ask("192.0.2.7").await, Err(Code::ResourceExhausted));
+    assert_eq!(ask("192.0.2.8").await, Ok(()));
     cluster.assert_no_errors();
 }
