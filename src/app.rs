@@ -335,7 +335,7 @@ fn hub_config(config: &Config) -> HubConfig {
         window_events: limits.window_events,
         // Some messages of the largest kind have to fit.
         window_bytes: limits.window_bytes.max(32 * limits.content_bytes),
-        windows_bytes: limits.unread_bytes,
+        unread_bytes: limits.unread_bytes,
         gather: limits.gather,
         rooms: limits.rooms,
         room_rate: rate(limits.room_interval, limits.room_burst),

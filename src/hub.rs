@@ -18,6 +18,7 @@ mod pulse;
 mod room;
 mod slot;
 mod stay;
+mod unread;
 mod wakers;
 
 use std::{
@@ -36,6 +37,7 @@ pub use self::{
     pulse::{Pulse, Silent},
     slot::{ENCODINGS, Encoder},
     stay::{Reader, Retaken, Stay},
+    unread::{Held, Unread},
     wakers::{ReaderWaker, Wakers},
 };
 use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};
@@ -56,8 +58,9 @@ pub struct HubConfig {
     pub window_events: usize,
     /// How many bytes of events a reader may be behind its room.
     pub window_bytes: usize,
-    /// How many bytes of events the windows of all rooms may hold together.
-    pub windows_bytes: usize,
+    /// How many bytes of events the windows of all rooms may hold together, and how many may be on their way to
+    /// single readers.
+    pub unread_bytes: usize,
     /// The longest that an event waits for others in a busy room, so that they go out together.
     pub gather: Duration,
     /// How much may be said in a room by members of this replica.
@@ -86,6 +89,7 @@ pub struct Hub {
     pulse: Pulse,
     /// Readers that are served from the log.
     catch_ups: Semaphore,
+    unread: Arc<Unread>,
     draining: CancellationToken,
     /// One token for each stay.
     stays: TaskTracker,
@@ -116,6 +120,7 @@ impl Hub {
         let hub = Arc::new(Self {
             steady: Mutex::new(Steady::new(config.lease)),
             pulse: Pulse::new(config.lease),
+            unread: Unread::new(config.unread_bytes),
             backplane,
             config,
             replica,
@@ -197,6 +202,11 @@ impl Hub {
         &*self.backplane
     }
 
+    /// What is on its way to single readers.
+    pub fn unread(&self) -> &Arc<Unread> {
+        &self.unread
+    }
+
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -238,7 +248,7 @@ impl Hub {
 
     /// Whether the windows of all rooms hold too much together.
     fn windows_are_over(&self) -> bool {
-        usize::try_from(self.metrics.window_bytes.get()).unwrap_or(0) > self.config.windows_bytes
+        usize::try_from(self.metrics.window_bytes.get()).unwrap_or(0) > self.config.unread_bytes
     }
 
     /// Has each room keep no more than a share, such that all together keep three quarters of what they may: those
@@ -249,7 +259,7 @@ impl Hub {
         let sizes: Vec<_> = sizes.filter(|(bytes, _)| *bytes > 0).collect();
         let kept = |share: usize| sizes.iter().map(|(bytes, _)| share.min(*bytes)).sum::<usize>();
         let mut share = self.config.window_bytes;
-        while share > 0 && kept(share) > self.config.windows_bytes / 4 * 3 {
+        while share > 0 && kept(share) > self.config.unread_bytes / 4 * 3 {
             share /= 2;
         }
         for (_, room) in sizes.iter().filter(|(bytes, _)| *bytes > share) {

@@ -110,7 +110,7 @@ pub(super) async fn serve(
         }
     };
     let retire = end.drain.child_token();
-    let (tasks, turn) = (Tasks::new(), Arc::new(Turn::new(retire.clone())));
+    let (tasks, turn) = (Tasks::new(), Arc::new(Turn::new(retire.clone(), entrance.unread())));
     let (certificate, spawner) = (socket.peer_name(), tasks.spawner());
     let connected = Arc::new(connected);
     let peer = Arc::new(Peer { addr, certificate, spawner, turn: turn.clone(), connected });

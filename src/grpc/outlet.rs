@@ -22,7 +22,7 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    hub::{Encoder, Member, Reader, ReaderWaker},
+    hub::{Encoder, Held, Member, Reader, ReaderWaker},
     room::Fallen,
     session::Ending,
 };
@@ -236,6 +236,16 @@ impl Outlet {
             *until = Some(reader.head());
         }
         self.reader.wake();
+    }
+
+    /// Counts what is handed to HTTP/2.
+    pub(super) fn hold(&self) -> Held {
+        self.turn.hold()
+    }
+
+    /// Whether clients have much already that they do not take.
+    pub(super) fn is_tight(&self) -> bool {
+        self.turn.is_tight()
     }
 
     /// Waits until the last word was said, or there is nobody to say it to.

@@ -7,13 +7,23 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
+use http::HeaderMap;
 
 use super::outlet::{Next, Spout};
-use crate::hub::Member;
+use crate::hub::{Held, Member};
 
 /// So much is handed over before it is asked again whether the client takes it. Asking costs more than
 /// sending a message, and what the client does not take waits in HTTP/2.
 const CREDIT: usize = 16 * 1024;
+
+/// The same where clients have much already that they do not take.
+const SMALL_CREDIT: usize = 4 * 1024;
+
+/// What a frame costs in HTTP/2 beside its bytes, about.
+const FRAME: usize = 256;
+
+/// What waits in HTTP/2 is counted for the whole replica from so much of a stream on, and in such steps.
+const STEP: usize = 8 * 1024;
 
 /// Sends what comes out of an outlet. Dropped before the last word, it resets the stream.
 ///
@@ -27,13 +37,19 @@ pub(super) struct Sending {
     member: Option<Arc<Member>>,
     /// What was handed over since the client was last seen to take everything.
     owed: usize,
+    /// What that costs, and how much of it is counted.
+    cost: usize,
+    held: Held,
+    /// Nothing comes behind it but this.
+    last: Option<Box<HeaderMap>>,
     /// The client has to take something first.
     waiting: bool,
 }
 
 impl Sending {
     pub(super) fn new(outlet: Spout, stream: SendStream<Bytes>) -> Self {
-        Self { stream, outlet, member: None, owed: 0, waiting: false }
+        let held = outlet.hold();
+        Self { stream, outlet, member: None, owed: 0, cost: 0, held, last: None, waiting: false }
     }
 
     /// Looks at what [`Sending::poll`] is about to look at.
@@ -59,19 +75,27 @@ impl Sending {
             return Poll::Pending;
         }
         loop {
-            if self.owed > CREDIT && !ready!(self.poll_taken()) {
+            if !self.has_credit() && !ready!(self.poll_taken()) {
+                return Poll::Ready(());
+            }
+            if let Some(trailers) = self.last.take() {
+                // Who has reset the stream does not hear it.
+                let _ = self.stream.send_trailers(*trailers);
                 return Poll::Ready(());
             }
             let (bytes, all) = match ready!(self.outlet.poll_next()) {
                 Next::Data(bytes) => (bytes, false),
                 Next::All(bytes) => (bytes, true),
                 Next::Last(trailers) => {
-                    // Who has reset the stream does not hear it.
-                    let _ = self.stream.send_trailers(trailers);
-                    return Poll::Ready(());
+                    self.last = Some(Box::new(trailers));
+                    continue;
                 }
             };
             self.owed += bytes.len();
+            self.cost += bytes.len() + FRAME;
+            if self.cost >= self.held.bytes() + STEP {
+                self.held.set(self.cost);
+            }
             if self.stream.send_data(bytes, false).is_err() {
                 return Poll::Ready(());
             }
@@ -82,6 +106,15 @@ impl Sending {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Whether more may be handed over before the client has taken what was.
+    fn has_credit(&self) -> bool {
+        if self.last.is_some() {
+            // Nobody would count what waits in HTTP/2 when this is gone.
+            return self.owed == 0;
+        }
+        self.owed <= SMALL_CREDIT || self.owed <= CREDIT && !self.outlet.is_tight()
     }
 
     /// Waits until the client's window has room for what was handed over, and one byte more. False when
@@ -98,7 +131,8 @@ impl Sending {
         }
         // Other streams of the connection may need that byte.
         self.stream.reserve_capacity(0);
-        (self.owed, self.waiting) = (0, false);
+        (self.owed, self.cost, self.waiting) = (0, 0, false);
+        self.held.set(0);
         Poll::Ready(true)
     }
 }
@@ -118,6 +152,7 @@ mod tests {
 
     use super::*;
     use crate::grpc::{outlet::Outlet, tasks::Tasks, turn::Turn};
+    use crate::hub::Unread;
 
     type Server = server::Connection<DuplexStream, Bytes>;
     type Client = client::Connection<DuplexStream, Bytes>;
@@ -135,6 +170,13 @@ mod tests {
 
     /// A stream whose client lets through 1,000 bytes until it reads.
     async fn stream() -> Ends {
+        stream_among(&Unread::new(1 << 20)).await
+    }
+
+    /// The same where others have as much already.
+    async fn stream_among(unread: &Arc<Unread>) -> Ends {
+        let turn = Arc::new(Turn::new(CancellationToken::new(), unread.clone()));
+        turn.begin();
         let (near, far) = duplex(1 << 20);
         let mut builder = client::Builder::new();
         let client = builder.initial_window_size(1_000).handshake::<_, Bytes>(far);
@@ -147,11 +189,7 @@ mod tests {
         };
         let (_, mut respond) = asked;
         let stream = respond.send_response(Response::new(()), false).unwrap();
-        let outlet = Outlet::new(
-            Tasks::new().spawner().current_waker(),
-            Arc::new(Turn::new(CancellationToken::new())),
-            false,
-        );
+        let outlet = Outlet::new(Tasks::new().spawner().current_waker(), turn, false);
         let sending = Sending::new(Spout::new(outlet.clone()), stream);
         Ends { server, sending, outlet, client, response, _ask: ask }
     }
@@ -194,6 +232,36 @@ mod tests {
         }
         assert_eq!(got, pushed);
         assert!(!outlet.has_more());
+    }
+
+    #[tokio::test]
+    async fn what_no_client_takes_is_counted_and_has_others_get_less_at_a_time() {
+        let unread = Unread::new(15_000);
+        let stall = async || {
+            let mut ends = stream_among(&unread).await;
+            for _ in 0..100 {
+                ends.outlet.push(&[7; 1_000]);
+                assert!(ends.sending.poll().is_pending());
+            }
+            ends
+        };
+        let one = stall().await;
+        assert!(one.sending.owed > CREDIT && unread.is_over());
+        let other = stall().await;
+        assert!(other.sending.owed <= SMALL_CREDIT + 1_000, "{}", other.sending.owed);
+        drop(one);
+        assert!(!unread.is_over());
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_until_the_rest_is_taken() {
+        let Ends { mut sending, outlet, server: _server, client: _client, .. } = stream().await;
+        outlet.push(&[7; 3_000]);
+        assert!(sending.poll().is_pending());
+        outlet.end(tonic::Status::ok(""), crate::grpc::outlet::Rest::Nothing);
+        assert!(sending.poll().is_pending(), "nobody would know of it any more");
+        outlet.give_up();
+        assert!(sending.poll().is_ready());
     }
 
     #[tokio::test]

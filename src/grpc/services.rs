@@ -25,7 +25,11 @@ use super::{
     small::{self, Small},
     stream::{Door, Hall, not_post},
 };
-use crate::{domain::Network, hub::Hub, proto::PUBLIC_DESCRIPTORS};
+use crate::{
+    domain::Network,
+    hub::{Hub, Unread},
+    proto::PUBLIC_DESCRIPTORS,
+};
 
 /// The services' names in health checks; the empty one stands for the whole server.
 const NAMES: [&str; 3] = ["", "chat.ChatService", "roomcast.v1.RoomService"];
@@ -76,6 +80,11 @@ impl Entrance {
     pub(super) fn may_speak_for_others(&self, peer: IpAddr) -> bool {
         let trusted = &self.hall.trusted;
         trusted.is_empty() || trusted.iter().any(|it| it.contains(peer))
+    }
+
+    /// Where what clients have not taken is counted.
+    pub(super) fn unread(&self) -> Arc<Unread> {
+        self.hall.hub.unread().clone()
     }
 
     /// Where large heads of requests are counted.

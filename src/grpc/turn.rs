@@ -1,7 +1,10 @@
 //! What the streams of a connection take between two writes, counted once for all of them.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::TraceParent,
-    hub::{Encoder, Reader, Shared},
+    hub::{Encoder, Held, Reader, Shared, Unread},
     metrics::Metrics,
     room::Fallen,
 };
@@ -21,12 +24,18 @@ use crate::{
 /// bounds what a slow reader costs.
 const CHUNK: usize = 32 * 1024;
 
+/// The same where clients have much already that they do not take.
+const SMALL_CHUNK: usize = 4 * 1024;
+
 /// One connection's. Only its task takes the lock often.
 #[derive(Debug)]
 pub(super) struct Turn {
     born: Instant,
     /// Asks the connection to end once its streams have.
     retire: CancellationToken,
+    unread: Arc<Unread>,
+    /// Clients have much already that they do not take, as of when the turn began.
+    tight: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -46,8 +55,19 @@ struct State {
 
 impl Turn {
     /// Of a connection that ends once this is cancelled and its streams have ended.
-    pub(super) fn new(retire: CancellationToken) -> Self {
-        Self { born: Instant::now(), retire, state: Mutex::default() }
+    pub(super) fn new(retire: CancellationToken, unread: Arc<Unread>) -> Self {
+        let (tight, state) = (AtomicBool::new(false), Mutex::default());
+        Self { born: Instant::now(), retire, unread, tight, state }
+    }
+
+    /// Counts what is handed to HTTP/2 for a stream.
+    pub(super) fn hold(&self) -> Held {
+        self.unread.hold(0)
+    }
+
+    /// Whether clients have much already that they do not take.
+    pub(super) fn is_tight(&self) -> bool {
+        self.tight.load(Relaxed)
     }
 
     /// The connection takes no new streams, so that clients come by another one, perhaps to another replica.
@@ -62,6 +82,7 @@ impl Turn {
     /// The connection's task runs. Returns since when.
     pub(super) fn begin(&self) -> Instant {
         let now = Instant::now();
+        self.tight.store(self.unread.is_over(), Relaxed);
         self.lock().now = now - self.born;
         now
     }
@@ -101,7 +122,8 @@ impl Turn {
     ) -> Result<Option<(Bytes, bool)>, Fallen> {
         let state = &mut *self.lock();
         let shared = (state.streams > 1).then_some(&mut state.shared);
-        let chunk = reader.take(encoder, until, CHUNK, shared)?;
+        let most = if self.is_tight() { SMALL_CHUNK } else { CHUNK };
+        let chunk = reader.take(encoder, until, most, shared)?;
         if chunk.events == 0 {
             return Ok(None);
         }
@@ -144,7 +166,8 @@ mod tests {
 
     #[test]
     fn the_oldest_of_a_turn_is_observed_once() {
-        let (turn, metrics) = (Turn::new(CancellationToken::new()), Metrics::default());
+        let (turn, metrics) =
+            (Turn::new(CancellationToken::new(), Unread::new(0)), Metrics::default());
         for (events, second) in [(1, 30), (2, 10), (3, 20)] {
             turn.lock().took(events, Some((Timestamp::from_second(second).unwrap(), None)));
         }

@@ -11,6 +11,12 @@ use crate::backplane::PageLimit;
 /// so this bounds what one that is slow costs.
 const PAGE: PageLimit = PageLimit { events: 256, bytes: 64 * 1024 };
 
+/// The same where readers have much already that they do not take.
+const SMALL_PAGE: PageLimit = PageLimit { events: 16, bytes: 4 * 1024 };
+
+/// What an event costs in memory beside its content, about.
+const EVENT_OVERHEAD: usize = 256;
+
 /// How many readers' pages are read at a time; the others wait.
 pub(super) const READERS: usize = 32;
 
@@ -31,11 +37,15 @@ impl Stay {
                 pause = false;
                 continue;
             };
-            let page = hub.backplane.read(self.room().name(), after, PAGE).await.ok();
+            let limit = if hub.unread.is_over() { SMALL_PAGE } else { PAGE };
+            let page = hub.backplane.read(self.room().name(), after, limit).await.ok();
             drop(slot);
+            let events = page.iter().flat_map(|page| &page.events);
+            let bytes = events.map(|(_, event)| EVENT_OVERHEAD + event.size()).sum();
+            let held = hub.unread.hold(bytes);
             let head = page.as_ref().and_then(|page| page.head.clone());
             hub.metrics.log_pages.inc();
-            pause = !member.end_reading(page);
+            pause = !member.end_reading(page, held);
             if let (true, Some(head)) = (pause, head) {
                 hub.report_head(self.room(), head);
             }

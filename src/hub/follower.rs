@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::slot::Slot;
+use super::{slot::Slot, unread::Held};
 use crate::{
     backplane::Page,
     domain::{Event, Position},
@@ -25,7 +25,18 @@ enum Mode {
     /// It takes from the window what comes next there.
     Window(Footing),
     /// It takes what was read from the log for it.
-    Log { items: VecDeque<Item<Arc<Event>>>, reading: Reading },
+    Log {
+        items: VecDeque<Item<Arc<Event>>>,
+        /// Where they are counted, until all of them are taken.
+        held: Option<Held>,
+        reading: Reading,
+    },
+}
+
+impl Mode {
+    fn log() -> Self {
+        Self::Log { items: VecDeque::new(), held: None, reading: Reading::No }
+    }
 }
 
 /// How a reader at the window stands to what is there.
@@ -62,12 +73,12 @@ impl Follower {
     /// A reader that begins there. It is served once it was [put](Follower::put_at_window) at the
     /// window, or found out that the log has to be read.
     pub(super) fn new(place: Place) -> Self {
-        Self { place, mode: Mode::Log { items: VecDeque::new(), reading: Reading::No } }
+        Self { place, mode: Mode::log() }
     }
 
     /// Has it served from the log from now on.
     pub(super) fn leave_window(&mut self) {
-        self.mode = Mode::Log { items: VecDeque::new(), reading: Reading::No };
+        self.mode = Mode::log();
     }
 
     /// Finds its place in a window whose sequence has come to `room`. Returns the cursor there.
@@ -142,7 +153,7 @@ impl Follower {
     /// at the window.
     pub(super) fn log_has_more(&self) -> Option<bool> {
         match &self.mode {
-            Mode::Log { items, reading } => Some(!items.is_empty() || *reading == Reading::No),
+            Mode::Log { items, reading, .. } => Some(!items.is_empty() || *reading == Reading::No),
             Mode::Window(_) => None,
         }
     }
@@ -150,7 +161,8 @@ impl Follower {
     /// Asks for the next page of the log. True when nobody had asked yet.
     pub(super) fn ask(&mut self) -> bool {
         match &mut self.mode {
-            Mode::Log { reading: reading @ Reading::No, .. } => {
+            Mode::Log { reading: reading @ Reading::No, held, .. } => {
+                *held = None;
                 *reading = Reading::Asked;
                 true
             }
@@ -176,8 +188,8 @@ impl Follower {
 
     /// The page that was read, or `None` when that could not be done. Returns whether there was
     /// anything new in it.
-    pub(super) fn end_reading(&mut self, page: Option<Page>) -> bool {
-        let Mode::Log { items, reading } = &mut self.mode else { return false };
+    pub(super) fn end_reading(&mut self, page: Option<Page>, page_held: Held) -> bool {
+        let Mode::Log { items, held, reading } = &mut self.mode else { return false };
         // It found its way, and lost it again, while this was read.
         if *reading != Reading::UnderWay {
             return false;
@@ -187,6 +199,7 @@ impl Follower {
         let (before, mut read) = (self.place, Vec::new());
         self.place.page(page, &mut read);
         items.extend(read);
+        *held = Some(page_held);
         self.place != before
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{chunk::SharedChunk, follower::Follower, wakers::ReaderWaker};
+use super::{chunk::SharedChunk, follower::Follower, unread::Held, wakers::ReaderWaker};
 use crate::{
     backplane::{Hold, Page},
     domain::{Event, HoldToken, Position, SessionId, What},
@@ -271,9 +271,9 @@ impl Member {
     }
 
     /// What was read, or `None` when that could not be done. False when there was nothing new.
-    pub(super) fn end_reading(&self, page: Option<Page>) -> bool {
+    pub(super) fn end_reading(&self, page: Option<Page>, held: Held) -> bool {
         let Some(following) = &self.following else { return false };
-        let new = following.lock().as_mut().is_some_and(|it| it.end_reading(page));
+        let new = following.lock().as_mut().is_some_and(|it| it.end_reading(page, held));
         self.wake_reader();
         new
     }

@@ -85,7 +85,7 @@ fn hub_config() -> HubConfig {
         lease: LEASE,
         window_events: 64,
         window_bytes: 1 << 20,
-        windows_bytes: 1 << 30,
+        unread_bytes: 1 << 30,
         gather: Duration::ZERO,
         rooms: 8,
         room_rate: UNLIMITED,

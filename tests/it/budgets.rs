@@ -2,14 +2,18 @@
 
 use bytes::Bytes;
 use prost::Message;
-use roomcast::proto::chat::ChatMessage;
+use roomcast::proto::{
+    chat::ChatMessage,
+    room::{Join, connect_request::Frame, join::Since},
+};
 use tonic::Code;
 
-use crate::harness::{Layout, RawCall, SOON, eventually, quiet};
+use crate::harness::{Layout, RawCall, RichClient, SOON, eventually, quiet};
 
 on_both_backplanes!(
     unfinished_messages_are_given_up_and_hurt_nobody,
-    messages_that_are_not_read_are_given_up_and_hurt_nobody
+    messages_that_are_not_read_are_given_up_and_hurt_nobody,
+    histories_that_nobody_takes_have_a_bound_together
 );
 
 const BOUNDS: [&str; 3] = [
@@ -97,6 +101,40 @@ async fn messages_that_are_not_read_are_given_up_and_hurt_nobody(layout: Layout)
     replica.until_metric(GIVEN_UP, 50.0).await;
     quiet(&bob, &mut [&mut alice]).await;
     drop(calls);
+    cluster.assert_no_errors();
+}
+
+/// Readers that join with much history and take none of it.
+async fn histories_that_nobody_takes_have_a_bound_together(layout: Layout) {
+    let plan = layout.plan().alone().with("ROOMCAST_LIMITS__UNREAD_BYTES", "8MiB");
+    let cluster = plan.start().await;
+    let replica = &cluster.replicas[0];
+    let door = cluster.door(0);
+    let mut alice = RichClient::open(&door, RichClient::asking("den", "alice")).await;
+    alice.welcome().await;
+    let content = "x".repeat(1_000);
+    let first = alice.say_and_wait(1, &content).await;
+    for number in 2..=200 {
+        alice.say_and_wait(number, &content).await;
+    }
+    // What she has said is in the log alone.
+    alice.leave().await;
+    alice.expect_end(Code::Ok).await;
+    let before = replica.resident_bytes();
+    let door = door.with_windows(0, 65_535);
+    let mut stalled = vec![];
+    for number in 0..1_000 {
+        let name = format!("stalled {number}");
+        let since = Some(Since::After(first));
+        let join = Join { since, ..RichClient::asking("den", &name) };
+        stalled.push(RichClient::open_stalled(&door, Frame::Join(join)).await);
+    }
+    replica.until_metric("roomcast_members", 1_000.0).await;
+    // Each has had a page read.
+    replica.until_metric("roomcast_log_pages_total", 1_000.0).await;
+    let grown = replica.resident_bytes().saturating_sub(before);
+    assert!(grown < GROWTH + (8 << 20), "the replica grew by {grown} bytes");
+    drop(stalled);
     cluster.assert_no_errors();
 }
 

@@ -33,7 +33,7 @@ fn config() -> HubConfig {
         held_at_most: Duration::from_secs(100),
         window_events: EVENTS,
         window_bytes: 1 << 30,
-        windows_bytes: 1 << 30,
+        unread_bytes: 1 << 30,
         gather: Duration::ZERO,
         room_rate: Rate { interval: Duration::ZERO, burst: 1 },
         rooms: 1000,
@@ -113,7 +113,7 @@ async fn rooms_do_not_wait_for_each_others_readers() {
 #[tokio::test(start_paused = true)]
 async fn the_windows_of_all_rooms_have_a_bound_together() {
     const MOST: usize = 4 << 20;
-    let (hub, other) = start(HubConfig { windows_bytes: MOST, ..config() });
+    let (hub, other) = start(HubConfig { unread_bytes: MOST, ..config() });
     let mut stays = Vec::new();
     for _ in 0..50 {
         stays.push(stalled(&hub, &props::some_room()).await);
