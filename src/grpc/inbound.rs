@@ -280,7 +280,9 @@ mod tests {
         let begin = frame(HEADERS, 0, &[1; PART]);
         let [goes_on, ends] = [0, END_HEADERS].map(|flags| frame(CONTINUATION, flags, &[1; PART]));
         let mut small: Vec<_> = (0..2000).map(|_| begun_among(&large_heads)).collect();
-        small.iter_mut().for_each(|it| it.read(&begin, now));
+        for it in &mut small {
+            it.read(&begin, now);
+        }
         assert!(!small.iter().any(Inbound::is_flooded), "a part of each is free");
         let mut large: Vec<_> = (0..257).map(|_| begun_among(&large_heads)).collect();
         for it in &mut large {

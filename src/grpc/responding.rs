@@ -157,7 +157,7 @@ mod tests {
     use h2::{client, server};
     use http::Request;
     use http_body_util::Full;
-    use tokio::{io::duplex, time::sleep};
+    use tokio::{io::duplex, task::JoinSet, time::sleep};
 
     use super::*;
 
@@ -170,13 +170,14 @@ mod tests {
         let client = builder.initial_window_size(1).handshake::<_, Bytes>(far);
         let (server, client) = tokio::join!(server::handshake::<_>(near), client);
         let (mut server, (mut ask, client)) = (server.unwrap(), client.unwrap());
-        tokio::spawn(client);
+        let mut beside = JoinSet::new();
+        beside.spawn(async move { drop(client.await) });
         let (response, _) = ask.send_request(Request::new(()), true).unwrap();
         let (_, respond) = server.accept().await.unwrap().unwrap();
         let body = Answer::Other(Body::new(Full::new(Bytes::from(vec![7; SIZE]))));
         let mut responding = Responding::new(std::future::ready(Response::new(body)), respond);
         let began = Instant::now();
-        tokio::spawn(async move {
+        beside.spawn(async move {
             let mut body = response.await.unwrap().into_body();
             while let Some(Ok(data)) = body.data().await {
                 sleep(Duration::from_secs(1)).await;

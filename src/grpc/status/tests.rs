@@ -310,6 +310,11 @@ fn other_rows() -> Vec<Row> {
             Some(("TOO_MANY_MEMBERS_PER_ADDRESS", Said::Elsewhere)),
             Some(Refusal::RoomMembersPerPeer),
         ),
+    ]
+}
+
+fn request_rows() -> Vec<Row> {
+    vec![
         (
             Outcome::Encoding("zstd".into()),
             Code::Unimplemented,
@@ -397,7 +402,7 @@ fn number(outcome: &Outcome) -> usize {
 const ROWS: usize = 46;
 
 fn rows() -> Vec<Row> {
-    [session_rows(), first_message_rows(), entry_rows(), other_rows()].concat()
+    [session_rows(), first_message_rows(), entry_rows(), other_rows(), request_rows()].concat()
 }
 
 /// What the details of a status say.
