@@ -2,6 +2,7 @@
 
 mod following;
 mod reading;
+mod watching;
 
 use std::{
     collections::HashSet,
@@ -19,7 +20,6 @@ use super::{
     HubConfig, Member, Notice,
     chunk::{Chunk, Shared, SharedChunk, Sharing, Taken},
     delivery::Delivery,
-    follower::AWAY,
     slot::{Encoder, Slot},
     wakers::Audience,
 };
@@ -444,52 +444,6 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.count_bytes(self.lock().window.bytes(), 0);
-    }
-}
-
-impl State {
-    /// Whether so much is new that it has to go out, before it fills half of the window.
-    fn is_pressing(&self) -> bool {
-        let (max_events, max_bytes) = self.window.bounds();
-        self.fresh.events > max_events / 4 || self.fresh.bytes > max_bytes / 4
-    }
-
-    /// Whether half of the window is still to be taken, by everybody.
-    fn is_crowded(&self) -> bool {
-        let (max_events, max_bytes) = self.window.bounds();
-        let (first, head) = (self.window.first(), self.window.head());
-        let count = |events: u64| usize::try_from(events).unwrap_or(usize::MAX);
-        let kept = count(head - first).max(1);
-        if kept <= max_events / 2 && self.window.bytes() <= max_bytes / 2 {
-            return false;
-        }
-        let cursors = self.readings.iter().map(|(_, reading)| reading.member.cursor());
-        let fastest = cursors.filter(|cursor| *cursor != AWAY).max();
-        fastest.is_some_and(|cursor| {
-            let waiting = count(head - cursor).min(kept);
-            waiting > max_events / 2 || self.window.bytes() / kept * waiting > max_bytes / 2
-        })
-    }
-
-    /// Looks how far all readers have come, now and then or when that may matter to one of them: tells
-    /// those that fell off the window, and forgets what all have taken.
-    fn look_at_readers(&mut self) {
-        let looked = self.looked;
-        let (first, head) = (self.window.first(), self.window.head());
-        if self.readings.len() > FEW && first == looked.start && head - looked.end < FEW as u64 {
-            return;
-        }
-        let mut lowest = head;
-        for (_, reading) in &self.readings {
-            let cursor = reading.member.cursor();
-            if cursor < first {
-                reading.fall_behind();
-            } else {
-                lowest = lowest.min(cursor);
-            }
-        }
-        self.window.release(lowest);
-        self.looked = Looked { start: self.window.first(), end: head };
     }
 }
 
