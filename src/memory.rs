@@ -19,9 +19,11 @@ const FEWER: i64 = 64;
 
 /// Gives memory back whenever many streams, calls or connections have ended, until it is stopped.
 pub async fn give_back(metrics: Metrics, stop: CancellationToken) {
-    let mut crowd = Crowd::default();
+    let (mut crowd, mut had_gone) = (Crowd::default(), false);
     while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
-        if crowd.has_gone(metrics.streams.get() + metrics.connections.get()) {
+        let has_gone = crowd.has_gone(metrics.streams.get() + metrics.connections.get());
+        // Once more a moment later: what a stream held may be freed after it.
+        if std::mem::replace(&mut had_gone, has_gone) || has_gone {
             let released = spawn_blocking(roomcast_heap::release).await;
             debug!(released = released.is_ok_and(|it| it), "gave free memory back");
         }
