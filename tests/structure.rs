@@ -73,7 +73,7 @@ impl Source {
         paths.sort();
         for path in paths {
             let stem = path.file_stem().and_then(|it| it.to_str()).expect("UTF-8").to_owned();
-            let below = [module, &[stem.clone()]].concat();
+            let below = [module, std::slice::from_ref(&stem)].concat();
             if path.is_dir() {
                 self.read_directory(&path, &below);
             } else if path.extension().is_some_and(|it| it == "rs") {
@@ -183,10 +183,11 @@ fn leaves(tree: &UseTree) -> Vec<(Vec<String>, String)> {
             .into_iter()
             .map(|(path, name)| {
                 let first = it.ident.to_string();
-                match path.first().is_some_and(|it| it == "self") {
+                if path.first().is_some_and(|it| it == "self") {
                     // `a::{self}` names `a`.
-                    true => (vec![first.clone()], if name == "self" { first } else { name }),
-                    false => ([vec![first], path].concat(), name),
+                    (vec![first.clone()], if name == "self" { first } else { name })
+                } else {
+                    ([vec![first], path].concat(), name)
                 }
             })
             .collect(),
@@ -269,16 +270,16 @@ fn source() -> Source {
 fn no_modules_import_each_other() {
     let arrows = source().arrows();
     assert!(arrows.len() > 500, "{} imports were found", arrows.len());
-    let mut told = String::new();
+    let mut told = vec![];
     for circle in circles(&arrows) {
-        told += "\nThese import each other; move what both need below them:\n";
+        told.push("These import each other; move what both need below them:".to_owned());
         for ((from, to), path) in &arrows {
             if circle.contains(from) && circle.contains(to) {
-                told += &format!("  {} -> {}: {path}\n", from.join("::"), to.join("::"));
+                told.push(format!("  {} -> {}: {path}", from.join("::"), to.join("::")));
             }
         }
     }
-    assert!(told.is_empty(), "{told}");
+    assert!(told.is_empty(), "{}", told.join("\n"));
 }
 
 #[test]
