@@ -21,8 +21,8 @@ use crate::{
     descriptors,
     domain::{ReplicaId, UsernameLimits},
     grpc::{
-        ArrivalRates, Audit, Caps, IntakeLimits, Listener, ListenerConfig, PlainConfig, RichConfig,
-        Services, ServicesError,
+        ArrivalRates, Audit, Caps, ChatConfig, IntakeLimits, Listener, ListenerConfig, Services,
+        ServicesError, V1Config,
     },
     http::{self, NotReady, Readiness},
     hub::{Hub, HubConfig, Silent},
@@ -137,8 +137,8 @@ async fn serve(
     let services =
         Services::new(hub.clone(), caps, arrivals(config), for_services, trusted, plain, rich)
             .await?;
-    let (tls, entrance) = (certificates.clone(), services.entrance.clone());
-    let listener = Listener::new(listener(config), tls, entrance, metrics.clone());
+    let (tls, router) = (certificates.clone(), services.router.clone());
+    let listener = Listener::new(listener(config), tls, router, metrics.clone());
 
     let mut parts = Parts::default();
     parts.run(telemetry.tell_sums(parts.stop.clone()));
@@ -418,9 +418,9 @@ fn arrivals(config: &Config) -> ArrivalRates {
     }
 }
 
-fn plain(config: &Config) -> PlainConfig {
+fn plain(config: &Config) -> ChatConfig {
     let limits = &config.limits;
-    PlainConfig {
+    ChatConfig {
         names: UsernameLimits { max_chars: limits.username_chars },
         session: SessionLimits {
             content_bytes: limits.content_bytes,
@@ -435,10 +435,10 @@ fn rate(interval: Duration, burst: usize) -> Rate {
     Rate { interval, burst: u32::try_from(burst).unwrap_or(u32::MAX) }
 }
 
-fn rich(config: &Config) -> RichConfig {
-    let PlainConfig { names, session } = plain(config);
+fn rich(config: &Config) -> V1Config {
+    let ChatConfig { names, session } = plain(config);
     let session = SessionLimits { max_age: config.server.max_stream_age, ..session };
-    RichConfig {
+    V1Config {
         names,
         session,
         page_size: config.limits.page_size,

@@ -1,4 +1,4 @@
-//! `roomcast bench`: drives servers that speak the plain door, measures them from outside and
+//! `roomcast bench`: drives servers that speak the `chat` protocol, measures them from outside and
 //! checks what they deliver.
 //!
 //! Load is offered on schedule, whatever the server does with it. A figure only counts when

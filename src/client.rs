@@ -1,6 +1,6 @@
 //! The client: a member of a room that comes back by itself.
 //!
-//! [`Client::join`] comes into a room through the rich door and gives two handles. [`Client`] says things
+//! [`Client::join`] comes into a room through the `v1` protocol and gives two handles. [`Client`] says things
 //! and asks about the room; [`Events`] is what happens there. Behind them a task keeps the client in its
 //! room: it connects again when the connection breaks or the server asks for it (a new connection each
 //! time, with full jitter and bounds), resumes its session, sends again what has no answer, and leaves

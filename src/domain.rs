@@ -1,6 +1,6 @@
 //! The words of the problem: names, positions, events. No I/O, no clock, no chance.
 //!
-//! Everything here is parsed once, at the door, and stays typed from then on.
+//! Everything here is parsed once, where it comes in, and stays typed from then on.
 
 mod address;
 mod contact;
@@ -14,7 +14,7 @@ mod username;
 pub use address::{Network, NetworkError, forwarded_for, origin};
 pub use contact::Contact;
 pub use event::{Event, LeftCause, Member, TraceParent, What};
-pub use ids::{HoldToken, ReplicaId, SessionId, StreamId};
+pub use ids::{FencingToken, ReplicaId, SessionId, StreamId};
 pub use position::{Epoch, Position};
 pub use room_name::{RoomName, RoomNameError};
 pub use secret::SecretHash;

@@ -1,40 +1,40 @@
-//! The gRPC listener: an accept loop of our own in which a connection is one task, and the doors
+//! The gRPC listener: an accept loop of our own in which a connection is one task, and the protocols
 //! behind it. Only this module knows gRPC.
 
 mod admission;
 mod arrivals;
 mod asking;
 mod audit;
+mod buffered_socket;
 mod connection;
 mod dialect;
+mod egress;
 mod encoding;
+mod executor;
+mod flush_cycle;
 mod frames;
 mod http2;
 mod inbound;
 mod incoming;
 mod intake;
-mod job_key;
 mod keepalive;
 mod listener;
-mod outlet;
 mod patience;
 mod peer;
+mod pending_response;
 mod plain;
 mod proxy_protocol;
 mod queries;
-mod responding;
 mod rich;
 mod scan;
-mod sending;
 mod services;
 mod small;
 mod socket;
 mod status;
 mod stream;
-mod tasks;
+mod stream_sender;
+mod task_id;
 mod translate;
-mod turn;
-mod wire;
 
 pub use self::{
     admission::Caps,
@@ -42,8 +42,8 @@ pub use self::{
     audit::Audit,
     intake::IntakeLimits,
     listener::{Listener, ListenerConfig},
-    plain::PlainConfig,
-    rich::RichConfig,
+    plain::ChatConfig,
+    rich::V1Config,
     services::{Services, ServicesError},
 };
 

@@ -1,4 +1,4 @@
-//! The operators' door, over plain HTTP/1.1: `/livez`, `/readyz` and `/metrics`.
+//! The operators' port, over plain HTTP/1.1: `/livez`, `/readyz` and `/metrics`.
 
 mod routes;
 

@@ -1,23 +1,23 @@
 //! The local registry: the rooms that have members on this replica, and everything that keeps
 //! them in step with the backplane.
 //!
-//! `room` is one room's window and readers, `member` one reader, `stay` a member's way in and
+//! `room` is one room's window and readers, `member` one reader, `membership` a member's way in and
 //! out. Four loops run beside them: `listener` brings in what happens, `keeper` renews leases
-//! and reaps, `departures` gives names back, `pulse` proves that delivery works.
+//! and reaps, `release_queue` gives names back, `delivery_probe` proves that delivery works.
 
 mod catch_up;
+mod catch_up_reader;
 mod chunk;
 mod delivery;
-mod departures;
+mod delivery_probe;
 mod entry;
-mod follower;
 mod keeper;
 mod listener;
 mod member;
-mod pulse;
+mod membership;
+mod release_queue;
 mod room;
 mod slot;
-mod stay;
 mod unread;
 mod wakers;
 
@@ -32,20 +32,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
     chunk::{Chunk, Shared},
+    delivery_probe::{DeliveryProbe, Silent},
     entry::{Arrived, Claim, EnterError, SessionClaim, Since},
     member::{Member, Notice},
-    pulse::{Pulse, Silent},
+    membership::{Membership, Reacquired, Reader},
     slot::{ENCODINGS, Encoder},
-    stay::{Reader, Retaken, Stay},
     unread::{Held, Unread},
     wakers::{ReaderWaker, Wakers},
 };
-use self::{departures::Departures, keeper::Watch, listener::Finding, room::Room};
+use self::{keeper::Watch, listener::Finding, release_queue::ReleaseQueue, room::Room};
 use crate::{
     backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},
     domain::{Event, Member as Who, ReplicaId, RoomName, What},
     metrics::Metrics,
-    room::{Rate, Steady},
+    room::{Rate, ReapGuard},
     trace::{self, Sampler},
 };
 
@@ -82,16 +82,16 @@ pub struct Hub {
     metrics: Metrics,
     sampler: Arc<Sampler>,
     rooms: Mutex<HashMap<RoomName, Arc<Room>>>,
-    steady: Mutex<Steady>,
-    departures: Departures,
+    steady: Mutex<ReapGuard>,
+    departures: ReleaseQueue,
     watches: mpsc::Sender<Watch>,
     findings: mpsc::Sender<Finding>,
-    pulse: Pulse,
+    pulse: DeliveryProbe,
     /// Readers that are served from the log.
     catch_ups: Semaphore,
     unread: Arc<Unread>,
     draining: CancellationToken,
-    /// One token for each stay.
+    /// One token for each membership.
     stays: TaskTracker,
     loops: TaskTracker,
     stop: CancellationToken,
@@ -118,8 +118,8 @@ impl Hub {
         let (watches, watched) = mpsc::channel(keeper::QUEUE);
         let (findings, found) = mpsc::channel(listener::QUEUE);
         let hub = Arc::new(Self {
-            steady: Mutex::new(Steady::new(config.lease)),
-            pulse: Pulse::new(config.lease),
+            steady: Mutex::new(ReapGuard::new(config.lease)),
+            pulse: DeliveryProbe::new(config.lease),
             unread: Unread::new(config.unread_bytes),
             backplane,
             config,
@@ -127,7 +127,7 @@ impl Hub {
             metrics,
             sampler: Arc::new(sampler),
             rooms: Mutex::default(),
-            departures: Departures::default(),
+            departures: ReleaseQueue::default(),
             watches,
             findings,
             catch_ups: Semaphore::new(catch_up::READERS),
@@ -139,8 +139,8 @@ impl Hub {
         });
         hub.run(listener::run(hub.clone(), signals, found));
         hub.run(keeper::run(hub.clone(), watched));
-        hub.run(departures::run(hub.clone()));
-        hub.run(pulse::run(hub.clone()));
+        hub.run(release_queue::run(hub.clone()));
+        hub.run(delivery_probe::run(hub.clone()));
         hub
     }
 
@@ -164,7 +164,7 @@ impl Hub {
     }
 
     /// How delivery stands, as of the last canary.
-    pub fn pulse(&self) -> &Pulse {
+    pub fn pulse(&self) -> &DeliveryProbe {
         &self.pulse
     }
 
@@ -231,7 +231,7 @@ impl Hub {
     }
 
     /// Takes a seat in a room, which keeps the room here until it is given up.
-    fn take_seat(self: &Arc<Self>, name: &RoomName) -> Result<Seat, EnterError> {
+    fn take_seat(self: &Arc<Self>, name: &RoomName) -> Result<RoomRef, EnterError> {
         let mut rooms = self.rooms();
         let max = self.config.rooms;
         if rooms.len() >= max && !rooms.contains_key(name) {
@@ -243,7 +243,7 @@ impl Hub {
             Arc::new(Room::new(name.clone(), &self.config, metrics, sampler))
         });
         room.add_seat();
-        Ok(Seat { hub: self.clone(), room: room.clone() })
+        Ok(RoomRef { hub: self.clone(), room: room.clone() })
     }
 
     /// Whether the windows of all rooms hold too much together.
@@ -267,7 +267,7 @@ impl Hub {
         }
     }
 
-    fn steady(&self) -> MutexGuard<'_, Steady> {
+    fn steady(&self) -> MutexGuard<'_, ReapGuard> {
         self.steady.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -320,12 +320,12 @@ fn event_now(hold: &Hold, what: What) -> Arc<Event> {
 
 /// Keeps a room on this replica; when the last one is dropped, the room goes.
 #[derive(Debug)]
-struct Seat {
+struct RoomRef {
     hub: Arc<Hub>,
     room: Arc<Room>,
 }
 
-impl Drop for Seat {
+impl Drop for RoomRef {
     fn drop(&mut self) {
         let mut rooms = self.hub.rooms();
         if self.room.drop_seat() {

@@ -1,12 +1,12 @@
 //! Generated protocol types.
 #![allow(missing_docs, clippy::pedantic)]
 
-/// The plain door, `proto/chat.proto`.
+/// The `chat` protocol, `proto/chat.proto`.
 pub mod chat {
     tonic::include_proto!("chat");
 }
 
-/// The rich door, `proto/roomcast/v1/room.proto`.
+/// The `v1` protocol, `proto/roomcast/v1/room.proto`.
 pub mod room {
     tonic::include_proto!("roomcast.v1");
 }

@@ -2,20 +2,20 @@
 //!
 //! No I/O, no clock, no chance: events and instants come in as arguments, decisions go out.
 
-mod bucket;
-mod buckets;
-mod feed;
-mod gather;
+mod coalescer;
 mod item;
-mod place;
-mod steady;
-mod window;
+mod log_cursor;
+mod rate_limiter;
+mod rate_limiters;
+mod reap_guard;
+mod ring_buffer;
+mod sequencer;
 
-pub use bucket::{Bucket, Rate};
-pub use buckets::Buckets;
-pub use feed::{Feed, Moves};
-pub use gather::Gather;
+pub use coalescer::Coalescer;
 pub use item::{Item, Lost};
-pub use place::Place;
-pub use steady::Steady;
-pub use window::{Fallen, Window};
+pub use log_cursor::LogCursor;
+pub use rate_limiter::{Rate, RateLimiter};
+pub use rate_limiters::RateLimiters;
+pub use reap_guard::ReapGuard;
+pub use ring_buffer::{Fallen, RingBuffer};
+pub use sequencer::{Moves, Sequencer};

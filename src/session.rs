@@ -1,10 +1,10 @@
-//! One member's life, whichever door it came through: what it says goes to the log, what happens
+//! One member's life, whichever protocol it came through: what it says goes to the log, what happens
 //! to its hold is acted on, and in the end its name is given back, or its session left lingering.
 //!
-//! `speech` is the way of messages to the log, `positions` finds where earlier ones are, `dialogue` is
+//! `speech` is the way of messages to the log, `positions` finds where earlier ones are, `client_link` is
 //! for clients that are answered.
 
-mod dialogue;
+mod client_link;
 mod positions;
 mod speech;
 #[cfg(test)]
@@ -20,14 +20,14 @@ use std::{
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-pub use self::dialogue::{Answers, Dialogue, Repeats};
+pub use self::client_link::{ClientLink, Repeats, Responder};
 use self::{
-    dialogue::{Pace, alive},
-    speech::Speech,
+    client_link::{Pace, alive},
+    speech::Publisher,
 };
 use crate::{
     domain::{LeftCause, Position, TraceParent},
-    hub::{Hub, Stay},
+    hub::{Hub, Membership},
     metrics::Nack,
     room::Rate,
 };
@@ -260,33 +260,38 @@ impl Ending {
     }
 }
 
-/// Drives a stay to its end: appends what the client says, in order, and gives the name back, or,
+/// Drives a membership to its end: appends what the client says, in order, and gives the name back, or,
 /// where there is a dialogue, leaves the session lingering. The stream's errors are how the client
 /// ended it; `gone` resolves with how it ended when that shows while it is not read.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps what it is given twice")]
 pub fn run<'a>(
     hub: &'a Hub,
-    stay: Stay,
+    membership: Membership,
     input: impl Stream<Item = Result<Input, Ending>> + Unpin + Send + 'a,
     gone: impl Future<Output = Ending> + Send + 'a,
     limits: SessionLimits,
     unstored: &'a dyn Unstored,
-    dialogue: Option<&'a Dialogue<'a>>,
+    dialogue: Option<&'a ClientLink<'a>>,
 ) -> impl Future<Output = Ending> + Send + 'a {
     async move {
         // What is asked once is boxed: it is large, and a stream would have to carry it to its end.
-        let owed = Box::pin(alive(dialogue, owed(hub, &stay, limits.rate, dialogue))).await;
-        let mut session = Session::new(hub, &stay, input, limits, unstored, dialogue, owed);
+        let owed = Box::pin(alive(dialogue, owed(hub, &membership, limits.rate, dialogue))).await;
+        let mut session = Session::new(hub, &membership, input, limits, unstored, dialogue, owed);
         let ending = session.drive(gone).await;
         // So is what comes last.
         let ending = Box::pin(alive(dialogue, session.speech.finish(ending))).await;
         drop(session);
-        Box::pin(alive(dialogue, part(stay, ending))).await
+        Box::pin(alive(dialogue, part(membership, ending))).await
     }
 }
 
 /// For how long the name owes what was said under it before, by whichever session.
-async fn owed(hub: &Hub, stay: &Stay, rate: Rate, dialogue: Option<&Dialogue<'_>>) -> Duration {
+async fn owed(
+    hub: &Hub,
+    membership: &Membership,
+    rate: Rate,
+    dialogue: Option<&ClientLink<'_>>,
+) -> Duration {
     if rate.interval.is_zero() {
         return Duration::ZERO;
     }
@@ -294,27 +299,27 @@ async fn owed(hub: &Hub, stay: &Stay, rate: Rate, dialogue: Option<&Dialogue<'_>
     if dialogue.is_some_and(|dialogue| dialogue.resumed) {
         return Duration::MAX;
     }
-    let hold = stay.member().hold();
+    let hold = membership.member().hold();
     let owed = Box::pin(hub.backplane().owe(&hold.room, &hold.name, Duration::ZERO)).await;
     owed.unwrap_or(Duration::MAX)
 }
 
 /// Gives the name back, or leaves the session lingering. Says how it ended after all.
-async fn part(stay: Stay, ending: Ending) -> Ending {
+async fn part(membership: Membership, ending: Ending) -> Ending {
     if ending.is_told() {
-        stay.note_told();
+        membership.note_told();
     }
     match (ending.cause(), &ending) {
-        (None, Ending::Superseded) => stay.hand_over(),
-        (None, _) => stay.abandon(),
+        (None, Ending::Superseded) => membership.hand_over(),
+        (None, _) => membership.abandon(),
         (Some(_), Ending::Left) => {
-            if stay.leave().await.is_err() {
+            if membership.leave().await.is_err() {
                 return Ending::LeaveNotStored;
             }
         }
         // Nobody who cannot be served is kept waiting.
-        (Some(cause), Ending::Unavailable | Ending::TooSlow) => stay.depart(cause),
-        (Some(cause), _) => stay.linger(cause).await,
+        (Some(cause), Ending::Unavailable | Ending::TooSlow) => membership.depart(cause),
+        (Some(cause), _) => membership.linger(cause).await,
     }
     ending
 }
@@ -324,9 +329,9 @@ const INPUTS: usize = 32;
 
 struct Session<'a, S> {
     hub: &'a Hub,
-    stay: &'a Stay,
+    membership: &'a Membership,
     input: S,
-    speech: Speech<'a>,
+    speech: Publisher<'a>,
     dialogue: Option<Pace<'a>>,
     /// When to look whether both sides of the dialogue are alive.
     tick: Option<Pin<Box<Sleep>>>,
@@ -339,26 +344,26 @@ struct Session<'a, S> {
 impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> {
     fn new(
         hub: &'a Hub,
-        stay: &'a Stay,
+        membership: &'a Membership,
         input: S,
         limits: SessionLimits,
         unstored: &'a dyn Unstored,
-        dialogue: Option<&'a Dialogue<'a>>,
+        dialogue: Option<&'a ClientLink<'a>>,
         owed: Duration,
     ) -> Self {
-        let speech = Speech::new(hub, stay, limits, unstored, dialogue, owed);
+        let speech = Publisher::new(hub, membership, limits, unstored, dialogue, owed);
         let tick = dialogue.map(|dialogue| Box::pin(sleep(dialogue.ping_interval)));
         let (dialogue, too_old) = (dialogue.map(Pace::new), limits.too_old());
-        Self { hub, stay, input, speech, dialogue, tick, inputs: 0, too_old }
+        Self { hub, membership, input, speech, dialogue, tick, inputs: 0, too_old }
     }
 
     async fn drive(&mut self, gone: impl Future<Output = Ending> + Send) -> Ending {
-        let member = self.stay.member();
+        let member = self.membership.member();
         let mut draining = pin!(self.hub.draining().cancelled());
         let mut gone = pin!(gone);
         // Only a follower needs it, and it is large.
         let with = self.dialogue.as_ref().map(|pace| pace.with);
-        let mut catch_up = with.map(|_| Box::pin(self.stay.catch_up()));
+        let mut catch_up = with.map(|_| Box::pin(self.membership.catch_up()));
         let mut drained = false;
         loop {
             let paused = self.speech.paused();
@@ -442,7 +447,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 Ok(())
             }
             Some(Ok(Input::Leave)) => {
-                self.stay.note_leave();
+                self.membership.note_leave();
                 Err(Ending::Left)
             }
             Some(Ok(Input::Unknown)) => Ok(()),

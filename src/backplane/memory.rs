@@ -10,7 +10,7 @@ mod outlets;
 mod properties;
 mod room;
 mod rooms;
-mod seats;
+mod roster;
 #[cfg(test)]
 mod tests;
 

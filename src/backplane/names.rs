@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Head, Unavailable};
 use crate::domain::{
-    Contact, Event, HoldToken, LeftCause, Member, Position, ReplicaId, RoomName, SecretHash,
+    Contact, Event, FencingToken, LeftCause, Member, Position, ReplicaId, RoomName, SecretHash,
     SessionId, StreamId, Username,
 };
 
@@ -38,7 +38,7 @@ pub struct Hold {
     /// with the higher number is the newer.
     pub attempt: u64,
     /// The lease's secret, which names the stream too.
-    pub token: HoldToken,
+    pub token: FencingToken,
     /// The replica that has the stream.
     pub replica: ReplicaId,
     /// The room's head when this hold was last confirmed by a join or a renewal. Tells a

@@ -37,7 +37,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     connect::{ConnectError, Connector},
     keys::Keys,
-    lane::{Lane, LaneConfig},
+    lane::{Pipeline, PipelineConfig},
     scripts::Scripts,
     status::Status,
     subscriber::{Subscriber, Subscriptions},
@@ -100,13 +100,13 @@ pub struct RedisConfig {
 #[derive(Debug)]
 pub struct Redis {
     /// Rooms are spread over these, so that each room has its order.
-    lanes: Vec<Lane>,
+    lanes: Vec<Pipeline>,
     /// For what needs no order with appends: renewals.
-    upkeep: Lane,
+    upkeep: Pipeline,
     /// For canaries.
-    canaries: Lane,
+    canaries: Pipeline,
     /// For pages of logs: large answers that hold up nothing else.
-    reads: Lane,
+    reads: Pipeline,
     rooms: RandomState,
     scripts: Arc<Scripts>,
     subscriptions: Arc<Subscriptions>,
@@ -179,8 +179,8 @@ impl Redis {
         let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
         let lane = |batch, gather, yields| {
             let (connector, status, close) = (connector.clone(), status.clone(), close.clone());
-            let lane = LaneConfig { batch, gather, replicated: config.replicated, yields };
-            let (lane, driver) = Lane::new(lane, connector, status, close);
+            let lane = PipelineConfig { batch, gather, replicated: config.replicated, yields };
+            let (lane, driver) = Pipeline::new(lane, connector, status, close);
             tasks.spawn(driver);
             lane
         };
@@ -235,7 +235,7 @@ impl Redis {
         &self.scripts.keys
     }
 
-    fn lane(&self, room: &RoomName) -> &Lane {
+    fn lane(&self, room: &RoomName) -> &Pipeline {
         let lanes = self.lanes.len() as u64;
         let index = usize::try_from(self.rooms.hash_one(room) % lanes).unwrap_or(0);
         &self.lanes[index]

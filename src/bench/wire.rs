@@ -1,4 +1,4 @@
-//! The plain door's bytes, read with as little work as possible.
+//! The `chat` protocol's bytes, read with as little work as possible.
 //!
 //! A bench message's content begins with a mark of 16 characters, six bits each: the run's tag
 //! (2), the sender (3), its sequence number (5) and the microsecond it was sent (6).

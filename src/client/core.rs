@@ -2,11 +2,11 @@
 //!
 //! No I/O here: time and chance are arguments, so that each decision can be tested.
 
-pub(super) mod course;
-pub(super) mod echo;
 pub(super) mod notices;
 pub(super) mod outbox;
 pub(super) mod reader;
+pub(super) mod retry_policy;
+pub(super) mod sent_tracker;
 
 /// The server did what the protocol does not allow: the stream is given up and opened anew.
 #[derive(Clone, PartialEq, Eq, Debug)]

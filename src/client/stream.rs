@@ -1,4 +1,4 @@
-//! One stream of the rich door, from the join to its end.
+//! One stream of the `v1` protocol, from the join to its end.
 
 use std::{error::Error as _, fmt, time::Duration};
 

@@ -38,7 +38,7 @@ pub struct Args {
     /// How many past events to show on coming in
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub history: u32,
-    /// Use the plain door: no history, and the end of the connection is the end
+    /// Use the `chat` protocol: no history, and the end of the connection is the end
     #[arg(long)]
     pub plain: bool,
 }
@@ -80,7 +80,7 @@ pub enum Error {
         /// The root of the failure.
         cause: String,
     },
-    /// The server has only the plain door.
+    /// The server has only the `chat` protocol.
     #[error("the server does not know sessions: use --plain")]
     NoRichDoor,
     /// A line that came through a pipe was not said.

@@ -107,9 +107,9 @@ pub struct ServerConfig {
     pub handshake_timeout: Duration,
     /// How long a connection may have no stream.
     pub connection_idle_timeout: Duration,
-    /// How long the rich door is silent at most, and how often its clients are to speak up.
+    /// How long the `v1` protocol is silent at most, and how often its clients are to speak up.
     pub ping_interval: Duration,
-    /// How long a client of the rich door may say nothing, or take nothing, before its stream is
+    /// How long a client of the `v1` protocol may say nothing, or take nothing, before its stream is
     /// dropped. At least twice the ping interval.
     pub idle_timeout: Duration,
     /// A balancer in front tells by the PROXY protocol whom each connection is from.

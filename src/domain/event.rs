@@ -31,12 +31,12 @@ impl Event {
     }
 }
 
-/// Who a member is: a name and the stay under which it is held.
+/// Who a member is: a name and the membership under which it is held.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
     /// The registered name, as spelled.
     pub name: DisplayName,
-    /// The stay.
+    /// The membership.
     pub session: SessionId,
 }
 

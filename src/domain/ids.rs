@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-/// One member's stay in one room, from `joined` to `left`, whatever streams carry it.
+/// One membership in one room, from `joined` to `left`, whatever streams carry it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SessionId(Uuid);
 
@@ -30,9 +30,9 @@ impl fmt::Display for SessionId {
 /// lost its lease cannot speak under it. Its first half is the same for all holds of one
 /// [`StreamId`]. Never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct HoldToken(Uuid);
+pub struct FencingToken(Uuid);
 
-impl HoldToken {
+impl FencingToken {
     /// A token from its 16 bytes, all of them drawn at random for a new stream.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
@@ -57,9 +57,9 @@ impl HoldToken {
     }
 }
 
-impl fmt::Debug for HoldToken {
+impl fmt::Debug for FencingToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HoldToken(..)")
+        f.write_str("FencingToken(..)")
     }
 }
 
@@ -110,15 +110,15 @@ mod tests {
 
     #[test]
     fn a_token_taken_again_is_another_of_the_same_stream() {
-        let token = HoldToken::from_bytes([7; 16]);
+        let token = FencingToken::from_bytes([7; 16]);
         let again = token.again([8; 8]);
         assert_ne!(token, again);
         assert_eq!(token.stream(), again.stream());
-        assert_ne!(token.stream(), HoldToken::from_bytes([9; 16]).stream());
+        assert_ne!(token.stream(), FencingToken::from_bytes([9; 16]).stream());
         let hex = again.to_hex();
         assert_eq!(hex, format!("{}{}", "07".repeat(8), "08".repeat(8)));
         assert_eq!(hex[..16].parse(), Ok(again.stream()));
         assert_eq!(hex[..16], again.stream().to_string());
-        assert_eq!(format!("{token:?}"), "HoldToken(..)");
+        assert_eq!(format!("{token:?}"), "FencingToken(..)");
     }
 }

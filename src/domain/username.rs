@@ -71,7 +71,7 @@ impl Username {
     /// Spaces around and between words are kept for display and ignored in comparison. The cheap
     /// questions come first: a name of any length costs one scan before its length is judged,
     /// and only what is left after that meets the tables. Control characters are refused even in
-    /// a name that is too long: that is how the plain door's dialects are told apart.
+    /// a name that is too long: that is how the `chat` protocol's dialects are told apart.
     pub fn parse(name: &str, limits: UsernameLimits) -> Result<Self, UsernameError> {
         if chars::is_blank(name) {
             return Err(UsernameError::Empty);

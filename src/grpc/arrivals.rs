@@ -9,7 +9,7 @@ use std::{
 use super::{ADDRESSES, admission::Full};
 use crate::{
     domain::origin,
-    room::{Buckets, Rate},
+    room::{Rate, RateLimiters},
 };
 
 /// What lasts no longer counts.
@@ -32,15 +32,15 @@ pub(super) struct Arrivals {
 
 #[derive(Debug)]
 struct State {
-    short_sessions: Buckets<IpAddr>,
-    new_rooms: Buckets<IpAddr>,
+    short_sessions: RateLimiters<IpAddr>,
+    new_rooms: RateLimiters<IpAddr>,
 }
 
 impl Arrivals {
     pub(super) fn new(rates: ArrivalRates) -> Arc<Self> {
         let state = State {
-            short_sessions: Buckets::new(rates.short_sessions, ADDRESSES),
-            new_rooms: Buckets::new(rates.new_rooms, ADDRESSES),
+            short_sessions: RateLimiters::new(rates.short_sessions, ADDRESSES),
+            new_rooms: RateLimiters::new(rates.new_rooms, ADDRESSES),
         };
         Arc::new(Self { state: Mutex::new(state) })
     }
@@ -101,7 +101,7 @@ mod tests {
             assert_eq!(arrivals.may_come(one, false), Ok(()));
             Came::now(arrivals.clone(), one)
         };
-        let stay: Vec<_> = (0..100).map(|_| came()).collect();
+        let membership: Vec<_> = (0..100).map(|_| came()).collect();
         for _ in 0..3 {
             drop(came());
         }
@@ -109,7 +109,7 @@ mod tests {
         let limit = "limits.short_session_interval";
         assert!(matches!(refused, Err(Full::TooOften { limit: it, .. }) if it == limit));
         assert_eq!(arrivals.may_come([10, 0, 0, 2].into(), false), Ok(()));
-        drop(stay);
+        drop(membership);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::ADDRESSES;
 use crate::{
     backplane::{Page, Unavailable},
-    room::{Bucket, Buckets, Rate},
+    room::{Rate, RateLimiter, RateLimiters},
     session::Repeats,
 };
 
@@ -33,14 +33,14 @@ const PAGE: u32 = 16;
 
 /// How often each address may still ask, whether or not it is there: coming again makes nobody faster.
 #[derive(Debug)]
-pub(super) struct Allowances(Mutex<Buckets<IpAddr>>);
+pub(super) struct Allowances(Mutex<RateLimiters<IpAddr>>);
 
 /// What one address asks.
 #[derive(Debug)]
 pub(super) struct OfAddress {
     peer: IpAddr,
     allowances: Arc<Allowances>,
-    repeats: Mutex<Bucket>,
+    repeats: Mutex<RateLimiter>,
     slots: Arc<Semaphore>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct OfAddress {
 #[derive(Debug)]
 pub(super) struct Asking {
     address: Arc<OfAddress>,
-    repeats: Mutex<Bucket>,
+    repeats: Mutex<RateLimiter>,
     slots: Arc<Semaphore>,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Call {
 
 impl Allowances {
     pub(super) fn new(rate: Rate) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Buckets::new(rate, ADDRESSES))))
+        Arc::new(Self(Mutex::new(RateLimiters::new(rate, ADDRESSES))))
     }
 }
 
@@ -91,14 +91,14 @@ impl Asking {
         [own, self.address.slots.clone().acquire_owned().await.ok()]
     }
 
-    fn repeats(&self) -> [&Mutex<Bucket>; 2] {
+    fn repeats(&self) -> [&Mutex<RateLimiter>; 2] {
         [&self.repeats, &self.address.repeats]
     }
 }
 
 impl Repeats for Asking {
     fn count(&self) -> Duration {
-        let [own, all] = self.repeats().map(|it| count(it, Bucket::reserve));
+        let [own, all] = self.repeats().map(|it| count(it, RateLimiter::reserve));
         own.max(all)
     }
 
@@ -116,8 +116,8 @@ impl Repeats for Asking {
     }
 }
 
-fn full(rate: Rate) -> Mutex<Bucket> {
-    Mutex::new(Bucket::full(rate, Instant::now()))
+fn full(rate: Rate) -> Mutex<RateLimiter> {
+    Mutex::new(RateLimiter::full(rate, Instant::now()))
 }
 
 fn count<B, T>(bucket: &Mutex<B>, count: impl FnOnce(&mut B, Instant) -> T) -> T {

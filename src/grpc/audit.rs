@@ -21,7 +21,7 @@ use super::ADDRESSES;
 use crate::{
     domain::{RoomName, SessionId, Username, origin},
     metrics::{Label as _, Refusal},
-    room::{Bucket, Buckets, Rate},
+    room::{Rate, RateLimiter, RateLimiters},
 };
 
 /// How many sessions of an address are told one by one, after its burst.
@@ -50,9 +50,9 @@ pub struct Audit {
 
 #[derive(Debug)]
 struct State {
-    sessions: Buckets<IpAddr>,
-    refusals: Buckets<(IpAddr, &'static str)>,
-    all_refusals: Bucket,
+    sessions: RateLimiters<IpAddr>,
+    refusals: RateLimiters<(IpAddr, &'static str)>,
+    all_refusals: RateLimiter,
     /// How often what was not told since sums were.
     sums: HashMap<(IpAddr, &'static str), u64>,
 }
@@ -62,9 +62,9 @@ impl Audit {
     pub fn new(burst: usize) -> Arc<Self> {
         let burst = u32::try_from(burst).unwrap_or(u32::MAX);
         let state = State {
-            sessions: Buckets::new(Rate { interval: SESSIONS, burst }, ADDRESSES),
-            refusals: Buckets::new(REFUSALS, ADDRESSES),
-            all_refusals: Bucket::full(ALL_REFUSALS, Instant::now()),
+            sessions: RateLimiters::new(Rate { interval: SESSIONS, burst }, ADDRESSES),
+            refusals: RateLimiters::new(REFUSALS, ADDRESSES),
+            all_refusals: RateLimiter::full(ALL_REFUSALS, Instant::now()),
             sums: HashMap::new(),
         };
         Arc::new(Self { state: Mutex::new(state) })

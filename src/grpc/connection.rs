@@ -19,15 +19,15 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     admission::Connected,
+    buffered_socket::{Flusher, Look, wire},
+    executor::Executor,
+    flush_cycle::FlushCycle,
     http2::Http2,
     inbound::PREFACE,
     patience::{Overdue, Patience, Waited},
     peer::Peer,
-    services::Entrance,
+    services::Router,
     socket::{HandshakeError, Socket},
-    tasks::Tasks,
-    turn::Turn,
-    wire::{Flusher, Look, wire},
 };
 use crate::metrics::Metrics;
 
@@ -91,7 +91,7 @@ pub(super) async fn serve(
     socket: TcpStream,
     tls: Option<TlsAcceptor>,
     (addr, connected): (SocketAddr, Connected),
-    entrance: Arc<Entrance>,
+    router: Arc<Router>,
     config: ConnectionConfig,
     metrics: &Metrics,
     end: End,
@@ -110,12 +110,13 @@ pub(super) async fn serve(
         }
     };
     let retire = end.drain.child_token();
-    let (tasks, turn) = (Tasks::new(), Arc::new(Turn::new(retire.clone(), entrance.unread())));
+    let (tasks, turn) =
+        (Executor::new(), Arc::new(FlushCycle::new(retire.clone(), router.unread())));
     let (certificate, spawner) = (socket.peer_name(), tasks.spawner());
     let connected = Arc::new(connected);
     let peer = Arc::new(Peer { addr, certificate, spawner, turn: turn.clone(), connected });
-    let (wire, flusher) = wire(socket, entrance.large_heads());
-    let http2 = Http2::new(wire, config.streams, entrance, peer);
+    let (wire, flusher) = wire(socket, router.large_heads());
+    let http2 = Http2::new(wire, config.streams, router, peer);
     let (told, cut) = (pin!(retire.cancelled_owned()), Some(end.cut));
     let timer = pin!(sleep_until(deadline));
     let (handshake, idle) = (config.handshake_timeout, config.idle_timeout);
@@ -128,8 +129,8 @@ pub(super) async fn serve(
 
 struct Served<'a> {
     http2: Http2,
-    tasks: Tasks,
-    turn: Arc<Turn>,
+    tasks: Executor,
+    turn: Arc<FlushCycle>,
     flusher: Flusher<Socket>,
     /// What is said next: that the connection is to end, by the replica or because a stream of it is too old,
     /// and then that it is cut.

@@ -1,4 +1,4 @@
-//! The two payload dialects of the plain door.
+//! The two payload dialects of the `chat` protocol.
 
 use std::sync::Arc;
 
@@ -145,7 +145,7 @@ impl Encoder for Dialect {
         self.encode_message(ChatMessage { username, content, timestamp: event.at.to_string() })
     }
 
-    /// This door has no words for it.
+    /// This protocol has no words for it.
     fn encode_lost(&self, _: &Lost) -> Bytes {
         Bytes::new()
     }

@@ -15,8 +15,8 @@ use h2::{
 use tokio::time::Instant;
 
 use super::{
-    incoming::Incoming, keepalive::KeepAlive, peer::Peer, responding::Responding,
-    services::Entrance, socket::Socket, wire::Wire,
+    buffered_socket::BufferedSocket, incoming::Incoming, keepalive::KeepAlive, peer::Peer,
+    pending_response::PendingResponse, services::Router, socket::Socket,
 };
 
 /// What a stream may send before it is read. Chat messages are small.
@@ -49,21 +49,21 @@ pub(super) struct Http2 {
     /// It is to end once its streams have.
     draining: bool,
     keepalive: Option<KeepAlive>,
-    entrance: Arc<Entrance>,
+    router: Arc<Router>,
     peer: Arc<Peer>,
 }
 
 enum State {
-    Handshaking(Handshake<Wire<Socket>, Bytes>),
-    Serving(Connection<Wire<Socket>, Bytes>),
+    Handshaking(Handshake<BufferedSocket<Socket>, Bytes>),
+    Serving(Connection<BufferedSocket<Socket>, Bytes>),
 }
 
 impl Http2 {
     /// Begins to speak with a client that may have so many streams at a time.
     pub(super) fn new(
-        wire: Wire<Socket>,
+        wire: BufferedSocket<Socket>,
         streams: u32,
-        entrance: Arc<Entrance>,
+        router: Arc<Router>,
         peer: Arc<Peer>,
     ) -> Self {
         let handshake = Builder::new()
@@ -79,7 +79,7 @@ impl Http2 {
             .max_local_error_reset_streams(None)
             .handshake(wire);
         let state = State::Handshaking(handshake);
-        Self { state, draining: false, keepalive: None, entrance, peer }
+        Self { state, draining: false, keepalive: None, router, peer }
     }
 
     /// Makes the connection move. `Ready` when it is over.
@@ -104,8 +104,8 @@ impl Http2 {
                         }
                         let spawner = self.peer.spawner.clone();
                         let request = request.map(|body| Incoming::new(body, spawner));
-                        let answer = self.entrance.clone().answer(request, self.peer.clone());
-                        self.peer.spawner.answer(Responding::new(answer, respond));
+                        let answer = self.router.clone().answer(request, self.peer.clone());
+                        self.peer.spawner.answer(PendingResponse::new(answer, respond));
                     }
                     None => return Poll::Ready(Ok(())),
                 },

@@ -13,8 +13,8 @@ use http_body::{Body, Frame};
 use tokio::time::timeout;
 
 use super::{
+    executor::Spawner,
     frames::{FrameError, Source},
-    tasks::Spawner,
 };
 
 /// How long the rest of a body that nobody wants is read and dropped before its stream is reset. A

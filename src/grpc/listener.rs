@@ -14,7 +14,7 @@ use super::{
     admission::{Connected, Full},
     connection::{self, ConnectionConfig, ConnectionError, End},
     proxy_protocol::{self, ProxyError},
-    services::Entrance,
+    services::Router,
 };
 use crate::{
     metrics::{InGauge, Metrics, Refusal},
@@ -48,7 +48,7 @@ pub struct ListenerConfig {
 pub struct Listener {
     config: ListenerConfig,
     tls: Option<Arc<Certificates>>,
-    entrance: Arc<Entrance>,
+    router: Arc<Router>,
     metrics: Metrics,
     slots: Arc<Semaphore>,
     connections: TaskTracker,
@@ -60,14 +60,14 @@ impl Listener {
     pub fn new(
         config: ListenerConfig,
         tls: Option<Arc<Certificates>>,
-        entrance: Arc<Entrance>,
+        router: Arc<Router>,
         metrics: Metrics,
     ) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(config.connections)),
             config,
             tls,
-            entrance,
+            router,
             metrics,
             connections: TaskTracker::new(),
             end: End { drain: CancellationToken::new(), cut: CancellationToken::new() },
@@ -92,14 +92,14 @@ impl Listener {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             self.metrics.refusals.of(Refusal::Connections).inc();
             warn!(%peer, max = self.config.connections, "too many connections (limits.connections)");
-            self.entrance.audit().refused(peer, Refusal::Connections, &"too many connections");
+            self.router.audit().refused(peer, Refusal::Connections, &"too many connections");
             return;
         };
         // Behind a balancer it is known only once that has told whom it speaks for.
         let connected = if self.config.proxy_protocol {
             None
         } else {
-            let Some(connected) = connect(&self.entrance, peer) else { return };
+            let Some(connected) = connect(&self.router, peer) else { return };
             Some(connected)
         };
         if let Err(error) = socket.set_nodelay(true) {
@@ -111,8 +111,8 @@ impl Listener {
             idle_timeout: self.config.idle_timeout,
             streams: u32::try_from(self.config.streams_per_connection).unwrap_or(u32::MAX),
         };
-        let (entrance, metrics) = (self.entrance.clone(), self.metrics.clone());
-        let audit = entrance.audit();
+        let (router, metrics) = (self.router.clone(), self.metrics.clone());
+        let audit = router.audit();
         let end = self.end.clone();
         let tls = self.tls.as_ref().map(|certificates| certificates.acceptor());
         self.connections.spawn(async move {
@@ -122,16 +122,15 @@ impl Listener {
                 Some(connected) => (peer, connected),
                 None => {
                     let deadline = Instant::now() + config.handshake_timeout;
-                    let read = client(&mut socket, peer, &entrance, &metrics, deadline);
+                    let read = client(&mut socket, peer, &router, &metrics, deadline);
                     let client = end.drain.run_until_cancelled(read).await.flatten();
                     let Some(peer) = client else { return };
-                    let Some(connected) = connect(&entrance, peer) else { return };
+                    let Some(connected) = connect(&router, peer) else { return };
                     (peer, connected)
                 }
             };
             let peers = (peer, connected);
-            let ended =
-                connection::serve(socket, tls, peers, entrance, config, &metrics, end).await;
+            let ended = connection::serve(socket, tls, peers, router, config, &metrics, end).await;
             // A broken connection is its clients' affair; each of its streams tells of itself.
             match ended {
                 Err(ConnectionError::Tls(error)) => {
@@ -165,9 +164,9 @@ impl Listener {
 }
 
 /// Counts one more connection of a peer, if there may be one.
-fn connect(entrance: &Entrance, peer: SocketAddr) -> Option<Connected> {
-    let connected = entrance.connect(peer);
-    let refused = |full: &Full| entrance.audit().refused(peer, Refusal::ConnectionsPerPeer, full);
+fn connect(router: &Router, peer: SocketAddr) -> Option<Connected> {
+    let connected = router.connect(peer);
+    let refused = |full: &Full| router.audit().refused(peer, Refusal::ConnectionsPerPeer, full);
     connected.inspect_err(refused).ok()
 }
 
@@ -175,11 +174,11 @@ fn connect(entrance: &Entrance, peer: SocketAddr) -> Option<Connected> {
 async fn client(
     socket: &mut TcpStream,
     peer: SocketAddr,
-    entrance: &Entrance,
+    router: &Router,
     metrics: &Metrics,
     deadline: Instant,
 ) -> Option<SocketAddr> {
-    let read = if entrance.may_speak_for_others(peer.ip()) {
+    let read = if router.may_speak_for_others(peer.ip()) {
         proxy_protocol::read(socket, deadline).await
     } else {
         Err(ProxyError::Stranger)
@@ -189,7 +188,7 @@ async fn client(
         Err(ProxyError::Silent) => None,
         Err(error) => {
             metrics.refusals.of(Refusal::ProxyHeader).inc();
-            entrance.audit().refused(peer, Refusal::ProxyHeader, &error);
+            router.audit().refused(peer, Refusal::ProxyHeader, &error);
             None
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{admission::Connected, tasks::Spawner, turn::Turn};
+use super::{admission::Connected, executor::Spawner, flush_cycle::FlushCycle};
 
 /// Who is at the other end, and where a stream's session runs.
 #[derive(Clone, Debug)]
@@ -11,7 +11,7 @@ pub(super) struct Peer {
     /// Whom its certificate names, if it had to show one.
     pub(super) certificate: Option<Arc<str>>,
     pub(super) spawner: Spawner,
-    pub(super) turn: Arc<Turn>,
+    pub(super) turn: Arc<FlushCycle>,
     /// It is counted among those of its address.
     pub(super) connected: Arc<Connected>,
 }

@@ -1,4 +1,4 @@
-//! The plain door: `/chat.ChatService/ChatStream`, in both dialects.
+//! The `chat` protocol: `/chat.ChatService/ChatStream`, in both dialects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,12 +8,12 @@ use http::HeaderMap;
 
 use super::{
     dialect::Dialect,
+    egress::Rest,
     encoding::UnpackError,
     frames::{FrameError, Frames},
     incoming::Incoming,
-    outlet::Rest,
     status::Outcome,
-    stream::{Door, DoorStream, FIRST_MESSAGE, Hall, gone, in_time, traceparent},
+    stream::{FIRST_MESSAGE, Protocol, ProtocolStream, StreamAcceptor, gone, in_time, traceparent},
 };
 use crate::{
     domain::{RoomName, TraceParent, Username, UsernameLimits},
@@ -24,9 +24,9 @@ use crate::{
 /// The metadata key that names a room.
 const ROOM: &str = "chat-room";
 
-/// What the plain door needs to know.
+/// What the `chat` protocol needs to know.
 #[derive(Clone, Copy, Debug)]
-pub struct PlainConfig {
+pub struct ChatConfig {
     /// What a name may be.
     pub names: UsernameLimits,
     /// What a session may do.
@@ -36,17 +36,17 @@ pub struct PlainConfig {
 /// The service.
 #[derive(Clone, Debug)]
 pub(super) struct Plain {
-    hall: Arc<Hall>,
-    config: Arc<PlainConfig>,
+    acceptor: Arc<StreamAcceptor>,
+    config: Arc<ChatConfig>,
 }
 
 impl Plain {
-    pub(super) fn new(hall: Arc<Hall>, config: PlainConfig) -> Self {
-        Self { hall, config: Arc::new(config) }
+    pub(super) fn new(acceptor: Arc<StreamAcceptor>, config: ChatConfig) -> Self {
+        Self { acceptor, config: Arc::new(config) }
     }
 }
 
-impl Door for Plain {
+impl Protocol for Plain {
     const METHOD: &'static str = "chat.ChatService/ChatStream";
 
     type Asked = (Result<RoomName, Outcome>, Option<TraceParent>);
@@ -57,11 +57,11 @@ impl Door for Plain {
 
     async fn serve(
         &self,
-        stream: &mut DoorStream,
+        stream: &mut ProtocolStream,
         (room, trace): Self::Asked,
         frames: &mut Frames<Incoming>,
     ) -> Outcome {
-        let hub = self.hall.hub.clone();
+        let hub = self.acceptor.hub.clone();
         let room = match room {
             Ok(room) => room,
             Err(outcome) => return outcome,
@@ -91,16 +91,18 @@ impl Door for Plain {
         let (attempt, told) = (0, Arc::default());
         let claim = Claim { room, name, session, since, linger, attempt, told };
         // Boxed, as is the session: a stream would have to carry it to its end.
-        let stay = match Box::pin(stream.enter::<Self>(claim, trace.as_ref())).await {
-            Ok(Arrived { stay, .. }) => stay,
+        let membership = match Box::pin(stream.enter::<Self>(claim, trace.as_ref())).await {
+            Ok(Arrived { membership, .. }) => membership,
             Err(error) => return Outcome::NotEntered(error, asked),
         };
-        stream.outlet.open(stay.reader().clone(), dialect.encoder());
+        stream.egress.open(membership.reader().clone(), dialect.encoder());
         let limits = self.config.session;
-        let gone = gone(&stream.outlet, frames.given_up());
+        let gone = gone(&stream.egress, frames.given_up());
         let (unstored, max) = (&*stream.party.intake, limits.content_bytes);
         let said = frames.map(move |frame| said(frame, dialect, max, trace.clone()));
-        Outcome::Ended(Box::pin(session::run(&hub, stay, said, gone, limits, unstored, None)).await)
+        Outcome::Ended(
+            Box::pin(session::run(&hub, membership, said, gone, limits, unstored, None)).await,
+        )
     }
 
     /// Whoever is too slow has no use for more.

@@ -1,4 +1,4 @@
-//! The rich door's unary calls: who is in a room, and what happened there. Any replica answers for
+//! The `v1` protocol's unary calls: who is in a room, and what happened there. Any replica answers for
 //! any room, from the backplane alone.
 
 mod history;

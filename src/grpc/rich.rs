@@ -1,4 +1,4 @@
-//! The rich door: `/roomcast.v1.RoomService`.
+//! The `v1` protocol: `/roomcast.v1.RoomService`.
 
 mod join;
 
@@ -30,14 +30,14 @@ use tower::{Service, service_fn};
 use self::join::Asked;
 use super::{
     admission::Party,
+    egress::{Egress, Rest},
     frames::{self, FrameError, Frames},
     incoming::Incoming,
-    outlet::{Outlet, Rest},
     queries::{self, QueryLimits},
     scan::{self, ScanError},
     small,
     status::{Outcome, status},
-    stream::{Door, DoorStream, Hall, gone, in_time, traceparent},
+    stream::{Protocol, ProtocolStream, StreamAcceptor, gone, in_time, traceparent},
     translate,
 };
 use crate::{
@@ -48,16 +48,16 @@ use crate::{
         connect_response::Frame as Response_,
     },
     room::Lost,
-    session::{self, Answer, Answers, Away, Dialogue, Ending, Input, Say, SessionLimits},
+    session::{self, Answer, Away, ClientLink, Ending, Input, Responder, Say, SessionLimits},
 };
 
 /// How many unary calls are worked on, or sent, at a time; others wait, for so long.
 const QUERIES: usize = 64;
 const TURN_COMES: Duration = Duration::from_secs(10);
 
-/// What the rich door needs to know.
+/// What the `v1` protocol needs to know.
 #[derive(Clone, Copy, Debug)]
-pub struct RichConfig {
+pub struct V1Config {
     /// What a name may be.
     pub names: UsernameLimits,
     /// What a session may do.
@@ -77,15 +77,15 @@ pub struct RichConfig {
 /// The service; as one of tonic's, its unary calls.
 #[derive(Clone, Debug)]
 pub(super) struct Rich {
-    hall: Arc<Hall>,
-    config: Arc<RichConfig>,
+    acceptor: Arc<StreamAcceptor>,
+    config: Arc<V1Config>,
     queries: Arc<Semaphore>,
 }
 
 impl Rich {
-    pub(super) fn new(hall: Arc<Hall>, config: RichConfig) -> Self {
+    pub(super) fn new(acceptor: Arc<StreamAcceptor>, config: V1Config) -> Self {
         let queries = Arc::new(Semaphore::new(QUERIES));
-        Self { hall, config: Arc::new(config), queries }
+        Self { acceptor, config: Arc::new(config), queries }
     }
 }
 
@@ -111,7 +111,7 @@ impl Service<Request<Body>> for Rich {
     }
 }
 
-impl Door for Rich {
+impl Protocol for Rich {
     const METHOD: &'static str = "roomcast.v1.RoomService/Connect";
 
     type Asked = Option<TraceParent>;
@@ -122,11 +122,11 @@ impl Door for Rich {
 
     async fn serve(
         &self,
-        stream: &mut DoorStream,
+        stream: &mut ProtocolStream,
         trace: Self::Asked,
         frames: &mut Frames<Incoming>,
     ) -> Outcome {
-        let hub = self.hall.hub.clone();
+        let hub = self.acceptor.hub.clone();
         let given_up = frames.given_up();
         let mut frames = frames.peekable();
         let first = tokio::select! {
@@ -136,7 +136,7 @@ impl Door for Rich {
         };
         let Some(first) = first else { return Outcome::NoJoin("none came".to_owned()) };
         let asked = match first
-            .and_then(|join| Asked::read(join, trace, &self.config, stream.outlet.begun()))
+            .and_then(|join| Asked::read(join, trace, &self.config, stream.egress.begun()))
         {
             Ok(asked) => asked,
             Err(outcome) => return outcome,
@@ -160,7 +160,7 @@ impl Door for Rich {
             () = reset(&mut frames) => return Outcome::Ended(Ending::Disconnected),
             entered = Box::pin(stream.enter::<Self>(claim, trace.as_ref())) => entered,
         };
-        let Arrived { stay, head, resumed, client_seq } = match entered {
+        let Arrived { membership, head, resumed, client_seq } = match entered {
             Ok(arrived) => arrived,
             Err(error) => return Outcome::NotEntered(error, name),
         };
@@ -173,14 +173,14 @@ impl Door for Rich {
             idle_timeout: Some(translate::duration(self.config.idle_timeout)),
             linger: Some(translate::duration(linger)),
             limits: Some(self.limits()),
-            username: stay.member().hold().name.to_string(),
+            username: membership.member().hold().name.to_string(),
             room: room.to_string(),
         };
-        let outlet = stream.outlet.clone();
-        outlet.push(&encode(Response_::Welcome(welcome)));
-        outlet.open(stay.reader().clone(), &RichEncoder);
-        let dialogue = Dialogue {
-            answers: &*outlet,
+        let egress = stream.egress.clone();
+        egress.push(&encode(Response_::Welcome(welcome)));
+        egress.open(membership.reader().clone(), &RichEncoder);
+        let dialogue = ClientLink {
+            answers: &*egress,
             repeats: &*stream.party.asking,
             appended: (client_seq, head),
             resumed,
@@ -191,10 +191,10 @@ impl Door for Rich {
         let input = frames.map(|frame| input(frame, trace.as_ref()));
         let input = std::pin::pin!(input);
         let (limits, dialogue) = (self.config.session, Some(&dialogue));
-        let gone = gone(&outlet, given_up);
+        let gone = gone(&egress, given_up);
         let unstored = &*stream.party.intake;
         Outcome::Ended(
-            Box::pin(session::run(&hub, stay, input, gone, limits, unstored, dialogue)).await,
+            Box::pin(session::run(&hub, membership, input, gone, limits, unstored, dialogue)).await,
         )
     }
 
@@ -226,7 +226,7 @@ impl Rich {
             async move {
                 let party = asked.extensions().get().cloned();
                 let asked = asked.into_inner();
-                let backplane = rich.hall.hub.backplane();
+                let backplane = rich.acceptor.hub.backplane();
                 rich.query(party, queries::list_members(backplane, &limits, asked)).await
             }
         });
@@ -239,7 +239,7 @@ impl Rich {
             async move {
                 let party = asked.extensions().get().cloned();
                 let asked = asked.into_inner();
-                let backplane = rich.hall.hub.backplane();
+                let backplane = rich.acceptor.hub.backplane();
                 rich.query(party, queries::list_events(backplane, &limits, asked)).await
             }
         });
@@ -253,7 +253,7 @@ impl Rich {
         answer: impl Future<Output = Result<T, Outcome>>,
     ) -> Result<tonic::Response<T>, Status> {
         let refuse = |outcome| {
-            self.hall.count(&outcome);
+            self.acceptor.count(&outcome);
             status(&outcome)
         };
         let turn = timeout(TURN_COMES, async {
@@ -366,7 +366,7 @@ fn encode(frame: Response_) -> Bytes {
     frames::encode(&ConnectResponse { frame: Some(frame) })
 }
 
-impl Answers for Outlet {
+impl Responder for Egress {
     fn answer(&self, answer: &Answer) {
         if matches!(answer, Answer::Reconnect(_, Away::TooOld)) {
             self.retire();
@@ -379,11 +379,11 @@ impl Answers for Outlet {
     }
 
     fn is_full(&self) -> bool {
-        Outlet::is_full(self)
+        Egress::is_full(self)
     }
 
     fn last_taken(&self) -> Instant {
-        Outlet::last_taken(self)
+        Egress::last_taken(self)
     }
 
     fn is_waiting(&self) -> bool {
@@ -391,13 +391,13 @@ impl Answers for Outlet {
     }
 }
 
-/// How the rich door writes events.
+/// How the `v1` protocol writes events.
 #[derive(Clone, Copy, Debug)]
 struct RichEncoder;
 
 impl Encoder for RichEncoder {
     fn index(&self) -> usize {
-        // After the dialects of the plain door.
+        // After the dialects of the `chat` protocol.
         2
     }
 

@@ -1,4 +1,4 @@
-//! Everything on the gRPC port: the doors, health and reflection.
+//! Everything on the gRPC port: the protocols, health and reflection.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,11 +19,11 @@ use super::{
     inbound::LargeHeads,
     incoming::Incoming,
     peer::Peer,
-    plain::{Plain, PlainConfig},
-    responding::Answer,
-    rich::{Rich, RichConfig},
+    pending_response::Answer,
+    plain::{ChatConfig, Plain},
+    rich::{Rich, V1Config},
     small::{self, Small},
-    stream::{Door, Hall, not_post},
+    stream::{Protocol, StreamAcceptor, not_post},
 };
 use crate::{
     domain::Network,
@@ -52,14 +52,14 @@ pub struct ServicesError(#[from] server::Error);
 #[derive(Debug)]
 pub struct Services {
     /// Ready to be served.
-    pub entrance: Arc<Entrance>,
+    pub router: Arc<Router>,
     health: HealthReporter,
 }
 
-/// Where requests come in: streams go straight to their door, everything else by way of tonic.
+/// Where requests come in: streams go straight to their protocol, everything else by way of tonic.
 #[derive(Debug)]
-pub struct Entrance {
-    hall: Arc<Hall>,
+pub struct Router {
+    acceptor: Arc<StreamAcceptor>,
     plain: Plain,
     rich: Rich,
     routes: Routes,
@@ -75,16 +75,16 @@ enum Place {
     HealthCheck(OwnedSemaphorePermit),
 }
 
-impl Entrance {
+impl Router {
     /// Whether a connection from there may say, before anything else, whom it is from.
     pub(super) fn may_speak_for_others(&self, peer: IpAddr) -> bool {
-        let trusted = &self.hall.trusted;
+        let trusted = &self.acceptor.trusted;
         trusted.is_empty() || trusted.iter().any(|it| it.contains(peer))
     }
 
     /// Where what clients have not taken is counted.
     pub(super) fn unread(&self) -> Arc<Unread> {
-        self.hall.hub.unread().clone()
+        self.acceptor.hub.unread().clone()
     }
 
     /// Where large heads of requests are counted.
@@ -94,12 +94,12 @@ impl Entrance {
 
     /// Who is told of whoever is refused before there is a request.
     pub(super) fn audit(&self) -> Arc<Audit> {
-        self.hall.audit.clone()
+        self.acceptor.audit.clone()
     }
 
     /// Counts one more connection of a peer, if there may be one.
     pub(super) fn connect(&self, peer: SocketAddr) -> Result<Connected, Full> {
-        self.hall.connect(peer)
+        self.acceptor.connect(peer)
     }
 
     /// Answers a request. A stream's is sent by the future in which this is polled.
@@ -113,14 +113,14 @@ impl Entrance {
         }
         if header_list(&request) > HEADER_LIST {
             request.body_mut().settle().await;
-            return self.hall.refuse_head(&request, &peer, HEADER_LIST);
+            return self.acceptor.refuse_head(&request, &peer, HEADER_LIST);
         }
         let path = request.uri().path();
         if Plain::is_asked(path) {
-            return self.hall.open(&self.plain, request, &peer).await;
+            return self.acceptor.open(&self.plain, request, &peer).await;
         }
         if Rich::is_asked(path) {
-            return self.hall.open(&self.rich, request, &peer).await;
+            return self.acceptor.open(&self.rich, request, &peer).await;
         }
         let (place, party) = match self.admit(&request, &peer) {
             Ok(admitted) => admitted,
@@ -148,7 +148,7 @@ impl Entrance {
         {
             return Ok((Place::HealthCheck(spare), peer.connected.party.clone()));
         }
-        let (admitted, party) = self.hall.admit_call(request, peer)?;
+        let (admitted, party) = self.acceptor.admit_call(request, peer)?;
         Ok((Place::Call(admitted), party))
     }
 }
@@ -173,8 +173,8 @@ impl Services {
         rates: ArrivalRates,
         audit: Arc<Audit>,
         trusted: Vec<Network>,
-        plain: PlainConfig,
-        rich: RichConfig,
+        plain: ChatConfig,
+        rich: V1Config,
     ) -> Result<Self, ServicesError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
@@ -185,7 +185,7 @@ impl Services {
         let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         let (gzip, most) = (CompressionEncoding::Gzip, small::BYTES);
         let admission = Admission::new(caps, hub.metrics().clone());
-        let hall = Arc::new(Hall::new(
+        let acceptor = Arc::new(StreamAcceptor::new(
             hub,
             admission,
             Arrivals::new(rates),
@@ -193,7 +193,8 @@ impl Services {
             trusted,
             rich.session.content_bytes,
         ));
-        let (plain, rich) = (Plain::new(hall.clone(), plain), Rich::new(hall.clone(), rich));
+        let (plain, rich) =
+            (Plain::new(acceptor.clone(), plain), Rich::new(acceptor.clone(), rich));
         let routes = Routes::new(rich.clone())
             .add_service(health_service.accept_compressed(gzip).max_decoding_message_size(most))
             .add_service(v1.accept_compressed(gzip).max_decoding_message_size(most))
@@ -201,8 +202,8 @@ impl Services {
             .prepare();
         let health_checks = Arc::new(Semaphore::new(HEALTH_CHECKS));
         let large_heads = LargeHeads::default();
-        let entrance = Entrance { hall, plain, rich, routes, health_checks, large_heads };
-        let services = Self { entrance: Arc::new(entrance), health };
+        let router = Router { acceptor, plain, rich, routes, health_checks, large_heads };
+        let services = Self { router: Arc::new(router), health };
         services.set_serving(false).await;
         Ok(services)
     }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::wire::Progress;
+use super::buffered_socket::Progress;
 use crate::tls;
 
 /// How long, and how far, a client whose handshake failed is listened to. A socket that is closed

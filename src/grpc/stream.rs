@@ -1,4 +1,4 @@
-//! What the streams of all doors have in common: how they are let in, run in their connection's task,
+//! What the streams of all protocols have in common: how they are let in, run in their connection's task,
 //! and end.
 //!
 //! A request is answered at once: some proxies hold a request until its first message, and clients
@@ -21,13 +21,13 @@ use super::{
     admission::{Admission, Admitted, Connected, Full, Party},
     arrivals::{Arrivals, Came},
     audit::{Audit, Caller},
+    egress::{Egress, EgressSource, Rest},
     encoding::Encoding,
     frames::{Frames, Receiver, frames},
     incoming::Incoming,
-    outlet::{Outlet, Rest, Spout},
     patience::GRACE,
     peer::Peer,
-    responding::Answer,
+    pending_response::Answer,
     status::{Outcome, code, code_name, refusal, status},
 };
 use crate::{
@@ -51,9 +51,9 @@ pub(super) const FIRST_MESSAGE: Duration = Duration::from_secs(30);
 /// What proxies add; Envoy the second one, whatever it is configured to.
 const FORWARDED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "forwarded", "via"];
 
-/// What all doors let their streams in to.
+/// What all protocols let their streams in to.
 #[derive(Debug)]
-pub(super) struct Hall {
+pub(super) struct StreamAcceptor {
     pub(super) hub: Arc<Hub>,
     pub(super) audit: Arc<Audit>,
     /// The proxies that are believed when they say whom they speak for.
@@ -64,7 +64,7 @@ pub(super) struct Hall {
 }
 
 /// A way in: what is spoken on a stream, from its first message to its last.
-pub(super) trait Door: Clone + Send + Sync + 'static {
+pub(super) trait Protocol: Clone + Send + Sync + 'static {
     /// The method, as traces name it.
     const METHOD: &'static str;
 
@@ -77,7 +77,7 @@ pub(super) trait Door: Clone + Send + Sync + 'static {
     /// Serves one stream to its end.
     fn serve(
         &self,
-        stream: &mut DoorStream,
+        stream: &mut ProtocolStream,
         asked: Self::Asked,
         frames: &mut Frames<Incoming>,
     ) -> impl Future<Output = Outcome> + Send;
@@ -91,10 +91,10 @@ pub(super) trait Door: Clone + Send + Sync + 'static {
     fn rest(outcome: &Outcome) -> Rest;
 }
 
-/// One stream of a door.
-pub(super) struct DoorStream {
-    pub(super) hall: Arc<Hall>,
-    pub(super) outlet: Arc<Outlet>,
+/// One stream of a protocol.
+pub(super) struct ProtocolStream {
+    pub(super) acceptor: Arc<StreamAcceptor>,
+    pub(super) egress: Arc<Egress>,
     pub(super) caller: Caller,
     pub(super) party: Arc<Party>,
     peer: SocketAddr,
@@ -104,7 +104,7 @@ pub(super) struct DoorStream {
     came: Option<Came>,
 }
 
-impl Hall {
+impl StreamAcceptor {
     pub(super) fn new(
         hub: Arc<Hub>,
         admission: Arc<Admission>,
@@ -138,10 +138,10 @@ impl Hall {
         self.admission.forwarded(client.ip()).unwrap_or_else(own)
     }
 
-    /// Opens a stream of a door.
-    pub(super) async fn open<D: Door>(
+    /// Opens a stream of a protocol.
+    pub(super) async fn open<D: Protocol>(
         self: &Arc<Self>,
-        door: &D,
+        protocol: &D,
         request: Request<Incoming>,
         peer: &Peer,
     ) -> Response<Answer> {
@@ -164,13 +164,13 @@ impl Hall {
             return self.refuse(&mut caller, &Outcome::Ended(Ending::ShuttingDown));
         }
         let forwarded = is_forwarded(&parts.headers);
-        let outlet = Outlet::new(peer.spawner.current_waker(), peer.turn.clone(), forwarded);
+        let egress = Egress::new(peer.spawner.current_waker(), peer.turn.clone(), forwarded);
         let admitted = self.admission.admit(client.ip());
         let party = self.party(peer, client);
         let intake = party.intake.clone();
-        let mut stream = DoorStream {
-            hall: self.clone(),
-            outlet: outlet.clone(),
+        let mut stream = ProtocolStream {
+            acceptor: self.clone(),
+            egress: egress.clone(),
             caller,
             party,
             peer: client,
@@ -182,7 +182,7 @@ impl Hall {
         match admitted {
             Ok(admitted) => {
                 let body = frames(body, encoding, intake);
-                let run = stream.run(door.clone(), D::read(&parts.headers), body, admitted);
+                let run = stream.run(protocol.clone(), D::read(&parts.headers), body, admitted);
                 peer.spawner.spawn(run.instrument(span));
             }
             Err(full) => peer.spawner.spawn(async move {
@@ -190,7 +190,7 @@ impl Hall {
                 stream.end::<D>(&Outcome::Full(full));
             }),
         }
-        let mut response = Response::new(Answer::Stream(Spout::new(outlet)));
+        let mut response = Response::new(Answer::Stream(EgressSource::new(egress)));
         let grpc = http::HeaderValue::from_static("application/grpc");
         response.headers_mut().insert(CONTENT_TYPE, grpc);
         response
@@ -226,7 +226,7 @@ impl Hall {
         connected
     }
 
-    /// Admits a call that is no stream of a door's, for as long as what is returned lives, and says whose it is.
+    /// Admits a call that is no stream of a protocol's, for as long as what is returned lives, and says whose it is.
     pub(super) fn admit_call(
         &self,
         request: &Request<Incoming>,
@@ -271,10 +271,10 @@ pub(super) fn in_time<'a, M: Send>(
 
 /// How a session ends that does not read: its client takes no more, or what it has sent is given up.
 pub(super) fn gone(
-    outlet: &Outlet,
+    egress: &Egress,
     is_given_up: impl Fn() -> bool,
 ) -> impl Future<Output = Ending> {
-    poll_fn(move |cx| match outlet.poll_finished(cx) {
+    poll_fn(move |cx| match egress.poll_finished(cx) {
         Poll::Ready(()) => Poll::Ready(Ending::Disconnected),
         Poll::Pending if is_given_up() => Poll::Ready(Ending::Crowded),
         Poll::Pending => Poll::Pending,
@@ -308,18 +308,18 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
     FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
-impl DoorStream {
+impl ProtocolStream {
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps what it is given twice")]
-    fn run<D: Door>(
+    fn run<D: Protocol>(
         mut self,
-        door: D,
+        protocol: D,
         asked: D::Asked,
         (mut frames, receiver): (Frames<Incoming>, Receiver<Incoming>),
         admitted: Admitted,
     ) -> impl Future<Output = ()> + Send {
         async move {
             let outcome = {
-                let mut served = pin!(door.serve(&mut self, asked, &mut frames));
+                let mut served = pin!(protocol.serve(&mut self, asked, &mut frames));
                 // What arrives is taken in, and counted, whether or not it is read.
                 poll_fn(|cx| {
                     receiver.receive(cx);
@@ -340,10 +340,10 @@ impl DoorStream {
             };
             // Until then, and a moment longer, the stream is not reset, whatever the client still sends.
             let finished = async {
-                if timeout(LEFT_COMES.min(chance), self.outlet.finished()).await.is_err() {
-                    self.outlet.stop_waiting();
+                if timeout(LEFT_COMES.min(chance), self.egress.finished()).await.is_err() {
+                    self.egress.stop_waiting();
                 }
-                timeout(chance, self.outlet.finished()).await
+                timeout(chance, self.egress.finished()).await
             };
             let finished = match &mut rest {
                 Some(rest) => rest.discard_until(finished).await,
@@ -352,52 +352,52 @@ impl DoorStream {
             if finished.is_err() {
                 info!("the client takes nothing; its stream is reset");
                 rest.iter_mut().for_each(Incoming::give_up);
-                self.outlet.give_up();
+                self.egress.give_up();
             }
             // Only now does it cost nothing any more.
             drop(admitted);
         }
     }
 
-    fn end<D: Door>(&mut self, outcome: &Outcome) {
-        self.hall.count(outcome);
+    fn end<D: Protocol>(&mut self, outcome: &Outcome) {
+        self.acceptor.count(outcome);
         if *outcome == Outcome::Ended(Ending::TooOld) {
-            self.outlet.retire();
+            self.egress.retire();
         }
         let status = status(outcome);
         self.caller.ended(&status, refusal(outcome));
-        self.outlet.end(status, D::rest(outcome));
+        self.egress.end(status, D::rest(outcome));
     }
 
     /// Takes a place in a room among those of its address.
     pub(super) fn take_place(&mut self, room: &RoomName) -> Result<(), Outcome> {
-        let entered = self.hall.admission.enter(self.peer.ip(), room);
+        let entered = self.acceptor.admission.enter(self.peer.ip(), room);
         self.in_room = Some(entered.map_err(Outcome::Full)?);
         Ok(())
     }
 
     /// Whether its address may bring a new session into a room.
     pub(super) fn may_come(&self, room: &RoomName) -> Result<(), Outcome> {
-        let opens = !self.hall.hub.is_open(room);
-        self.hall.arrivals.may_come(self.peer.ip(), opens).map_err(Outcome::Full)
+        let opens = !self.acceptor.hub.is_open(room);
+        self.acceptor.arrivals.may_come(self.peer.ip(), opens).map_err(Outcome::Full)
     }
 
     /// Comes in, which is a span of its own, and tells the log who it is from now on.
-    pub(super) async fn enter<D: Door>(
+    pub(super) async fn enter<D: Protocol>(
         &mut self,
         claim: Claim,
         trace: Option<&TraceParent>,
     ) -> Result<Arrived, EnterError> {
-        let hub = &self.hall.hub;
+        let hub = &self.acceptor.hub;
         let (stream, name) = (Span::current(), claim.name.clone());
         // As text, so that it is quoted: a name may look like the end of the span.
         stream.record("room", claim.room.as_str()).record("user", name.display().as_str());
         let join = hub.sampler().join(trace, &claim.room, D::METHOD, self.peer);
-        let entered = hub.enter(claim, self.outlet.reader()).instrument(join.clone()).await;
+        let entered = hub.enter(claim, self.egress.reader()).instrument(join.clone()).await;
         tell_answer(&join, &entered);
         let arrived = entered?;
-        self.came = Some(Came::now(self.hall.arrivals.clone(), self.peer.ip()));
-        let (session, trace) = (arrived.stay.member().session(), trace::traceparent(&join));
+        self.came = Some(Came::now(self.acceptor.arrivals.clone(), self.peer.ip()));
+        let (session, trace) = (arrived.membership.member().session(), trace::traceparent(&join));
         let trace_id = trace.as_ref().map(TraceParent::trace_id);
         stream.record("session", field::display(session)).record("trace_id", trace_id);
         self.tell_joined(&name, &arrived, trace_id);
@@ -405,7 +405,7 @@ impl DoorStream {
     }
 
     fn tell_joined(&mut self, name: &Username, arrived: &Arrived, trace_id: Option<&str>) {
-        self.caller.joined(name, arrived.stay.member().session(), arrived.resumed, trace_id);
+        self.caller.joined(name, arrived.membership.member().session(), arrived.resumed, trace_id);
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use tokio::time::sleep;
 
-use super::{Stay, room::REREAD};
+use super::{Membership, room::REREAD};
 use crate::backplane::PageLimit;
 
 /// How much is read at a time. A reader takes all of it before the next page is read, at its own pace,
@@ -20,7 +20,7 @@ const EVENT_OVERHEAD: usize = 256;
 /// How many readers' pages are read at a time; the others wait.
 pub(super) const READERS: usize = 32;
 
-impl Stay {
+impl Membership {
     /// Reads pages of the log for as long as the reader needs them; to be run beside the session.
     pub async fn catch_up(&self) -> Infallible {
         let (member, hub) = (self.member(), self.hub());

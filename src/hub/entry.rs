@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Hub, Member, ReaderWaker, Stay, event_now, room::Room, stay::Coming};
+use super::{Hub, Member, Membership, ReaderWaker, event_now, membership::Coming, room::Room};
 use crate::{
     backplane::{Eviction, Hold, Join, JoinError, Joined, Seated, Takeover, Unavailable},
-    domain::{HoldToken, Position, RoomName, SecretHash, SessionId, Username, What},
-    room::Place,
+    domain::{FencingToken, Position, RoomName, SecretHash, SessionId, Username, What},
+    room::LogCursor,
 };
 
 /// How often a join is tried anew because members were found overdue. The second try evicts them;
@@ -51,7 +51,7 @@ pub enum SessionClaim {
 pub enum Since {
     /// Nothing.
     Now,
-    /// Everything after this position; see [`Place::claimed`].
+    /// Everything after this position; see [`LogCursor::claimed`].
     After(Position),
     /// So many of the latest events, and what tells of its own coming.
     Latest(u32),
@@ -60,8 +60,8 @@ pub enum Since {
 /// Somebody is in.
 #[derive(Debug)]
 pub struct Arrived {
-    /// The stay.
-    pub stay: Stay,
+    /// The membership.
+    pub membership: Membership,
     /// The room's head when it came in.
     pub head: Position,
     /// A session goes on: nobody was told.
@@ -138,41 +138,41 @@ impl Hub {
         let misses_nothing = claim.session != SessionClaim::Plain;
         let member = Member::new(hold.clone(), seat.room.number(), reader, misses_nothing);
         // From here on the name may be taken, whether or not anybody waits for the answer.
-        let mut stay = Stay::new(Arc::new(member), seat, counted);
-        stay.set_linger(claim.linger, claim.told.clone());
+        let mut membership = Membership::new(Arc::new(member), seat, counted);
+        membership.set_linger(claim.linger, claim.told.clone());
         let joined = match takeover {
             Some(takeover) => self.take_over(&hold, takeover).await,
-            None => self.join(stay.room(), &hold, 0, Coming::Anew).await,
+            None => self.join(membership.room(), &hold, 0, Coming::Anew).await,
         };
         match joined {
             Ok(joined) => {
-                stay.admit(joined.position, place(&claim, &joined));
-                stay.count_in(takeover.is_some());
+                membership.admit(joined.position, place(&claim, &joined));
+                membership.count_in(takeover.is_some());
                 self.watch(&claim.room, joined.next_deadline).await;
                 let (head, client_seq) = (joined.position, joined.client_seq);
-                Ok(Arrived { stay, head, resumed: takeover.is_some(), client_seq })
+                Ok(Arrived { membership, head, resumed: takeover.is_some(), client_seq })
             }
             Err(JoinError::Ended) => {
-                stay.abandon();
+                membership.abandon();
                 Err(EnterError::NoSession)
             }
             Err(JoinError::Full { max }) => {
-                stay.abandon();
+                membership.abandon();
                 Err(EnterError::Full { max })
             }
             // Nobody knows of a new session, so it can neither have ended nor moved.
             Err(JoinError::Taken) => {
-                stay.abandon();
+                membership.abandon();
                 Err(EnterError::Taken { at_most: self.config.held_at_most })
             }
             // Yet another stream was faster. It may be a newer one, so nothing is taken from it.
             Err(JoinError::Moved) => {
-                stay.abandon();
+                membership.abandon();
                 Err(EnterError::Moved)
             }
             // The client has gone on to that one.
             Err(JoinError::Overtaken { .. }) => {
-                stay.abandon();
+                membership.abandon();
                 Err(EnterError::StaleAttempt)
             }
             Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable.into()),
@@ -195,7 +195,7 @@ impl Hub {
             secret,
             linger: claim.linger,
             attempt: claim.attempt,
-            token: HoldToken::from_bytes(rand::random()),
+            token: FencingToken::from_bytes(rand::random()),
             replica: self.replica,
             confirmed: None,
         }
@@ -292,14 +292,14 @@ impl Hub {
 }
 
 /// Where the reader of somebody who is in begins.
-fn place(claim: &Claim, joined: &Joined) -> Place {
+fn place(claim: &Claim, joined: &Joined) -> LogCursor {
     match claim.since {
-        Since::Now => Place::after(joined.position),
-        Since::After(position) => Place::claimed(position),
+        Since::Now => LogCursor::after(joined.position),
+        Since::After(position) => LogCursor::claimed(position),
         Since::Latest(events) => {
             // Of a new session the last one is its own coming.
             let own = u64::from(!matches!(claim.session, SessionClaim::Resumed(..)));
-            Place::latest(joined.position, u64::from(events) + own)
+            LogCursor::latest(joined.position, u64::from(events) + own)
         }
     }
 }

@@ -107,7 +107,7 @@ impl Hub {
 /// One timer a room, however many members it has. A healthy room costs one renewal call for
 /// hundreds of names every third of a lease, and nothing else.
 pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
-    let mut keeper = Keeper {
+    let mut keeper = LeaseManager {
         began: tokio::time::Instant::now(),
         lease: hub.config.lease,
         most: hub.config.rooms.saturating_mul(2),
@@ -138,7 +138,7 @@ async fn keep_contact(hub: &Hub) -> Infallible {
     }
 }
 
-struct Keeper {
+struct LeaseManager {
     began: tokio::time::Instant,
     lease: Duration,
     /// The most rooms that are looked at: those with members here, and as many in which somebody lingers.
@@ -147,7 +147,7 @@ struct Keeper {
     rooms: HashMap<RoomName, Timers>,
 }
 
-impl Keeper {
+impl LeaseManager {
     fn watch(&mut self, watch: Watch) {
         let Watch { room, next_deadline, lingers } = watch;
         if lingers && self.rooms.len() >= self.most && !self.rooms.contains_key(&room) {

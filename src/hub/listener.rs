@@ -22,7 +22,7 @@ use crate::{
     backplane::{Head, Live, Page, Signal, Signals, Unavailable},
     domain::RoomName,
     metrics::{Hole, Queue, items},
-    room::Feed,
+    room::Sequencer,
     trace,
 };
 
@@ -89,7 +89,7 @@ pub(super) async fn run(
             }
             Some(paused) = pauses.next() => {
                 let room: Arc<Room> = paused;
-                let wanted = room.feed(Feed::go_on).read.map(|after| Heal::look(&hub, room.clone(), after));
+                let wanted = room.feed(Sequencer::go_on).read.map(|after| Heal::look(&hub, room.clone(), after));
                 pauses.extend(announce(room));
                 Vec::from_iter(wanted)
             }
@@ -186,7 +186,7 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
                 let rooms: Vec<_> = hub.rooms().values().cloned().collect();
                 info!(rooms = rooms.len(), "live delivery goes on; looking for what was missed");
                 wanted.extend(rooms.into_iter().filter_map(|room| {
-                    let after = room.feed(Feed::resumed).read?;
+                    let after = room.feed(Sequencer::resumed).read?;
                     Some(Heal::look(hub, room, after))
                 }));
             }

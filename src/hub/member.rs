@@ -12,11 +12,13 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{chunk::SharedChunk, follower::Follower, unread::Held, wakers::ReaderWaker};
+use super::{
+    catch_up_reader::CatchUpReader, chunk::SharedChunk, unread::Held, wakers::ReaderWaker,
+};
 use crate::{
     backplane::{Hold, Page},
-    domain::{Event, HoldToken, Position, SessionId, What},
-    room::Place,
+    domain::{Event, FencingToken, Position, SessionId, What},
+    room::LogCursor,
 };
 
 /// A member whose stream is on this replica: the hold of its name, and what its reader is to know.
@@ -51,14 +53,14 @@ struct Hot {
     open: AtomicBool,
     /// Its reader misses nothing.
     follows: bool,
-    /// Its stay is over.
+    /// Its membership is over.
     over: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Following {
     /// Once it is in.
-    follower: Mutex<Option<Follower>>,
+    follower: Mutex<Option<CatchUpReader>>,
     /// Wakes whoever reads the log for it.
     log_reader: AtomicWaker,
 }
@@ -87,7 +89,7 @@ pub enum Notice {
 }
 
 impl Following {
-    fn lock(&self) -> MutexGuard<'_, Option<Follower>> {
+    fn lock(&self) -> MutexGuard<'_, Option<CatchUpReader>> {
         self.follower.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -123,7 +125,7 @@ impl Member {
         self.hold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stay that it belongs to.
+    /// The membership that it belongs to.
     pub fn session(&self) -> SessionId {
         self.hot.session
     }
@@ -134,7 +136,7 @@ impl Member {
     }
 
     /// Whether this is the token under which the name is held.
-    pub(super) fn holds(&self, token: HoldToken) -> bool {
+    pub(super) fn holds(&self, token: FencingToken) -> bool {
         self.lock().token == token
     }
 
@@ -143,7 +145,7 @@ impl Member {
     }
 
     /// The hold with this token was good when the room's head was there.
-    pub(super) fn confirm(&self, token: HoldToken, head: Position) {
+    pub(super) fn confirm(&self, token: FencingToken, head: Position) {
         let mut hold = self.lock();
         if hold.token == token {
             hold.confirmed = Some(head);
@@ -152,10 +154,10 @@ impl Member {
 
     /// The member is in, with the room's head at `position`. A reader that misses nothing gets what comes
     /// after `place`.
-    pub(super) fn admit(&self, position: Position, place: Place) {
+    pub(super) fn admit(&self, position: Position, place: LogCursor) {
         self.lock().confirmed = Some(position);
         if let Some(following) = &self.following {
-            *following.lock() = Some(Follower::new(place));
+            *following.lock() = Some(CatchUpReader::new(place));
         }
         self.admitted.store(true, Ordering::Release);
     }
@@ -206,7 +208,7 @@ impl Member {
     }
 
     /// Does something with how far its reader has come, if it is in and misses nothing.
-    pub(super) fn with_follower<T>(&self, act: impl FnOnce(&mut Follower) -> T) -> Option<T> {
+    pub(super) fn with_follower<T>(&self, act: impl FnOnce(&mut CatchUpReader) -> T) -> Option<T> {
         self.following.as_ref()?.lock().as_mut().map(act)
     }
 
@@ -219,7 +221,7 @@ impl Member {
         self.is_admitted() && !self.is_over()
     }
 
-    /// Whether its stay is over. Its reader may still take what there was.
+    /// Whether its membership is over. Its reader may still take what there was.
     pub(super) fn is_over(&self) -> bool {
         self.hot.over.load(Ordering::Acquire)
     }
@@ -259,7 +261,7 @@ impl Member {
         let Some(following) = &self.following else { return pending().await };
         poll_fn(|cx| {
             following.log_reader.register(cx.waker());
-            let asking = following.lock().as_ref().is_some_and(Follower::is_asking);
+            let asking = following.lock().as_ref().is_some_and(CatchUpReader::is_asking);
             if asking { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

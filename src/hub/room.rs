@@ -21,13 +21,13 @@ use super::{
     chunk::{Chunk, Shared, SharedChunk, Sharing, Taken},
     delivery::Delivery,
     slot::{Encoder, Slot},
-    wakers::Audience,
+    wakers::WakerGroups,
 };
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
     domain::{Event, Position, RoomName, SessionId, StreamId, What},
     metrics::{Metrics, items},
-    room::{Bucket, Fallen, Feed, Gather, Item, Moves, Window},
+    room::{Coalescer, Fallen, Item, Moves, RateLimiter, RingBuffer, Sequencer},
     trace::Sampler,
 };
 
@@ -62,17 +62,17 @@ pub(super) struct Room {
 
 #[derive(Debug)]
 struct State {
-    feed: Feed<Arc<Event>>,
-    window: Window<Slot>,
+    feed: Sequencer<Arc<Event>>,
+    window: RingBuffer<Slot>,
     readings: Slab<Reading>,
-    audience: Audience,
+    audience: WakerGroups,
     looked: Looked,
     /// How much is said here.
-    bucket: Bucket,
+    bucket: RateLimiter,
     /// What was pushed that readers were not woken for.
     fresh: Fresh,
     /// How long it waits for more.
-    gather: Gather,
+    gather: Coalescer,
     /// Somebody is going to announce it.
     awaited: bool,
     /// When its readers were last waited for in vain.
@@ -104,16 +104,17 @@ impl Room {
     ) -> Self {
         let state = State {
             // A quarter of the window, which readers are always given that much time to take.
-            feed: Feed::opening((config.window_events / 4, config.window_bytes / 4), |event| {
-                weight(event)
-            }),
-            window: Window::new(config.window_events, config.window_bytes),
+            feed: Sequencer::opening(
+                (config.window_events / 4, config.window_bytes / 4),
+                |event| weight(event),
+            ),
+            window: RingBuffer::new(config.window_events, config.window_bytes),
             readings: Slab::new(),
-            audience: Audience::default(),
+            audience: WakerGroups::default(),
             looked: Looked::default(),
-            bucket: Bucket::full(config.room_rate, Instant::now()),
+            bucket: RateLimiter::full(config.room_rate, Instant::now()),
             fresh: Fresh::default(),
-            gather: Gather::new(config.gather),
+            gather: Coalescer::new(config.gather),
             awaited: false,
             stuck: None,
             renewed: None,
@@ -199,7 +200,7 @@ impl Room {
     /// [`Room::announce`], once for many events.
     pub(super) fn feed(
         &self,
-        happen: impl FnOnce(&mut Feed<Arc<Event>>) -> Moves<Arc<Event>>,
+        happen: impl FnOnce(&mut Sequencer<Arc<Event>>) -> Moves<Arc<Event>>,
     ) -> Fed {
         let mut state = self.lock();
         let state = &mut *state;
@@ -347,7 +348,7 @@ impl Room {
     pub(super) fn admit(&self, key: usize, position: Position) {
         if let Some(reading) = self.lock().readings.get_mut(key) {
             let follows = reading.member.follows();
-            reading.gate = if follows { Gate::Follower } else { Gate::After(position) };
+            reading.gate = if follows { Gate::CatchUpReader } else { Gate::After(position) };
         }
     }
 
@@ -418,7 +419,7 @@ impl Room {
             Gate::After(_) | Gate::Open => {
                 reading.take(window, encoder, until, max_bytes, &mut taken, &mut sharing)?;
             }
-            Gate::Follower => {
+            Gate::CatchUpReader => {
                 let room = feed.place();
                 reading.follow(window, room, encoder, max_bytes, &mut taken, &mut sharing);
             }

@@ -1,4 +1,4 @@
-//! An item of a room's window, and how doors write it.
+//! An item of a room's window, and how protocols write it.
 
 use std::{
     cell::RefCell,
@@ -13,10 +13,10 @@ use crate::{
     room::{Item, Lost},
 };
 
-/// How many encodings of events there are: those of the doors.
+/// How many encodings of events there are: those of the protocols.
 pub const ENCODINGS: usize = 3;
 
-/// How a door writes events. Each event is encoded once for each encoding that has readers here.
+/// How a protocol writes events. Each event is encoded once for each encoding that has readers here.
 pub trait Encoder: Send + Sync + std::fmt::Debug {
     /// Which of the [`ENCODINGS`] this is.
     fn index(&self) -> usize;

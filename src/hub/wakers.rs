@@ -41,7 +41,7 @@ impl ReaderWaker {
 
 /// The readers of a room, by connection.
 #[derive(Debug, Default)]
-pub(super) struct Audience {
+pub(super) struct WakerGroups {
     groups: HashMap<usize, Group>,
     /// How many of them come through a proxy.
     forwarded: usize,
@@ -53,7 +53,7 @@ struct Group {
     readers: Vec<usize>,
 }
 
-impl Audience {
+impl WakerGroups {
     pub(super) fn add(&mut self, waker: &ReaderWaker) {
         let group = self.groups.entry(waker.address()).or_insert_with(|| Group {
             connection: waker.connection.clone(),
@@ -113,7 +113,7 @@ mod tests {
     fn a_connection_is_woken_once_for_all_its_readers() {
         let connections = [Arc::new(Noted::default()), Arc::new(Noted::default())];
         let waker = |at: usize, reader| ReaderWaker::new(connections[at].clone(), reader);
-        let mut audience = Audience::default();
+        let mut audience = WakerGroups::default();
         for (at, reader) in [(0, 3), (1, 3), (0, 5), (0, 7)] {
             audience.add(&waker(at, reader));
         }

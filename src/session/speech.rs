@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Answer, Dialogue, Ending, Input, Refused, Say, SessionLimits, Unstored, positions::Positions,
+    Answer, ClientLink, Ending, Input, Refused, Say, SessionLimits, Unstored, positions::Positions,
 };
 use crate::{
     backplane::{AppendError, Appended, Hold},
     domain::{Event, Member as Who, What},
-    hub::{Hub, Stay},
-    room::Bucket,
+    hub::{Hub, Membership},
+    room::RateLimiter,
     trace,
 };
 
@@ -71,11 +71,11 @@ enum Waiting {
 }
 
 /// What a member says, in order: each thing is answered once, where there is a dialogue.
-pub(super) struct Speech<'a> {
+pub(super) struct Publisher<'a> {
     hub: &'a Hub,
-    stay: &'a Stay,
+    membership: &'a Membership,
     limits: SessionLimits,
-    dialogue: Option<&'a Dialogue<'a>>,
+    dialogue: Option<&'a ClientLink<'a>>,
     positions: Option<Arc<Positions<'a>>>,
     /// The client sequence of the next message; dense. The server counts for plain clients.
     next_seq: u64,
@@ -87,20 +87,20 @@ pub(super) struct Speech<'a> {
     /// how the hold stands. Nothing that comes after a refused message is appended before it.
     stale: VecDeque<Waiting>,
     /// How much this session may say.
-    bucket: Bucket,
+    bucket: RateLimiter,
     /// What a client said too fast who cannot be told to wait, and when its time comes.
     held: Option<(Say, Instant)>,
     /// The highest client sequence of which it is not known whether it is in the log.
     uncertain: u64,
 }
 
-impl<'a> Speech<'a> {
+impl<'a> Publisher<'a> {
     pub(super) fn new(
         hub: &'a Hub,
-        stay: &'a Stay,
+        membership: &'a Membership,
         limits: SessionLimits,
         unstored: &'a dyn Unstored,
-        dialogue: Option<&'a Dialogue<'a>>,
+        dialogue: Option<&'a ClientLink<'a>>,
         owed: Duration,
     ) -> Self {
         let now = std::time::Instant::now();
@@ -109,7 +109,7 @@ impl<'a> Speech<'a> {
         let positions = dialogue.map(|it| Arc::new(Positions::new(it.repeats, it.appended, kept)));
         Self {
             hub,
-            stay,
+            membership,
             limits,
             dialogue,
             positions,
@@ -118,7 +118,7 @@ impl<'a> Speech<'a> {
             inflight_bytes: 0,
             unstored,
             stale: VecDeque::new(),
-            bucket: Bucket::owing(limits.rate, owed, now),
+            bucket: RateLimiter::owing(limits.rate, owed, now),
             held: None,
             uncertain: 0,
         }
@@ -163,10 +163,10 @@ impl<'a> Speech<'a> {
     fn count(&mut self) -> Result<(), Duration> {
         let now = std::time::Instant::now();
         self.bucket.ready(now)?;
-        self.stay.may_say(now)?;
+        self.membership.may_say(now)?;
         self.bucket.take(now)?;
         if !self.limits.rate.interval.is_zero() {
-            self.stay.member().owe_until(self.bucket.full_at());
+            self.membership.member().owe_until(self.bucket.full_at());
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ impl<'a> Speech<'a> {
             return Ok(());
         }
         let message = self.message(say);
-        self.append(self.stay.member().hold(), message);
+        self.append(self.membership.member().hold(), message);
         Ok(())
     }
 
@@ -215,7 +215,7 @@ impl<'a> Speech<'a> {
             self.inflight.push_back(ready(Answered::Settled(nack)).boxed());
         } else {
             let message = self.message(say);
-            self.append(self.stay.member().hold(), message);
+            self.append(self.membership.member().hold(), message);
         }
         Ok(())
     }
@@ -246,7 +246,7 @@ impl<'a> Speech<'a> {
     /// Answers with the position of a message that is in the log.
     fn look_up(&mut self, seq: u64) {
         let Some(positions) = self.positions.clone() else { return };
-        let (hub, hold) = (self.hub, self.stay.member().hold());
+        let (hub, hold) = (self.hub, self.membership.member().hold());
         let find = async move {
             let position = positions.find(hub.backplane(), &hold.room, hold.session, seq).await;
             Answered::Settled(Answer::Ack { client_seq: seq, position, duplicate: true })
@@ -272,7 +272,7 @@ impl<'a> Speech<'a> {
 
     fn message(&mut self, say: Say) -> Message {
         let Say { content, trace, stream_trace, .. } = say;
-        let hold = self.stay.member().hold();
+        let hold = self.membership.member().hold();
         let sampler = self.hub.sampler();
         let span = sampler.say(trace.as_ref(), stream_trace.as_ref(), &hold.room, content.len());
         let trace = trace::traceparent(&span);
@@ -323,7 +323,7 @@ impl<'a> Speech<'a> {
         // All that went out under the lost hold comes back first.
         if self.inflight.is_empty() && !self.stale.is_empty() {
             let ended = self.take_ready(input);
-            return self.retake(ended, false).await;
+            return self.reacquire(ended, false).await;
         }
         Ok(())
     }
@@ -421,7 +421,7 @@ impl<'a> Speech<'a> {
                 if self.stale.is_empty() {
                     return Ok(());
                 }
-                self.retake(Ok(()), true).await?;
+                self.reacquire(Ok(()), true).await?;
             }
         };
         match ending {
@@ -447,7 +447,7 @@ impl<'a> Speech<'a> {
     }
 }
 
-impl Drop for Speech<'_> {
+impl Drop for Publisher<'_> {
     fn drop(&mut self) {
         self.take_held();
         self.unstored.sub(self.inflight_bytes);

@@ -111,8 +111,9 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
     let (backplane, metrics) = (here.backplane, Metrics::new());
     let hub = Hub::start(backplane, signals, here.id, config, metrics, Sampler::off());
     let room = props::some_room();
-    let stay = hub.enter(claim(&room, SessionClaim::Plain), nobody()).await.unwrap().stay;
-    let hold = stay.member().hold();
+    let membership =
+        hub.enter(claim(&room, SessionClaim::Plain), nobody()).await.unwrap().membership;
+    let hold = membership.member().hold();
     let (next, joined) = there.take_over(&hold).await;
     assert!(!joined.told);
 
@@ -124,7 +125,8 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
         max_age: Duration::ZERO,
     };
     let ending =
-        run(&hub, stay, stream::pending(), std::future::pending(), limits, &Uncounted, None).await;
+        run(&hub, membership, stream::pending(), std::future::pending(), limits, &Uncounted, None)
+            .await;
     if signals_arrive {
         assert!(began.elapsed() < Duration::from_secs(1), "it hears of it at once");
     } else {

@@ -25,7 +25,7 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Filter};
 
-use crate::room::{Bucket, Rate};
+use crate::room::{Rate, RateLimiter};
 
 /// The target of lines about who came, who went and who was refused.
 pub(super) const AUDIT: &str = "audit";
@@ -43,7 +43,7 @@ pub(super) struct Throttle(Arc<Mutex<HashMap<Identifier, Line>>>);
 
 #[derive(Debug)]
 struct Line {
-    bucket: Bucket,
+    bucket: RateLimiter,
     level: Level,
     /// What the first one said that was not logged.
     text: String,
@@ -60,7 +60,7 @@ impl Throttle {
         }
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let line = lines.entry(metadata.callsite()).or_insert_with(|| Line {
-            bucket: Bucket::full(RATE, now),
+            bucket: RateLimiter::full(RATE, now),
             level: *metadata.level(),
             text: String::new(),
             more: 0,

@@ -11,7 +11,7 @@ use crate::{
         Page, PageLimit, Reaped, Renewal, Seated, Signal, Takeover, Verdict,
     },
     domain::{
-        Contact, Event, HoldToken, LeftCause, Member, Position, RoomName, SessionId, StreamId,
+        Contact, Event, FencingToken, LeftCause, Member, Position, RoomName, SessionId, StreamId,
         Username, UsernameLimits, What,
     },
 };
@@ -29,8 +29,8 @@ pub(crate) fn some_room() -> RoomName {
 }
 
 /// A token that no hold has.
-pub(crate) fn some_token() -> HoldToken {
-    HoldToken::from_bytes(rand::random())
+pub(crate) fn some_token() -> FencingToken {
+    FencingToken::from_bytes(rand::random())
 }
 
 /// The same hold under a fresh token, of the same stream, last confirmed there.
@@ -106,7 +106,7 @@ impl Heard {
 }
 
 impl Replica {
-    /// A hold that this replica could ask for: a new stay under `name`.
+    /// A hold that this replica could ask for: a new membership under `name`.
     pub(crate) fn hold(&self, room: &RoomName, name: &str) -> Hold {
         let name = Username::parse(name, UsernameLimits { max_chars: 64 }).expect("a good name");
         Hold {
@@ -162,7 +162,7 @@ impl Replica {
         })
     }
 
-    /// A new stay under `name`.
+    /// A new membership under `name`.
     pub(crate) async fn join(&self, room: &RoomName, name: &str) -> Hold {
         let hold = self.hold(room, name);
         self.take(&hold).await;

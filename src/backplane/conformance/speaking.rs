@@ -32,7 +32,7 @@ pub(crate) async fn what_is_said_is_read_back_whole(fixture: &impl Fixture) {
         let left = event(&hold, What::Left { cause });
         told.push((*left).clone());
         a.backplane.leave(&hold, left).await.unwrap();
-        // A stay that has ended does not come back.
+        // A membership that has ended does not come back.
         hold = a.hold(&room, "Zoë 🌵");
         let joined = event(&hold, What::Joined);
         told.push((*joined).clone());

@@ -16,7 +16,7 @@ use crate::{
         conformance::props::{EVER, event, evictions},
     },
     domain::{
-        Epoch, Event, HoldToken, Position, ReplicaId, RoomName, SessionId, StreamId, Username,
+        Epoch, Event, FencingToken, Position, ReplicaId, RoomName, SessionId, StreamId, Username,
         UsernameLimits, What,
     },
 };
@@ -29,7 +29,7 @@ const NAMES: [&str; 4] = ["bob", "BOB", "carol", "dave"];
 #[derive(Clone, Debug)]
 struct Sitter {
     session: SessionId,
-    token: HoldToken,
+    token: FencingToken,
     /// When the lease ends, and until when the name is kept.
     ends: Instant,
     kept: Instant,
@@ -102,7 +102,7 @@ impl History {
                     secret: None,
                     linger: Duration::from_secs(linger),
                     attempt: 0,
-                    token: HoldToken::from_bytes(self.draw()),
+                    token: FencingToken::from_bytes(self.draw()),
                     replica: ReplicaId::from_bytes([0; 16]),
                     confirmed: None,
                 };
@@ -129,7 +129,7 @@ impl History {
             }
             Op::Takeover { hold, looked } => {
                 if let Some(mut hold) = self.chosen(hold) {
-                    hold.token = HoldToken::from_bytes(self.draw());
+                    hold.token = FencingToken::from_bytes(self.draw());
                     hold.confirmed = None;
                     let from = self.look_up(&hold).filter(|_| looked);
                     if let Some((_, attempt)) = from {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     log::Log,
-    seats::{Came, Seat, Seats, later},
+    roster::{Came, Roster, RosterEntry, later},
 };
 use crate::{
     backplane::{
@@ -45,7 +45,7 @@ pub(super) struct Rules {
 pub(super) struct Room {
     rules: Rules,
     log: Log,
-    seats: Seats,
+    seats: Roster,
     /// Until when names owe what was said under them, and how many may be there before those that owe nothing
     /// any more are looked for.
     owes: HashMap<String, Instant>,
@@ -68,7 +68,7 @@ impl Room {
         let mut room = Self {
             rules,
             log,
-            seats: Seats::default(),
+            seats: Roster::default(),
             owes: HashMap::new(),
             most_owes: OWES,
             owes_until: now,
@@ -165,7 +165,8 @@ impl Room {
         let position =
             if told { self.log.push(now, Arc::clone(&join.event)) } else { self.head().position };
         let came = Came { position, told };
-        self.seats.insert(skeleton, Seat::new(hold, came, join.appended, self.deadline(now)));
+        self.seats
+            .insert(skeleton, RosterEntry::new(hold, came, join.appended, self.deadline(now)));
         Ok(self.joined(now, came, join.appended))
     }
 
@@ -246,7 +247,7 @@ impl Room {
 
     /// See [`crate::backplane::Backplane::lookup`].
     pub(super) fn lookup(&self, name: &Username) -> Option<Seated> {
-        self.seats.get(name.skeleton()).map(Seat::seated)
+        self.seats.get(name.skeleton()).map(RosterEntry::seated)
     }
 
     /// See [`crate::backplane::Backplane::members`].

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     backplane::{Hold, RENEW_BATCH, Unavailable},
-    domain::{HoldToken, RoomName, SessionId},
+    domain::{FencingToken, RoomName, SessionId},
 };
 
 /// The most messages in one call of the append script: a script blocks Redis while it runs.
@@ -157,7 +157,7 @@ fn append(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd
 fn runs<'a>(group: &[usize], ops: &'a [Op]) -> Vec<Run<'a>> {
     let mut runs: Vec<Run<'a>> = Vec::new();
     // The last one of each sender. A session that took its name again within the batch is two.
-    let mut last: HashMap<(SessionId, HoldToken), usize> = HashMap::new();
+    let mut last: HashMap<(SessionId, FencingToken), usize> = HashMap::new();
     for &index in group {
         let Work::Append { hold, client_seq, payload } = &ops[index].work else { continue };
         let last = last.entry((hold.session, hold.token)).or_insert(usize::MAX);

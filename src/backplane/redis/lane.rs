@@ -52,14 +52,14 @@ const REPLICATED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The sending side of a lane.
 #[derive(Clone, Debug)]
-pub(super) struct Lane {
+pub(super) struct Pipeline {
     ops: mpsc::Sender<Op>,
     status: Arc<Status>,
 }
 
 /// What a lane is for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LaneConfig {
+pub(super) struct PipelineConfig {
     /// The most operations that it sends at a time.
     pub(super) batch: usize,
     /// While it is busy, it sends once in this time.
@@ -70,10 +70,10 @@ pub(super) struct LaneConfig {
     pub(super) yields: bool,
 }
 
-impl Lane {
+impl Pipeline {
     /// A lane, and the work that drives it, which ends after `close`, once all is done.
     pub(super) fn new(
-        config: LaneConfig,
+        config: PipelineConfig,
         connector: Arc<Connector>,
         status: Arc<Status>,
         close: CancellationToken,
@@ -111,7 +111,7 @@ impl Lane {
 
 struct Driver {
     queue: mpsc::Receiver<Op>,
-    config: LaneConfig,
+    config: PipelineConfig,
     pace: Pace,
     /// What does not fit into the next pipeline.
     waiting: Fair,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     Redis, codec,
     keys::Keys,
-    lane::Lane,
+    lane::Pipeline,
     op::Work,
     reply::{self, Reply, ReplyError},
     script_name::ScriptName,
@@ -26,7 +26,7 @@ impl Redis {
     /// Runs a script and reads its reply.
     pub(super) async fn script<T>(
         &self,
-        lane: &Lane,
+        lane: &Pipeline,
         name: ScriptName,
         room: &RoomName,
         keys: Vec<String>,

@@ -10,7 +10,7 @@ use crate::{
     client::{
         CONNECT_TIMEOUT,
         connector::Way,
-        core::course::Next,
+        core::retry_policy::Next,
         error::Error,
         stream::{Entry, Stream},
         update::Reason,

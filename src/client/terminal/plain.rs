@@ -1,4 +1,4 @@
-//! The chat through the plain door: no resuming, no acknowledgements; when the stream ends, it ends.
+//! The chat through the `chat` protocol: no resuming, no acknowledgements; when the stream ends, it ends.
 
 use std::{error::Error as _, future, io, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The chat through the rich door, on the library.
+//! The chat through the `v1` protocol, on the library.
 
 use std::{
     future,

@@ -19,7 +19,7 @@ pub enum UsernameError {
         /// How many it may have.
         max: usize,
     },
-    /// A control character. The plain door relies on this refusal to tell its dialects apart.
+    /// A control character. The `chat` protocol relies on this refusal to tell its dialects apart.
     #[error(
         "username contains the control character {}; only visible characters and U+0020 \
          between them are allowed",

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::{
     backplane::{Head, Page, PageLimit, Unavailable},
     domain::{Epoch, Event, Position},
-    room::{Item, Lost, Place},
+    room::{Item, LogCursor, Lost},
 };
 
 /// How often a page is begun anew because the log went over to another epoch meanwhile.
@@ -63,8 +63,8 @@ impl<L> History<'_, L> {
     where
         L: Log<E>,
     {
-        let mut place = Place::claimed(position);
-        let knows = place != Place::unborn();
+        let mut place = LogCursor::claimed(position);
+        let knows = place != LogCursor::unborn();
         let mut items = Vec::new();
         for _ in 0..ROUNDS {
             let page = self.log.read(place.seq(), self.limit).await?;
@@ -175,7 +175,7 @@ fn and(these: Lost, those: Lost) -> Lost {
 }
 
 /// The sequence number of the last event before a position in the log that `head` belongs to, and
-/// what a failover took from between them. It is the judgement of [`Place`], seen from the other side.
+/// what a failover took from between them. It is the judgement of [`LogCursor`], seen from the other side.
 fn last_before(position: Option<Position>, head: &Head) -> (u64, Option<Lost>) {
     let end = head.position;
     let Some(at) = position else { return (end.seq, None) };

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::RichConfig;
+use super::V1Config;
 use crate::{
     domain::{RoomName, SecretHash, SessionId, TraceParent, Username},
     grpc::{status::Outcome, translate},
@@ -61,7 +61,7 @@ impl Asked {
     pub(super) fn read(
         join: Join,
         trace: Option<TraceParent>,
-        config: &RichConfig,
+        config: &V1Config,
         begun: Arc<AtomicBool>,
     ) -> Result<Self, Outcome> {
         let room = match &*join.room {

@@ -11,7 +11,7 @@ use crate::{
         memory::{Memory, MemoryConfig},
     },
     domain::{ReplicaId, Username, UsernameLimits},
-    hub::{Claim, HubConfig, ReaderWaker, SessionClaim, Since, Stay, Wakers},
+    hub::{Claim, HubConfig, Membership, ReaderWaker, SessionClaim, Since, Wakers},
     metrics::Metrics,
     room::Rate,
     trace::Sampler,
@@ -58,7 +58,7 @@ fn start(config: HubConfig) -> (Arc<Hub>, Replica) {
     (hub, Replica { id, backplane, signals })
 }
 
-async fn stalled(hub: &Arc<Hub>, room: &RoomName) -> Stay {
+async fn stalled(hub: &Arc<Hub>, room: &RoomName) -> Membership {
     let name = Username::parse("reader", UsernameLimits { max_chars: 64 }).unwrap();
     let (session, since) = (SessionClaim::Plain, Since::Now);
     let linger = Duration::ZERO;
@@ -71,7 +71,7 @@ async fn stalled(hub: &Arc<Hub>, room: &RoomName) -> Stay {
         attempt: 0,
         told: Arc::default(),
     };
-    hub.enter(claim, ReaderWaker::new(Arc::new(Stalled), 0)).await.unwrap().stay
+    hub.enter(claim, ReaderWaker::new(Arc::new(Stalled), 0)).await.unwrap().membership
 }
 
 /// The clock of these tests stands still while anything can be done: it tells how long something was
@@ -85,8 +85,8 @@ async fn rooms_do_not_wait_for_each_others_readers() {
     }
     // What the first canary came to tells nothing then.
     sleep(Duration::from_millis(200)).await;
-    for stay in &stays {
-        let room = stay.member().hold().room;
+    for membership in &stays {
+        let room = membership.member().hold().room;
         let speaker = other.join(&room, "speaker").await;
         let said: Vec<_> = (1..=EVENTS as u64 / 2 + 10)
             .map(|seq| other.backplane.append(&speaker, seq, props::said(&speaker, "x")))
@@ -96,13 +96,13 @@ async fn rooms_do_not_wait_for_each_others_readers() {
     let began = Instant::now();
     hub.prove_delivery().await.expect("a canary comes through");
     assert!(began.elapsed() < PATIENCE, "{:?} for one canary", began.elapsed());
-    for stay in &stays {
-        let room = hub.room(&stay.member().hold().room).expect("it is here");
+    for membership in &stays {
+        let room = hub.room(&membership.member().hold().room).expect("it is here");
         assert!(room.is_crowded(), "that is what it is about");
     }
     // Nothing is kept back for long.
-    for stay in &stays {
-        while stay.reader().head() < EVENTS as u64 / 2 + 11 {
+    for membership in &stays {
+        while membership.reader().head() < EVENTS as u64 / 2 + 11 {
             sleep(Duration::from_millis(1)).await;
         }
     }
@@ -121,8 +121,10 @@ async fn the_windows_of_all_rooms_have_a_bound_together() {
     let (modest, greedy) = stays.split_first().expect("there are some");
     let held = || usize::try_from(hub.metrics.window_bytes.get()).unwrap();
     let content = "x".repeat(8_000);
-    for (stay, messages) in std::iter::once((modest, 1)).chain(greedy.iter().map(|it| (it, 40))) {
-        let room = stay.member().hold().room;
+    for (membership, messages) in
+        std::iter::once((modest, 1)).chain(greedy.iter().map(|it| (it, 40)))
+    {
+        let room = membership.member().hold().room;
         let speaker = other.join(&room, "speaker").await;
         for seq in 1..=messages {
             let said = props::said(&speaker, &content);
@@ -131,8 +133,8 @@ async fn the_windows_of_all_rooms_have_a_bound_together() {
         sleep(2 * RELIEF).await;
         assert!(held() <= MOST, "{} bytes", held());
     }
-    let is_too_slow = |stay: &Stay| {
-        let notice = poll_fn(|cx| stay.member().poll_notice(cx)).now_or_never();
+    let is_too_slow = |membership: &Membership| {
+        let notice = poll_fn(|cx| membership.member().poll_notice(cx)).now_or_never();
         notice == Some(crate::hub::Notice::TooSlow)
     };
     assert!(!is_too_slow(modest));

@@ -7,12 +7,12 @@ use crate::{
     domain::Event,
     hub::{
         Encoder, Member,
+        catch_up_reader::{AWAY, CatchUpReader, Judged},
         chunk::{Sharing, Taken},
-        follower::{AWAY, Follower, Judged},
         member::LastEvent,
         slot::{Slot, add, encode},
     },
-    room::{Item, Place, Window},
+    room::{Item, LogCursor, RingBuffer},
 };
 
 impl Reading {
@@ -21,8 +21,8 @@ impl Reading {
     /// there is nothing, either nothing is new or a page of the log is asked for.
     pub(super) fn follow(
         &mut self,
-        window: &Window<Slot>,
-        room: Place,
+        window: &RingBuffer<Slot>,
+        room: LogCursor,
         encoder: &dyn Encoder,
         max_bytes: usize,
         taken: &mut Taken,
@@ -84,8 +84,8 @@ fn is_end(member: &Member, item: &Item<Arc<Event>>, gate: &mut Gate) -> bool {
 fn take_at_window(
     member: &Member,
     gate: &mut Gate,
-    window: &Window<Slot>,
-    follower: &mut Follower,
+    window: &RingBuffer<Slot>,
+    follower: &mut CatchUpReader,
     Out { encoder, max_bytes, taken, sharing }: &mut Out<'_>,
 ) -> bool {
     let mut cursor = member.cursor();

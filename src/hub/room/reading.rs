@@ -6,12 +6,12 @@ use crate::{
     domain::{Event, Position},
     hub::{
         Encoder, Member, Notice,
+        catch_up_reader::AWAY,
         chunk::{Sharing, Taken},
-        follower::AWAY,
         member::LastEvent,
         slot::Slot,
     },
-    room::{Fallen, Item, Window},
+    room::{Fallen, Item, RingBuffer},
 };
 
 /// A member as a reader.
@@ -31,7 +31,7 @@ pub(super) enum Gate {
     /// Everything, but for what its member did itself.
     Open,
     /// What its follower makes of it.
-    Follower,
+    CatchUpReader,
     /// Nothing any more: its member has left.
     Closed,
 }
@@ -48,19 +48,19 @@ impl Gate {
                 *self = Self::Open;
                 true
             }
-            Self::Open | Self::Follower => true,
+            Self::Open | Self::CatchUpReader => true,
         }
     }
 }
 
 impl Reading {
     /// Whether there is something that it has not taken.
-    pub(super) fn has_more(&self, window: &Window<Slot>) -> bool {
+    pub(super) fn has_more(&self, window: &RingBuffer<Slot>) -> bool {
         let (cursor, head) = (self.member.cursor(), window.head());
         match self.gate {
             Gate::Shut | Gate::Closed => false,
             Gate::After(_) | Gate::Open => cursor < head,
-            Gate::Follower => {
+            Gate::CatchUpReader => {
                 let log = self.member.with_follower(|follower| follower.log_has_more());
                 log.flatten().unwrap_or(cursor == AWAY || cursor < head)
             }
@@ -70,7 +70,7 @@ impl Reading {
     /// Takes what there is from its cursor to the head, or to `until`.
     pub(super) fn take(
         &mut self,
-        window: &Window<Slot>,
+        window: &RingBuffer<Slot>,
         encoder: &dyn Encoder,
         until: u64,
         max_bytes: usize,

@@ -1,7 +1,7 @@
 //! How far a room's readers have come, and what that means for its window.
 
 use super::{FEW, Looked, State};
-use crate::hub::follower::AWAY;
+use crate::hub::catch_up_reader::AWAY;
 
 impl State {
     /// Whether so much is new that it has to go out, before it fills half of the window.

@@ -3,13 +3,13 @@
 use futures_util::{FutureExt, Stream, StreamExt, future::ready};
 use tracing::{debug, info, warn};
 
-use super::{Answered, Message, Speech, Waiting};
+use super::{Answered, Message, Publisher, Waiting};
 use crate::{
-    hub::{Notice, Retaken},
+    hub::{Notice, Reacquired},
     session::{Answer, Ending, Input, Refused},
 };
 
-impl Speech<'_> {
+impl Publisher<'_> {
     /// Acts on what happened to the hold.
     pub(in crate::session) async fn on_notice(
         &mut self,
@@ -27,13 +27,13 @@ impl Speech<'_> {
             self.note(answered)?;
         }
         let ended = self.take_ready(input);
-        self.retake(ended, false).await
+        self.reacquire(ended, false).await
     }
 
     /// Takes the name again and goes on, if that can be. Nothing that was said under a hold that
-    /// the room saw end is ever delivered. `ended` tells whether the client has; the stay ends after its `last`
+    /// the room saw end is ever delivered. `ended` tells whether the client has; the membership ends after its `last`
     /// words in any case.
-    pub(super) async fn retake(
+    pub(super) async fn reacquire(
         &mut self,
         ended: Result<(), Ending>,
         last: bool,
@@ -45,9 +45,9 @@ impl Speech<'_> {
         let first_missing = messages.min().unwrap_or(self.next_seq).min(self.next_seq);
         let appended = self.find_appended(first_missing - 1).await;
         let first_missing = appended + 1;
-        match self.stay.retake(appended, last).await {
-            Ok(Retaken::Kept) => {
-                let hold = self.stay.member().hold();
+        match self.membership.reacquire(appended, last).await {
+            Ok(Reacquired::Kept) => {
+                let hold = self.membership.member().hold();
                 for waiting in std::mem::take(&mut self.stale) {
                     match waiting {
                         Waiting::Message(message) => self.append(hold.clone(), message),
@@ -56,23 +56,23 @@ impl Speech<'_> {
                 }
                 ended
             }
-            Ok(Retaken::Anew) => {
+            Ok(Reacquired::Anew) => {
                 info!("the lease had ended; the name was free and is held again");
                 self.drop_stale(Refused::HeldAnew);
                 self.next_seq = first_missing;
                 ended
             }
-            Ok(Retaken::Ended) => {
+            Ok(Reacquired::Ended) => {
                 info!("the lease had ended, and the room knows; the last words are not delivered");
                 let unheard = !self.stale.is_empty() && self.dialogue.is_none();
                 self.drop_stale(Refused::Unavailable);
                 if unheard { Err(Ending::Unavailable) } else { ended }
             }
-            Ok(Retaken::Moved) => {
+            Ok(Reacquired::Moved) => {
                 self.forget_stale();
                 Err(Ending::Superseded)
             }
-            Ok(Retaken::Taken) => {
+            Ok(Reacquired::Taken) => {
                 info!("the lease had ended and somebody else holds the name");
                 self.forget_stale();
                 Err(Ending::NameLost)
@@ -94,7 +94,7 @@ impl Speech<'_> {
         let (Some(positions), true) = (self.positions.clone(), self.uncertain > known) else {
             return known;
         };
-        let (backplane, hold) = (self.hub.backplane(), self.stay.member().hold());
+        let (backplane, hold) = (self.hub.backplane(), self.membership.member().hold());
         let found = positions.find_after(backplane, &hold.room, hold.session, known).await;
         let appended = found.unwrap_or(known);
         self.next_seq = self.next_seq.max(appended + 1);

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     backplane::Overdue,
     domain::{Event, Position, SecretHash, SessionId, What},
-    hub::{Encoder, Reader, Stay},
+    hub::{Encoder, Membership, Reader},
     room::Lost,
 };
 
@@ -42,7 +42,7 @@ async fn heard(end: Ending, linger: Duration, told: bool) -> Option<LeftCause> {
     // Of a room that nobody is in nothing stays.
     let alice = hub.enter(lingering(&room, "alice", linger, true), nobody()).await.unwrap();
     let bob = hub.enter(lingering(&room, "bob", linger, told), nobody()).await.unwrap();
-    let session = bob.stay.member().session();
+    let session = bob.membership.member().session();
     let input = match end.clone() {
         Ending::HalfClosed => stream::empty().boxed(),
         Ending::Left => stream::once(ready(Ok(Input::Leave))).boxed(),
@@ -56,7 +56,8 @@ async fn heard(end: Ending, linger: Duration, told: bool) -> Option<LeftCause> {
     };
     let taker = Taker::new();
     let dialogue = taker.dialogue(bob.head);
-    let ended = run(&hub, bob.stay, input, pending(), limits, &Uncounted, Some(&dialogue)).await;
+    let ended =
+        run(&hub, bob.membership, input, pending(), limits, &Uncounted, Some(&dialogue)).await;
     assert_eq!(ended, end);
     sleep(Duration::from_secs(60)).await;
     let page = reader.read(&room, 0, 100).await;
@@ -146,7 +147,8 @@ async fn a_leave_that_is_not_stored_is_not_confirmed_and_told_later() {
         max_age: Duration::ZERO,
     };
     let input = stream::once(ready(Ok(Input::Leave)));
-    let ended = run(&hub, bob.stay, input, pending(), limits, &Uncounted, Some(&dialogue)).await;
+    let ended =
+        run(&hub, bob.membership, input, pending(), limits, &Uncounted, Some(&dialogue)).await;
     assert_eq!(ended, Ending::LeaveNotStored);
     sleep(Duration::from_secs(5)).await;
     let page = there.read(&room, 0, 100).await;
@@ -194,7 +196,7 @@ async fn taken(reader: &Reader) -> String {
 /// Bob leaves in this way while alice talks; what he gets.
 async fn got_around_a_leave<F: Future<Output = ()>>(
     numbered: bool,
-    leave: impl Fn(Stay) -> F,
+    leave: impl Fn(Membership) -> F,
 ) -> (String, bool) {
     let memory = memory();
     let (here, there) = (attach(&memory), attach(&memory));
@@ -214,7 +216,7 @@ async fn got_around_a_leave<F: Future<Output = ()>>(
     } else {
         claim(&room, SessionClaim::Plain)
     };
-    let bob = hub.enter(claim, nobody()).await.unwrap().stay;
+    let bob = hub.enter(claim, nobody()).await.unwrap().membership;
     let reader = bob.reader().clone();
     assert_eq!(taken(&reader).await, "");
     there.say(&alice, 2, "a").await;

@@ -17,17 +17,17 @@ pub(super) enum Op {
     Repeat {
         hold: prop::sample::Index,
     },
-    /// A stay asks for its name again, with a new token and a confirmed position.
+    /// A membership asks for its name again, with a new token and a confirmed position.
     Again {
         hold: prop::sample::Index,
         log_lost: bool,
     },
-    /// Another stream asks for a stay's name, as one that has looked it up, or has not.
+    /// Another stream asks for a membership's name, as one that has looked it up, or has not.
     Takeover {
         hold: prop::sample::Index,
         looked: bool,
     },
-    /// A stream drops, and its stay's name lingers.
+    /// A stream drops, and its membership's name lingers.
     Linger {
         hold: prop::sample::Index,
         seconds: u64,

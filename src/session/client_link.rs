@@ -22,8 +22,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How often it is looked whether a client has taken that it is to go elsewhere.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Where answers go. Without one a client gets none, as at the plain door.
-pub trait Answers: Send + Sync {
+/// Where answers go. Without one a client gets none, as at the `chat` protocol.
+pub trait Responder: Send + Sync {
     /// Sends an answer after those before it.
     fn answer(&self, answer: &Answer);
     /// Ready while there are few answers that the client has not taken.
@@ -49,9 +49,9 @@ pub trait Repeats: Send + Sync {
 
 /// How a session and its client talk with each other, where they do.
 #[derive(Clone, Copy)]
-pub struct Dialogue<'a> {
+pub struct ClientLink<'a> {
     /// Where answers go.
-    pub answers: &'a dyn Answers,
+    pub answers: &'a dyn Responder,
     /// How much the client may say again.
     pub repeats: &'a dyn Repeats,
     /// The last client sequence that is in the log, and the room's head when that was found.
@@ -68,7 +68,7 @@ pub struct Dialogue<'a> {
 
 /// A dialogue and its times.
 pub(super) struct Pace<'a> {
-    pub(super) with: &'a Dialogue<'a>,
+    pub(super) with: &'a ClientLink<'a>,
     /// When something came from the client.
     pub(super) heard: Instant,
     /// When a client that was sent elsewhere has to be gone, or before it has taken that, when to look again.
@@ -80,7 +80,7 @@ pub(super) struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    pub(super) fn new(with: &'a Dialogue<'a>) -> Self {
+    pub(super) fn new(with: &'a ClientLink<'a>) -> Self {
         let (over, sent_away) = (None, None);
         Self { with, heard: Instant::now(), over, sent_away, why: Away::ShuttingDown }
     }
@@ -112,7 +112,7 @@ impl<'a> Pace<'a> {
     /// Looks whether both sides are alive, and shows that this one is. Whoever is not listened to cannot
     /// be heard. Returns when to look again.
     pub(super) fn look(&mut self, listening: bool) -> Result<Instant, Ending> {
-        let Dialogue { answers, ping_interval, idle_timeout, .. } = *self.with;
+        let ClientLink { answers, ping_interval, idle_timeout, .. } = *self.with;
         if !listening || answers.is_full() {
             self.heard = Instant::now();
         }
@@ -134,8 +134,11 @@ impl<'a> Pace<'a> {
 }
 
 /// Gives signs of life while nothing else is done for the client.
-pub(super) async fn alive<T>(dialogue: Option<&Dialogue<'_>>, work: impl Future<Output = T>) -> T {
-    let Some(&Dialogue { answers, ping_interval, .. }) = dialogue else { return work.await };
+pub(super) async fn alive<T>(
+    dialogue: Option<&ClientLink<'_>>,
+    work: impl Future<Output = T>,
+) -> T {
+    let Some(&ClientLink { answers, ping_interval, .. }) = dialogue else { return work.await };
     let mut work = pin!(work);
     loop {
         match timeout(ping_interval, &mut work).await {

@@ -7,14 +7,14 @@ pub(super) const CONNECTION: usize = usize::MAX;
 
 thread_local! {
     /// The future that is being polled.
-    static CURRENT: Cell<JobKey> = const { Cell::new(JobKey(CONNECTION)) };
+    static CURRENT: Cell<TaskId> = const { Cell::new(TaskId(CONNECTION)) };
 }
 
 /// Which of a connection's futures, for as long as it lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct JobKey(pub(super) usize);
+pub(super) struct TaskId(pub(super) usize);
 
-impl JobKey {
+impl TaskId {
     /// The future that is being polled. Only to be asked for within one.
     pub(super) fn current() -> Self {
         CURRENT.get()

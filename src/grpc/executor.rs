@@ -17,18 +17,18 @@ use futures_util::task::AtomicWaker;
 use slab::Slab;
 
 use super::{
-    job_key::{CONNECTION, JobKey},
-    responding::Responding,
-    sending::Sending,
+    pending_response::PendingResponse,
+    stream_sender::StreamSender,
+    task_id::{CONNECTION, TaskId},
 };
 use crate::hub::{ReaderWaker, Wakers};
 
 /// A future of a connection's task.
 enum Job {
     Any(Pin<Box<dyn Future<Output = ()> + Send>>),
-    Answer(Box<Responding>),
-    /// What an answer of a door became: for every event it is polled, so it is not behind a box.
-    Stream(Sending),
+    Answer(Box<PendingResponse>),
+    /// What an answer of a protocol became: for every event it is polled, so it is not behind a box.
+    Stream(StreamSender),
 }
 
 impl Job {
@@ -146,7 +146,7 @@ impl Wakers for Shared {
 impl Spawner {
     /// Wakes the future that is being polled. Only to be asked for within one.
     pub(super) fn current_waker(&self) -> ReaderWaker {
-        ReaderWaker::new(self.0.clone(), JobKey::current().0)
+        ReaderWaker::new(self.0.clone(), TaskId::current().0)
     }
 
     /// Adds a future; it ends with the connection at the latest.
@@ -155,7 +155,7 @@ impl Spawner {
     }
 
     /// Adds the answer to a request.
-    pub(super) fn answer(&self, answer: Responding) {
+    pub(super) fn answer(&self, answer: PendingResponse) {
         self.add(Job::Answer(Box::new(answer)));
     }
 
@@ -193,7 +193,7 @@ struct Slot {
 }
 
 /// The futures of a connection's task, and which of them are ready.
-pub(super) struct Tasks {
+pub(super) struct Executor {
     shared: Arc<Shared>,
     slots: Slab<Slot>,
     connection_waker: Waker,
@@ -201,7 +201,7 @@ pub(super) struct Tasks {
     batch: Vec<usize>,
 }
 
-impl Tasks {
+impl Executor {
     pub(super) fn new() -> Self {
         let shared = Arc::new(Shared::default());
         let connection_waker = slot_waker(CONNECTION, &shared);
@@ -288,14 +288,14 @@ impl Tasks {
     fn poll_slot(&mut self, key: usize) {
         // A waker may outlive its future.
         let Some(slot) = self.slots.get_mut(key) else { return };
-        JobKey(key).begin();
+        TaskId(key).begin();
         if slot.job.poll(&mut Context::from_waker(&slot.waker)).is_ready() {
             drop(self.slots.remove(key));
         }
     }
 }
 
-impl Drop for Tasks {
+impl Drop for Executor {
     /// Jobs hold spawners: those that never ran would keep themselves alive.
     fn drop(&mut self) {
         let mut ready = self.shared.lock();
@@ -327,7 +327,7 @@ mod tests {
         Context::from_waker(Waker::noop())
     }
 
-    fn run(tasks: &mut Tasks) -> usize {
+    fn run(tasks: &mut Executor) -> usize {
         let mut rounds = 0;
         while tasks.poll_ready(later(), |_| Poll::<()>::Pending).is_some() {
             rounds += 1;
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_future_is_polled_when_it_is_woken_and_only_then() {
-        let mut tasks = Tasks::new();
+        let mut tasks = Executor::new();
         tasks.begin(&context());
         let (polls, waker) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicWaker::new()));
         let (counted, registered) = (polls.clone(), waker.clone());
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_wake_up_while_it_runs_is_not_lost_and_wakes_nobody() {
-        let mut tasks = Tasks::new();
+        let mut tasks = Executor::new();
         tasks.begin(&context());
         run(&mut tasks);
         tasks.wake_connection();
@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn those_who_did_not_have_their_turn_are_the_first_next_time() {
         const ALL: usize = 3 * A_FEW;
-        let mut tasks = Tasks::new();
+        let mut tasks = Executor::new();
         tasks.begin(&context());
         let polled = Arc::new(Mutex::new(Vec::new()));
         for number in 0..ALL {
@@ -403,7 +403,7 @@ mod tests {
                 self.0.wake_by_ref();
             }
         }
-        let tasks = Tasks::new();
+        let tasks = Executor::new();
         let (spawner, wakes) = (tasks.spawner(), Wakes(tasks.connection_waker.clone()));
         drop(tasks);
         spawner.spawn(async move {
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn futures_may_spawn_futures() {
-        let mut tasks = Tasks::new();
+        let mut tasks = Executor::new();
         tasks.begin(&context());
         let spawner = tasks.spawner();
         let ran = Arc::new(AtomicBool::new(false));

@@ -11,7 +11,7 @@ use crate::{
 
 /// Counts our own messages among the events.
 #[derive(Clone, Debug)]
-pub(in crate::client) struct Echo {
+pub(in crate::client) struct SentTracker {
     phase: Phase,
     /// How many of this session's messages were heard. None: a gap may have hidden some.
     heard: Option<u64>,
@@ -31,7 +31,7 @@ enum Phase {
     After { end: Position, closed: bool },
 }
 
-impl Echo {
+impl SentTracker {
     /// For a client that is in no room yet.
     pub(in crate::client) fn new() -> Self {
         Self { phase: Phase::Within, heard: Some(0), last: None, acked: None }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn counts_our_own_within_the_session() {
-        let mut echo = Echo::new();
+        let mut echo = SentTracker::new();
         echo.began(at(10), false);
         let heard = [(8, "bob"), (11, "bob"), (12, "eve"), (13, "bob")]
             .map(|(seq, who)| echo.event(&said(seq, who), "bob"));
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_lost_session_is_settled_when_its_end_has_been_passed() {
-        let mut echo = Echo::new();
+        let mut echo = SentTracker::new();
         echo.began(at(10), false);
         assert_eq!(echo.event(&said(11, "bob"), "bob"), Some(1));
         echo.began(at(20), true);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_log_that_is_gone_settles_nothing_more() {
-        let mut echo = Echo::new();
+        let mut echo = SentTracker::new();
         echo.began(at(10), false);
         echo.began(Position::new(Epoch(2), 1), true);
         assert!(!echo.settles(Some(at(10)), false));

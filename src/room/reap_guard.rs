@@ -12,13 +12,13 @@ use crate::domain::Contact;
 /// first one back would declare all others gone. The backplane's own clock shows a backplane that stood
 /// still, and one that was set forth, which ends leases as well.
 #[derive(Debug)]
-pub struct Steady {
+pub struct ReapGuard {
     lease: Duration,
     /// Since when, and the last time that was told.
     contact: Option<(Duration, Duration)>,
 }
 
-impl Steady {
+impl ReapGuard {
     /// Nothing is known yet.
     pub fn new(lease: Duration) -> Self {
         Self { lease, contact: None }
@@ -72,16 +72,16 @@ mod tests {
     }
 
     /// Contact from one second to another, told every second.
-    fn steady(from: u64, to: u64) -> Steady {
-        let mut steady = Steady::new(LEASE);
+    fn steady(from: u64, to: u64) -> ReapGuard {
+        let mut steady = ReapGuard::new(LEASE);
         (from..=to).for_each(|at| steady.told(secs(at)));
         steady
     }
 
     #[test]
     fn a_fresh_replica_waits_for_as_long_as_others_need() {
-        assert_eq!(Steady::new(LEASE).lasted(LEASE), Err(LEASE));
-        assert_eq!(Steady::new(LEASE).contact(), None);
+        assert_eq!(ReapGuard::new(LEASE).lasted(LEASE), Err(LEASE));
+        assert_eq!(ReapGuard::new(LEASE).contact(), None);
         let steady = steady(100, 108);
         let contact = Contact { since: secs(100), until: secs(114) };
         assert_eq!(steady.lasted(LEASE), Err(secs(4)));

@@ -16,14 +16,14 @@ const WRITES: Range<f64> = 5_000.0..20_000.0;
 /// a few connections. The more often something comes and the more connections there are, the longer they
 /// wait, up to a bound.
 #[derive(Debug)]
-pub struct Gather {
+pub struct Coalescer {
     most: Duration,
     last: Option<Instant>,
-    /// The time between arrivals, smoothed; no more than [`Gather::quiet`].
+    /// The time between arrivals, smoothed; no more than [`Coalescer::quiet`].
     between: Duration,
 }
 
-impl Gather {
+impl Coalescer {
     /// A quiet room, whose readers are never to wait longer than `most`; zero to never have them wait.
     pub fn new(most: Duration) -> Self {
         let mut new = Self { most, last: None, between: Duration::ZERO };
@@ -72,7 +72,7 @@ mod tests {
 
     /// The last wait when so many arrivals come at an interval.
     fn wait_after(
-        gather: &mut Gather,
+        gather: &mut Coalescer,
         now: &mut Instant,
         count: usize,
         every: Duration,
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_quiet_room_never_waits() {
-        let (mut gather, mut now) = (Gather::new(MOST), Instant::now());
+        let (mut gather, mut now) = (Coalescer::new(MOST), Instant::now());
         assert_eq!(gather.arrived(now, MANY), Duration::ZERO);
         assert_eq!(wait_after(&mut gather, &mut now, 100, 2 * MOST), Duration::ZERO);
         // An answer right after a question hardly waits.
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_wait_grows_with_the_rate_up_to_the_bound() {
-        let at = |every| wait_after(&mut Gather::new(MOST), &mut Instant::now(), 200, every);
+        let at = |every| wait_after(&mut Coalescer::new(MOST), &mut Instant::now(), 200, every);
         let waits = [15, 10, 5, 2].map(|millis| at(Duration::from_millis(millis)));
         assert!(waits.is_sorted(), "{waits:?}");
         assert!(waits[0] > MOST / 5 && waits[0] < MOST / 3, "{waits:?}");
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn the_wait_grows_with_the_connections() {
         let at = |connections| {
-            let (mut gather, mut now) = (Gather::new(MOST), Instant::now());
+            let (mut gather, mut now) = (Coalescer::new(MOST), Instant::now());
             let mut wait = Duration::ZERO;
             for _ in 0..200 {
                 now += Duration::from_millis(2);
@@ -126,21 +126,21 @@ mod tests {
 
     #[test]
     fn after_a_pause_the_first_one_does_not_wait() {
-        let (mut gather, mut now) = (Gather::new(MOST), Instant::now());
+        let (mut gather, mut now) = (Coalescer::new(MOST), Instant::now());
         assert!(wait_after(&mut gather, &mut now, 100, MOST / 10) > MOST / 2);
         assert_eq!(wait_after(&mut gather, &mut now, 1, 2 * MOST), Duration::ZERO);
     }
 
     #[test]
     fn it_can_be_turned_off() {
-        let (mut gather, mut now) = (Gather::new(Duration::ZERO), Instant::now());
+        let (mut gather, mut now) = (Coalescer::new(Duration::ZERO), Instant::now());
         assert_eq!(wait_after(&mut gather, &mut now, 100, Duration::ZERO), Duration::ZERO);
     }
 
     proptest! {
         #[test]
         fn the_bound_holds(steps in prop::collection::vec(0u64..50_000, 1..100)) {
-            let (mut gather, mut now) = (Gather::new(MOST), Instant::now());
+            let (mut gather, mut now) = (Coalescer::new(MOST), Instant::now());
             for micros in steps {
                 now += Duration::from_micros(micros);
                 prop_assert!(gather.arrived(now, MANY) <= MOST);

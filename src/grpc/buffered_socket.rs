@@ -42,7 +42,7 @@ pub(super) trait Progress: AsyncWrite + Unpin {
 
 /// The connection's end of the socket.
 #[derive(Debug)]
-pub(super) struct Wire<IO>(Arc<Mutex<Inner<IO>>>);
+pub(super) struct BufferedSocket<IO>(Arc<Mutex<Inner<IO>>>);
 
 /// The task's end of the socket.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ struct Inner<IO> {
 }
 
 /// Both ends of a socket. Large heads of requests are counted with those of other connections.
-pub(super) fn wire<IO>(io: IO, large_heads: LargeHeads) -> (Wire<IO>, Flusher<IO>) {
+pub(super) fn wire<IO>(io: IO, large_heads: LargeHeads) -> (BufferedSocket<IO>, Flusher<IO>) {
     let inner = Inner {
         io,
         buffer: Vec::new(),
@@ -103,7 +103,7 @@ pub(super) fn wire<IO>(io: IO, large_heads: LargeHeads) -> (Wire<IO>, Flusher<IO
         taken: 0,
     };
     let inner = Arc::new(Mutex::new(inner));
-    (Wire(inner.clone()), Flusher(inner))
+    (BufferedSocket(inner.clone()), Flusher(inner))
 }
 
 impl<IO: Progress> Inner<IO> {
@@ -152,7 +152,7 @@ impl<IO: Progress> Inner<IO> {
     }
 }
 
-impl<IO> Wire<IO> {
+impl<IO> BufferedSocket<IO> {
     fn lock(&self) -> MutexGuard<'_, Inner<IO>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,7 +188,7 @@ impl<IO: Progress> Flusher<IO> {
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
+impl<IO: AsyncRead + Unpin> AsyncRead for BufferedSocket<IO> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -216,7 +216,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
     }
 }
 
-impl<IO: Progress> AsyncWrite for Wire<IO> {
+impl<IO: Progress> AsyncWrite for BufferedSocket<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -291,7 +291,10 @@ mod tests {
         }
     }
 
-    fn write(wire: &mut Wire<tokio::io::DuplexStream>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn write(
+        wire: &mut BufferedSocket<tokio::io::DuplexStream>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(wire).poll_write(&mut Context::from_waker(Waker::noop()), bytes)
     }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 /// index of the item it takes next. Indices count from 0 and never repeat, also
 /// when the room's log starts over.
 #[derive(Debug)]
-pub struct Window<T> {
+pub struct RingBuffer<T> {
     slots: VecDeque<(T, usize)>,
     /// The index of the first slot.
     first: u64,
@@ -20,7 +20,7 @@ pub struct Window<T> {
 #[error("the reader has fallen behind the window")]
 pub struct Fallen;
 
-impl<T> Window<T> {
+impl<T> RingBuffer<T> {
     /// An empty window that keeps at most `max_items` items and `max_bytes` bytes; always at
     /// least one item.
     pub fn new(max_items: usize, max_bytes: usize) -> Self {
@@ -96,13 +96,13 @@ mod tests {
 
     use super::*;
 
-    fn all(window: &Window<u64>, cursor: u64) -> Result<Vec<u64>, Fallen> {
+    fn all(window: &RingBuffer<u64>, cursor: u64) -> Result<Vec<u64>, Fallen> {
         window.since(cursor).map(|items| items.copied().collect())
     }
 
     #[test]
     fn a_cursor_sees_what_comes_after_it() {
-        let mut window = Window::new(3, 100);
+        let mut window = RingBuffer::new(3, 100);
         assert_eq!(all(&window, 0), Ok(vec![]));
         for item in 0..3 {
             window.push(item, 1);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn an_item_larger_than_the_window_still_passes() {
-        let mut window = Window::new(3, 10);
+        let mut window = RingBuffer::new(3, 10);
         window.push(0, 5);
         window.push(1, 50);
         assert_eq!((all(&window, 1), window.bytes()), (Ok(vec![1]), 50));
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn released_items_are_gone_and_indices_go_on() {
-        let mut window = Window::new(10, 100);
+        let mut window = RingBuffer::new(10, 100);
         (0..5).for_each(|item| window.push(item, 1));
         window.release(3);
         assert_eq!((window.first(), window.head(), window.bytes()), (3, 5, 2));
@@ -137,7 +137,7 @@ mod tests {
         /// cursor on, or is told that it has fallen.
         #[test]
         fn bounds_hold_and_nothing_is_skipped(sizes in prop::collection::vec(0usize..40, 0..200), cursor in 0u64..200) {
-            let mut window = Window::new(16, 256);
+            let mut window = RingBuffer::new(16, 256);
             for (index, &bytes) in sizes.iter().enumerate() {
                 window.push(index as u64, bytes);
                 prop_assert!(window.head() - window.first() <= 16);

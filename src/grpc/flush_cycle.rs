@@ -29,7 +29,7 @@ const SMALL_CHUNK: usize = 4 * 1024;
 
 /// One connection's. Only its task takes the lock often.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct FlushCycle {
     born: Instant,
     /// Asks the connection to end once its streams have.
     retire: CancellationToken,
@@ -53,7 +53,7 @@ struct State {
     shared: Shared,
 }
 
-impl Turn {
+impl FlushCycle {
     /// Of a connection that ends once this is cancelled and its streams have ended.
     pub(super) fn new(retire: CancellationToken, unread: Arc<Unread>) -> Self {
         let (tight, state) = (AtomicBool::new(false), Mutex::default());
@@ -97,7 +97,7 @@ impl Turn {
         self.lock().now
     }
 
-    /// What [`Turn::now`] said, as an instant.
+    /// What [`FlushCycle::now`] said, as an instant.
     pub(super) fn at(&self, now: Duration) -> Instant {
         self.born + now
     }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn the_oldest_of_a_turn_is_observed_once() {
         let (turn, metrics) =
-            (Turn::new(CancellationToken::new(), Unread::new(0)), Metrics::default());
+            (FlushCycle::new(CancellationToken::new(), Unread::new(0)), Metrics::default());
         for (events, second) in [(1, 30), (2, 10), (3, 20)] {
             turn.lock().took(events, Some((Timestamp::from_second(second).unwrap(), None)));
         }

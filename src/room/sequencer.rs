@@ -1,6 +1,6 @@
 //! Turns a lossy live channel and a log into one gapless sequence.
 
-use super::{Item, Place};
+use super::{Item, LogCursor};
 use crate::{
     backplane::{Head, Page},
     domain::{Epoch, Position},
@@ -9,11 +9,11 @@ use crate::{
 /// One room's reader: it is fed live batches, heads and pages of the log, and says what
 /// comes next for the room's members and what to read.
 ///
-/// At most one read is under way: [`Moves::read`] asks for it, [`Feed::page`] or
-/// [`Feed::read_failed`] ends it.
+/// At most one read is under way: [`Moves::read`] asks for it, [`Sequencer::page`] or
+/// [`Sequencer::read_failed`] ends it.
 #[derive(Debug)]
-pub struct Feed<E> {
-    at: Place,
+pub struct Sequencer<E> {
+    at: LogCursor,
     state: State,
     parked: Vec<Parked<E>>,
     /// How much is parked, and how much may be. What does not fit is read from the log instead.
@@ -29,7 +29,7 @@ pub struct Feed<E> {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    /// [`Feed::start`] has not been called yet.
+    /// [`Sequencer::start`] has not been called yet.
     Opening,
     Live,
     /// Readers have much to take: nothing is passed on for a moment.
@@ -60,12 +60,12 @@ impl<E> Default for Moves<E> {
     }
 }
 
-impl<E: Clone> Feed<E> {
+impl<E: Clone> Sequencer<E> {
     /// A feed that parks everything until it is told where it starts: as many events as `park_max` says
     /// first, up to a total weight of what it says then, as `weigh` has it.
     pub fn opening(park_max: (usize, usize), weigh: fn(&E) -> usize) -> Self {
         Self {
-            at: Place::unborn(),
+            at: LogCursor::unborn(),
             state: State::Opening,
             parked: Vec::new(),
             parked_weight: 0,
@@ -80,7 +80,7 @@ impl<E: Clone> Feed<E> {
     /// The room's head at a moment when live delivery was already on: what comes after it is
     /// passed on.
     pub fn start(&mut self, head: Option<Head>) -> Moves<E> {
-        self.at = head.map_or_else(Place::unborn, |head| Place::after(head.position));
+        self.at = head.map_or_else(LogCursor::unborn, |head| LogCursor::after(head.position));
         self.before_read = 0;
         let mut moves = Moves::default();
         self.settle(&mut moves);
@@ -117,7 +117,7 @@ impl<E: Clone> Feed<E> {
         }
     }
 
-    /// Passes nothing on until [`Feed::go_on`]; what comes meanwhile is parked. False while it is not live.
+    /// Passes nothing on until [`Sequencer::go_on`]; what comes meanwhile is parked. False while it is not live.
     pub fn pause(&mut self) -> bool {
         let live = self.state == State::Live;
         if live {
@@ -155,7 +155,7 @@ impl<E: Clone> Feed<E> {
     }
 
     /// How far it has come.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> LogCursor {
         self.at
     }
 
@@ -175,7 +175,7 @@ impl<E: Clone> Feed<E> {
             moves.read = self.begin_heal().read;
             return;
         }
-        self.at = Place::after(at);
+        self.at = LogCursor::after(at);
         for (seq, event) in (batch.first..).zip(batch.events) {
             self.at.pass(Position::new(batch.epoch, seq), event, &mut moves.items);
         }

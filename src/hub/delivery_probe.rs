@@ -39,7 +39,7 @@ pub enum Silent {
 /// The canaries of a replica, of which one is under way at a time: whoever asks meanwhile is told what
 /// comes of it.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct DeliveryProbe {
     next: AtomicU64,
     heard: watch::Sender<u64>,
     last: Mutex<Option<Instant>>,
@@ -58,7 +58,7 @@ struct Proof {
     came: Result<(), Silent>,
 }
 
-impl Pulse {
+impl DeliveryProbe {
     pub(super) fn new(lease: Duration) -> Self {
         Self {
             next: AtomicU64::new(1),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::HeaderMap;
 
-use super::outlet::{Next, Spout};
+use super::egress::{EgressSource, Next};
 use crate::hub::{Held, Member};
 
 /// So much is handed over before it is asked again whether the client takes it. Asking costs more than
@@ -25,14 +25,14 @@ const FRAME: usize = 256;
 /// What waits in HTTP/2 is counted for the whole replica from so much of a stream on, and in such steps.
 const STEP: usize = 8 * 1024;
 
-/// Sends what comes out of an outlet. Dropped before the last word, it resets the stream.
+/// Sends what comes out of an egress. Dropped before the last word, it resets the stream.
 ///
 /// It is woken by the room and the session, many times as often as by HTTP/2, and what it then does not
 /// ask of HTTP/2 is most of what a delivery would cost.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(super) struct StreamSender {
     stream: SendStream<Bytes>,
-    outlet: Spout,
+    egress: EgressSource,
     /// Who takes, once somebody does.
     member: Option<Arc<Member>>,
     /// What was handed over since the client was last seen to take everything.
@@ -46,28 +46,28 @@ pub(super) struct Sending {
     waiting: bool,
 }
 
-impl Sending {
-    pub(super) fn new(outlet: Spout, stream: SendStream<Bytes>) -> Self {
-        let held = outlet.hold();
-        Self { stream, outlet, member: None, owed: 0, cost: 0, held, last: None, waiting: false }
+impl StreamSender {
+    pub(super) fn new(egress: EgressSource, stream: SendStream<Bytes>) -> Self {
+        let held = egress.hold();
+        Self { stream, egress, member: None, owed: 0, cost: 0, held, last: None, waiting: false }
     }
 
-    /// Looks at what [`Sending::poll`] is about to look at.
+    /// Looks at what [`StreamSender::poll`] is about to look at.
     pub(super) fn touch(&self) -> u64 {
-        u64::from(self.outlet.touch()) ^ self.member.as_ref().map_or(0, |member| member.touch())
+        u64::from(self.egress.touch()) ^ self.member.as_ref().map_or(0, |member| member.touch())
     }
 
     /// `Ready` when there is nothing more to be said, or nobody to whom.
     pub(super) fn poll(&mut self) -> Poll<()> {
-        let called = self.outlet.was_called();
+        let called = self.egress.was_called();
         if called {
-            if self.outlet.is_given_up() {
+            if self.egress.is_given_up() {
                 // Clients read it as `RESOURCE_EXHAUSTED`. A status would wait behind what they do not take.
                 self.stream.send_reset(Reason::ENHANCE_YOUR_CALM);
                 return Poll::Ready(());
             }
             // HTTP/2 calls once, for a reset or because the client has taken something.
-            let waker = Waker::from(self.outlet.clone());
+            let waker = Waker::from(self.egress.clone());
             if self.stream.poll_reset(&mut Context::from_waker(&waker)).is_ready() {
                 return Poll::Ready(());
             }
@@ -83,7 +83,7 @@ impl Sending {
                 let _ = self.stream.send_trailers(*trailers);
                 return Poll::Ready(());
             }
-            let (bytes, all) = match ready!(self.outlet.poll_next()) {
+            let (bytes, all) = match ready!(self.egress.poll_next()) {
                 Next::Data(bytes) => (bytes, false),
                 Next::All(bytes) => (bytes, true),
                 Next::Last(trailers) => {
@@ -101,7 +101,7 @@ impl Sending {
             }
             if all {
                 if self.member.is_none() {
-                    self.member = self.outlet.member();
+                    self.member = self.egress.member();
                 }
                 return Poll::Pending;
             }
@@ -114,7 +114,7 @@ impl Sending {
             // Nobody would count what waits in HTTP/2 when this is gone.
             return self.owed == 0;
         }
-        self.owed <= SMALL_CREDIT || self.owed <= CREDIT && !self.outlet.is_tight()
+        self.owed <= SMALL_CREDIT || self.owed <= CREDIT && !self.egress.is_tight()
     }
 
     /// Waits until the client's window has room for what was handed over, and one byte more. False when
@@ -123,7 +123,7 @@ impl Sending {
         self.waiting = true;
         self.stream.reserve_capacity(1);
         while self.stream.capacity() == 0 {
-            let waker = Waker::from(self.outlet.clone());
+            let waker = Waker::from(self.egress.clone());
             match ready!(self.stream.poll_capacity(&mut Context::from_waker(&waker))) {
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Poll::Ready(false),
@@ -151,7 +151,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::grpc::{outlet::Outlet, tasks::Tasks, turn::Turn};
+    use crate::grpc::{egress::Egress, executor::Executor, flush_cycle::FlushCycle};
     use crate::hub::Unread;
 
     type Server = server::Connection<DuplexStream, Bytes>;
@@ -160,8 +160,8 @@ mod tests {
     /// Both ends of a stream.
     struct Ends {
         server: Server,
-        sending: Sending,
-        outlet: Arc<Outlet>,
+        sending: StreamSender,
+        egress: Arc<Egress>,
         client: Client,
         response: client::ResponseFuture,
         /// Without it the client's connection would end with its stream.
@@ -175,7 +175,7 @@ mod tests {
 
     /// The same where others have as much already.
     async fn stream_among(unread: &Arc<Unread>) -> Ends {
-        let turn = Arc::new(Turn::new(CancellationToken::new(), unread.clone()));
+        let turn = Arc::new(FlushCycle::new(CancellationToken::new(), unread.clone()));
         turn.begin();
         let (near, far) = duplex(1 << 20);
         let mut builder = client::Builder::new();
@@ -189,21 +189,21 @@ mod tests {
         };
         let (_, mut respond) = asked;
         let stream = respond.send_response(Response::new(()), false).unwrap();
-        let outlet = Outlet::new(Tasks::new().spawner().current_waker(), turn, false);
-        let sending = Sending::new(Spout::new(outlet.clone()), stream);
-        Ends { server, sending, outlet, client, response, _ask: ask }
+        let egress = Egress::new(Executor::new().spawner().current_waker(), turn, false);
+        let sending = StreamSender::new(EgressSource::new(egress.clone()), stream);
+        Ends { server, sending, egress, client, response, _ask: ask }
     }
 
     #[tokio::test]
     async fn what_a_client_does_not_take_is_bounded_and_goes_on_when_it_does() {
-        let Ends { mut server, mut sending, outlet, client, response, _ask } = stream().await;
+        let Ends { mut server, mut sending, egress, client, response, _ask } = stream().await;
         let mut pushed = 0;
         for _ in 0..100 {
-            outlet.push(&[7; 1_000]);
+            egress.push(&[7; 1_000]);
             pushed += 1_000;
             assert!(sending.poll().is_pending());
         }
-        assert!(sending.waiting && outlet.has_more());
+        assert!(sending.waiting && egress.has_more());
         assert!(sending.owed > CREDIT && sending.owed <= CREDIT + 1_000, "{}", sending.owed);
 
         let mut client = pin!(client);
@@ -231,7 +231,7 @@ mod tests {
             body.flow_control().release_capacity(data.len()).unwrap();
         }
         assert_eq!(got, pushed);
-        assert!(!outlet.has_more());
+        assert!(!egress.has_more());
     }
 
     #[tokio::test]
@@ -240,7 +240,7 @@ mod tests {
         let stall = async || {
             let mut ends = stream_among(&unread).await;
             for _ in 0..100 {
-                ends.outlet.push(&[7; 1_000]);
+                ends.egress.push(&[7; 1_000]);
                 assert!(ends.sending.poll().is_pending());
             }
             ends
@@ -255,18 +255,18 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_waits_until_the_rest_is_taken() {
-        let Ends { mut sending, outlet, server: _server, client: _client, .. } = stream().await;
-        outlet.push(&[7; 3_000]);
+        let Ends { mut sending, egress, server: _server, client: _client, .. } = stream().await;
+        egress.push(&[7; 3_000]);
         assert!(sending.poll().is_pending());
-        outlet.end(tonic::Status::ok(""), crate::grpc::outlet::Rest::Nothing);
+        egress.end(tonic::Status::ok(""), crate::grpc::egress::Rest::Nothing);
         assert!(sending.poll().is_pending(), "nobody would know of it any more");
-        outlet.give_up();
+        egress.give_up();
         assert!(sending.poll().is_ready());
     }
 
     #[tokio::test]
     async fn a_client_that_takes_nothing_is_told_by_the_reset() {
-        let Ends { mut server, mut sending, outlet, mut client, mut response, _ask } =
+        let Ends { mut server, mut sending, egress, mut client, mut response, _ask } =
             stream().await;
         let mut drive = |cx: &mut Context<'_>| {
             assert!(server.poll_closed(cx).is_pending());
@@ -278,13 +278,13 @@ mod tests {
         });
         let mut body = head.await.unwrap().into_body();
         while !sending.waiting {
-            outlet.push(&[7; 1_000]);
+            egress.push(&[7; 1_000]);
             assert!(sending.poll().is_pending());
         }
-        outlet.give_up();
+        egress.give_up();
         assert!(sending.poll().is_ready());
         drop(sending);
-        outlet.finished().await;
+        egress.finished().await;
         let error = loop {
             let data = poll_fn(|cx| {
                 drive(cx);
@@ -299,9 +299,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_reset_ends_it_however_often_it_was_called_before() {
-        let Ends { mut server, mut sending, outlet, mut client, response, _ask } = stream().await;
+        let Ends { mut server, mut sending, egress, mut client, response, _ask } = stream().await;
         for _ in 0..3 {
-            Waker::from(outlet.clone()).wake();
+            Waker::from(egress.clone()).wake();
             assert!(sending.poll().is_pending());
         }
         drop(response);
@@ -311,8 +311,8 @@ mod tests {
             sending.poll()
         })
         .await;
-        assert!(!outlet.has_more());
+        assert!(!egress.has_more());
         drop(sending);
-        outlet.finished().await;
+        egress.finished().await;
     }
 }

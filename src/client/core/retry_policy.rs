@@ -47,7 +47,7 @@ pub(in crate::client) enum Next {
 
 /// The history of failures that decides what the next one means.
 #[derive(Clone, Debug, Default)]
-pub(in crate::client) struct Course {
+pub(in crate::client) struct RetryPolicy {
     /// Attempts in a row that came to nothing much.
     failures: u32,
     /// When the stream in use began.
@@ -60,7 +60,7 @@ pub(in crate::client) struct Course {
     astray: bool,
 }
 
-impl Course {
+impl RetryPolicy {
     /// How long to wait before the next attempt. `chance` is from 0 to 1.
     ///
     /// Full jitter, with a bound that doubles: <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_bound_and_start_over_after_a_good_stream() {
-        let mut course = Course::default();
+        let mut course = RetryPolicy::default();
         let bounds: Vec<_> = (0..8).map(|_| course.wait(1.0).as_millis()).collect();
         assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(course.wait(0.0), Duration::ZERO);
@@ -188,19 +188,19 @@ mod tests {
         ];
         for (code, expected) in table {
             let stages = [Stage::Coming, Stage::Resuming, Stage::Returning, Stage::Within];
-            let judged =
-                stages.map(|stage| Course::default().judge(stage, &ended(code), Instant::now()));
+            let judged = stages
+                .map(|stage| RetryPolicy::default().judge(stage, &ended(code), Instant::now()));
             assert_eq!(judged, expected, "{code:?}");
         }
         let lost = Reason::Lost { to: "a:1".to_owned(), cause: "reset".to_owned() };
-        assert_eq!(Course::default().judge(Stage::Coming, &lost, Instant::now()), Again);
+        assert_eq!(RetryPolicy::default().judge(Stage::Coming, &lost, Instant::now()), Again);
     }
 
     #[test]
     fn a_limit_of_one_replica_is_not_everybodys() {
         let judge = |reason, is_final| {
             let refused = because(Code::ResourceExhausted, reason, is_final);
-            Course::default().judge(Stage::Coming, &refused, Instant::now())
+            RetryPolicy::default().judge(Stage::Coming, &refused, Instant::now())
         };
         assert_eq!(judge(ErrorReason::TooManyStreams, false), Next::Again);
         assert_eq!(judge(ErrorReason::RoomFull, true), Next::Refused);
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_session_that_is_taken_twice_is_given_up() {
-        let (mut course, now) = (Course::default(), Instant::now());
+        let (mut course, now) = (RetryPolicy::default(), Instant::now());
         let taken = because(Code::Aborted, ErrorReason::Superseded, true);
         assert_eq!(course.judge(Stage::Within, &taken, now), Next::Again);
         let later = now + CONTESTED;
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_name_that_an_earlier_self_holds_is_waited_for() {
-        let (mut course, now) = (Course::default(), Instant::now());
+        let (mut course, now) = (RetryPolicy::default(), Instant::now());
         let held = ended(Code::AlreadyExists);
         assert_eq!(course.judge(Stage::Returning, &held, now), Next::Again);
         assert_eq!(course.judge(Stage::Returning, &held, now + HELD / 2), Next::Again);
@@ -228,12 +228,12 @@ mod tests {
         let details = Details { retry_after: Some(hour), ..Details::default() };
         let message = String::new();
         let held_long = Reason::Ended { code: Code::AlreadyExists, message, details };
-        let mut course = Course::default();
+        let mut course = RetryPolicy::default();
         assert_eq!(course.judge(Stage::Returning, &held_long, now), Next::Again);
         assert_eq!(course.judge(Stage::Returning, &held_long, now + hour - HELD), Next::Again);
         assert_eq!(course.judge(Stage::Returning, &held_long, now + hour), Next::Refused);
-        assert_eq!(Course::default().judge(Stage::Coming, &held_long, now), Next::Refused);
-        let mut course = Course::default();
+        assert_eq!(RetryPolicy::default().judge(Stage::Coming, &held_long, now), Next::Refused);
+        let mut course = RetryPolicy::default();
         course.went_astray();
         assert_eq!(course.judge(Stage::Coming, &held, now), Next::Again, "it may be our own join");
     }

@@ -15,7 +15,7 @@ use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 
-use super::{outlet::Spout, sending::Sending};
+use super::{egress::EgressSource, stream_sender::StreamSender};
 
 /// How long a client may take for a message of an answer, and how much longer for each of these portions of it.
 const TAKEN: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const TAKEN_PORTION: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Answer {
     /// A stream's.
-    Stream(Spout),
+    Stream(EgressSource),
     /// Any other's.
     Other(Body),
 }
@@ -34,14 +34,14 @@ pub(super) enum Answer {
 type Answering = Pin<Box<dyn Future<Output = Response<Answer>> + Send>>;
 
 /// Answers one request. Dropped before it has said its last word, it resets the stream.
-pub(super) enum Responding {
+pub(super) enum PendingResponse {
     /// The answer is awaited.
     Answering(Answering, SendResponse<Bytes>),
     /// It is sent.
     Sending(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
-impl Responding {
+impl PendingResponse {
     pub(super) fn new(
         answer: impl Future<Output = Response<Answer>> + Send + 'static,
         respond: SendResponse<Bytes>,
@@ -67,12 +67,12 @@ impl Responding {
                 send(body, stream).await;
                 drop(until_sent);
             })),
-            Answer::Stream(spout) => Begun::Stream(Sending::new(spout, stream)),
+            Answer::Stream(source) => Begun::Stream(StreamSender::new(source, stream)),
         }
     }
 
     /// Answers. `Ready` with what goes on in its place, if anything does.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sending>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<StreamSender>> {
         loop {
             match self {
                 Self::Sending(sent) => return sent.as_mut().poll(cx).map(|()| None),
@@ -94,7 +94,7 @@ impl Responding {
 enum Begun {
     Over,
     Other(Pin<Box<dyn Future<Output = ()> + Send>>),
-    Stream(Sending),
+    Stream(StreamSender),
 }
 
 fn now() -> HeaderValue {
@@ -175,7 +175,7 @@ mod tests {
         let (response, _) = ask.send_request(Request::new(()), true).unwrap();
         let (_, respond) = server.accept().await.unwrap().unwrap();
         let body = Answer::Other(Body::new(Full::new(Bytes::from(vec![7; SIZE]))));
-        let mut responding = Responding::new(std::future::ready(Response::new(body)), respond);
+        let mut responding = PendingResponse::new(std::future::ready(Response::new(body)), respond);
         let began = Instant::now();
         beside.spawn(async move {
             let mut body = response.await.unwrap().into_body();

@@ -33,7 +33,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// What is to become of a name whose stream is gone.
 #[derive(Clone, Debug)]
-pub(super) struct Departure {
+pub(super) struct Release {
     hold: Hold,
     way: Way,
     /// Until when its name owes what was said, also if another session has it.
@@ -50,7 +50,7 @@ enum Way {
     Linger(Instant),
 }
 
-impl Departure {
+impl Release {
     /// A member goes, now.
     pub(super) fn leave(member: &Member, cause: LeftCause, sampler: &Sampler) -> Self {
         let (hold, owes) = (member.hold(), member.owes());
@@ -102,7 +102,7 @@ impl Departure {
 /// The queue. Bounded by the cap on streams: a stream has one departure. Those that nobody was told
 /// of end when their lease has; the others were admitted while the backplane was there.
 #[derive(Debug, Default)]
-pub(super) struct Departures {
+pub(super) struct ReleaseQueue {
     state: Mutex<State>,
     pushed: Notify,
     emptied: Notify,
@@ -110,18 +110,18 @@ pub(super) struct Departures {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<(Departure, Instant)>,
+    queue: VecDeque<(Release, Instant)>,
     /// Taken from the queue, or held by a guard, and not done.
     under_way: usize,
 }
 
-impl Departures {
+impl ReleaseQueue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has a name given back as soon as may be.
-    pub(super) fn push(&self, departure: Departure, metrics: &Metrics) {
+    pub(super) fn push(&self, departure: Release, metrics: &Metrics) {
         self.lock().queue.push_back((departure, Instant::now()));
         metrics.queue_items.of(Queue::Departures).inc();
         self.pushed.notify_one();
@@ -130,14 +130,14 @@ impl Departures {
     /// Does nothing yet: only if the guard is dropped undone.
     pub(super) fn guard<'a>(
         &'a self,
-        departure: Departure,
+        departure: Release,
         metrics: &'a Metrics,
-    ) -> DepartureGuard<'a> {
+    ) -> ReleaseGuard<'a> {
         self.lock().under_way += 1;
-        DepartureGuard { departures: self, departure: Some(departure), metrics }
+        ReleaseGuard { departures: self, departure: Some(departure), metrics }
     }
 
-    fn take(&self) -> Option<(Departure, Instant)> {
+    fn take(&self) -> Option<(Release, Instant)> {
         let mut state = self.lock();
         let next = state.queue.pop_front();
         state.under_way += usize::from(next.is_some());
@@ -172,18 +172,18 @@ impl Departures {
 
 /// A departure that somebody takes care of.
 #[derive(Debug)]
-pub(super) struct DepartureGuard<'a> {
-    departures: &'a Departures,
-    departure: Option<Departure>,
+pub(super) struct ReleaseGuard<'a> {
+    departures: &'a ReleaseQueue,
+    departure: Option<Release>,
     metrics: &'a Metrics,
 }
 
-impl DepartureGuard<'_> {
+impl ReleaseGuard<'_> {
     /// A copy to work with; the guard's own one has no span any more.
-    pub(super) fn departure(&mut self) -> Departure {
+    pub(super) fn departure(&mut self) -> Release {
         // Taken only by `done` and `drop`, both of which end the guard.
         let own = self.departure.as_mut().expect("a guard has its departure");
-        Departure { span: own.span.take(), ..own.clone() }
+        Release { span: own.span.take(), ..own.clone() }
     }
 
     /// The name was given back.
@@ -192,7 +192,7 @@ impl DepartureGuard<'_> {
     }
 }
 
-impl Drop for DepartureGuard<'_> {
+impl Drop for ReleaseGuard<'_> {
     fn drop(&mut self) {
         if let Some(departure) = self.departure.take() {
             self.departures.push(departure, self.metrics);
@@ -219,8 +219,8 @@ pub(super) async fn run(hub: Arc<Hub>) {
 }
 
 /// Tries until it works, however long the backplane is away: should it come back without its data,
-/// nobody else can tell. What is [left to others](Departure::is_left_to_others) is given up in the end.
-async fn depart(hub: &Hub, mut departure: Departure, since: Instant) {
+/// nobody else can tell. What is [left to others](Release::is_left_to_others) is given up in the end.
+async fn depart(hub: &Hub, mut departure: Release, since: Instant) {
     loop {
         match departure.carry_out(hub).await {
             Ok(_) => break,

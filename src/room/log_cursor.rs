@@ -9,7 +9,7 @@ use crate::{
 /// How far a reader has come. Whoever reads the log, for a whole room or for one client, goes on from
 /// here page by page, and is told each event once and whatever is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct LogCursor {
     at: At,
     /// What the log no longer has at its beginning is not missed.
     from_oldest: bool,
@@ -23,7 +23,7 @@ enum At {
     Position(Position),
 }
 
-impl Place {
+impl LogCursor {
     /// Before everything, in a room without a log.
     pub fn unborn() -> Self {
         Self { at: At::Unborn, from_oldest: false }
@@ -73,7 +73,7 @@ impl Place {
         }
     }
 
-    /// Takes in what was read from the log after [`Place::seq`]. Returns the head up to which the
+    /// Takes in what was read from the log after [`LogCursor::seq`]. Returns the head up to which the
     /// reading is not done yet; `None` when it is, or when there is no log.
     pub fn page<E>(&mut self, page: Page<E>, items: &mut Vec<Item<E>>) -> Option<Position> {
         let head = page.head?;
@@ -164,7 +164,7 @@ mod tests {
         Page { head: Some(head), events: seqs.into_iter().map(|seq| (seq, seq)).collect() }
     }
 
-    fn read(place: &mut Place, page: Page<u64>) -> (Vec<Item<u64>>, Option<Position>) {
+    fn read(place: &mut LogCursor, page: Page<u64>) -> (Vec<Item<u64>>, Option<Position>) {
         let mut items = Vec::new();
         let more = place.page(page, &mut items);
         (items, more)
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn reads_on_page_by_page() {
-        let mut place = Place::after(at(A, 3));
+        let mut place = LogCursor::after(at(A, 3));
         let (items, more) = read(&mut place, page(at(A, 6), &[], 4..=5));
         assert_eq!((items, more), (vec![event(A, 4), event(A, 5)], Some(at(A, 6))));
         let (items, more) = read(&mut place, page(at(A, 6), &[], 6..=6));
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn the_latest_are_as_many_as_there_are() {
         for (wanted, oldest, first) in [(3, 1, 8), (3, 9, 9), (3, 11, 11), (20, 1, 1), (20, 5, 5)] {
-            let mut place = Place::latest(at(A, 10), wanted);
+            let mut place = LogCursor::latest(at(A, 10), wanted);
             let begin = oldest.max(place.seq() + 1);
             let (items, more) = read(&mut place, page(at(A, 10), &[], begin..=10));
             assert_eq!(items, (first..=10).map(|seq| event(A, seq)).collect::<Vec<_>>());
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_falls_out_later_is_told_to_whoever_wants_the_latest_too() {
-        let mut place = Place::latest(at(A, 10), 4);
+        let mut place = LogCursor::latest(at(A, 10), 4);
         read(&mut place, page(at(A, 12), &[], 7..=8));
         let (items, _) = read(&mut place, page(at(A, 12), &[], 11..=12));
         let lost = Lost::Range { from: at(A, 9), to: at(A, 10) };
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_place_in_a_log_that_was_cut_is_told_what_was_cut() {
-        let mut place = Place::after(at(A, 9));
+        let mut place = LogCursor::after(at(A, 9));
         let (items, more) = read(&mut place, page(at(B, 8), &[at(A, 6)], []));
         let lost = Lost::Range { from: at(A, 7), to: at(A, 9) };
         assert_eq!((items, more), (vec![Item::Lost(lost)], Some(at(B, 8))));
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_place_in_a_log_that_is_gone_reads_the_new_one() {
-        let mut place = Place::after(at(A, 2));
+        let mut place = LogCursor::after(at(A, 2));
         let (items, more) = read(&mut place, page(at(B, 3), &[], 3..=3));
         assert_eq!(items, [Item::Lost(Lost::Log { after: at(A, 2) })]);
         assert_eq!((place.seq(), more), (0, Some(at(B, 3))));

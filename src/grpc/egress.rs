@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{
-    job_key::JobKey,
+    flush_cycle::FlushCycle,
     status::{Outcome, status},
-    turn::Turn,
+    task_id::TaskId,
 };
 use crate::{
     hub::{Encoder, Held, Member, Reader, ReaderWaker},
@@ -33,7 +33,7 @@ const ANSWERS: usize = 128;
 /// One stream's way out, shared by its session and what sends it. What every event needs comes first.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(super) struct Outlet {
+pub(super) struct Egress {
     state: Mutex<State>,
     /// How many frames wait that were pushed.
     pushed: AtomicUsize,
@@ -41,13 +41,13 @@ pub(super) struct Outlet {
     taken: AtomicU64,
     /// Nothing was taken yet.
     untouched: AtomicBool,
-    turn: Arc<Turn>,
+    turn: Arc<FlushCycle>,
     /// HTTP/2 has woken it.
     called: AtomicBool,
     /// Its client takes nothing, and will not be waited for.
     given_up: AtomicBool,
     /// The future that sends it.
-    job: JobKey,
+    job: TaskId,
     /// Wakes that: the room does, and the session.
     reader: ReaderWaker,
     /// What is for this stream alone; it goes before what is for all.
@@ -106,10 +106,10 @@ enum State {
     Over,
 }
 
-impl Outlet {
+impl Egress {
     /// Of the stream whose request is being answered in this future, which will send what it gets. It may
     /// have been `forwarded` by a proxy.
-    pub(super) fn new(waker: ReaderWaker, turn: Arc<Turn>, forwarded: bool) -> Arc<Self> {
+    pub(super) fn new(waker: ReaderWaker, turn: Arc<FlushCycle>, forwarded: bool) -> Arc<Self> {
         turn.count_stream(true);
         Arc::new(Self {
             state: Mutex::new(State::Waiting),
@@ -119,7 +119,7 @@ impl Outlet {
             turn,
             called: AtomicBool::new(true),
             given_up: AtomicBool::new(false),
-            job: JobKey::current(),
+            job: TaskId::current(),
             reader: waker.forwarded(forwarded),
             answers: Mutex::default(),
             begun: Arc::default(),
@@ -147,7 +147,7 @@ impl Outlet {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a frame to this stream alone. Whoever sends many waits for [`Outlet::poll_pushable`].
+    /// Sends a frame to this stream alone. Whoever sends many waits for [`Egress::poll_pushable`].
     pub(super) fn push(&self, frame: &[u8]) {
         let mut answers = self.answers();
         answers.extend_from_slice(frame);
@@ -308,7 +308,7 @@ impl Outlet {
 
     /// The next thing to send.
     pub(super) fn poll_next(&self) -> Poll<Next> {
-        debug_assert_eq!(self.job, JobKey::current(), "another future sends it");
+        debug_assert_eq!(self.job, TaskId::current(), "another future sends it");
         let next = self.next();
         if next.is_ready() {
             self.note_taken();
@@ -386,38 +386,38 @@ fn trailers(status: &Status) -> HeaderMap {
     trailers
 }
 
-impl Drop for Outlet {
+impl Drop for Egress {
     fn drop(&mut self) {
         self.turn.count_stream(false);
     }
 }
 
-/// The end of an outlet that is sent from. When it is gone, the outlet is closed: nobody sends any more.
+/// The end of an egress that is sent from. When it is gone, the egress is closed: nobody sends any more.
 #[derive(Debug)]
-pub(super) struct Spout(Arc<Outlet>);
+pub(super) struct EgressSource(Arc<Egress>);
 
-impl Spout {
-    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
-        Self(outlet)
+impl EgressSource {
+    pub(super) fn new(egress: Arc<Egress>) -> Self {
+        Self(egress)
     }
 }
 
-impl Deref for Spout {
-    type Target = Arc<Outlet>;
+impl Deref for EgressSource {
+    type Target = Arc<Egress>;
 
-    fn deref(&self) -> &Arc<Outlet> {
+    fn deref(&self) -> &Arc<Egress> {
         &self.0
     }
 }
 
-impl Drop for Spout {
+impl Drop for EgressSource {
     fn drop(&mut self) {
         self.0.close();
     }
 }
 
 /// Woken by HTTP/2.
-impl Wake for Outlet {
+impl Wake for Egress {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

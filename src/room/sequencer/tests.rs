@@ -18,8 +18,8 @@ fn event(epoch: Epoch, seq: u64, event: u32) -> Item<u32> {
     Item::Event(Position::new(epoch, seq), event)
 }
 
-fn started(seq: u64) -> Feed<u32> {
-    let mut feed = Feed::opening((8, 8), |_| 1);
+fn started(seq: u64) -> Sequencer<u32> {
+    let mut feed = Sequencer::opening((8, 8), |_| 1);
     assert_eq!(feed.start(Some(head(A, seq, &[]))), Moves::default());
     feed
 }
@@ -35,14 +35,14 @@ fn consecutive_events_pass_and_repeated_ones_are_dropped() {
 
 #[test]
 fn events_that_come_before_the_start_wait_for_it() {
-    let mut feed = Feed::opening((8, 8), |_| 1);
+    let mut feed = Sequencer::opening((8, 8), |_| 1);
     assert_eq!(feed.live(A, 3, vec![30, 40]), Moves::default());
     assert_eq!(feed.start(Some(head(A, 3, &[]))).items, vec![event(A, 4, 40)]);
 }
 
 #[test]
 fn a_room_without_a_log_begins_with_its_first_event() {
-    let mut feed = Feed::opening((8, 8), |_| 1);
+    let mut feed = Sequencer::opening((8, 8), |_| 1);
     assert_eq!(feed.start(None), Moves::default());
     assert_eq!(feed.live(A, 1, vec![10]).items, vec![event(A, 1, 10)]);
 }
@@ -261,8 +261,8 @@ proptest! {
     }
 }
 
-fn started_at(head: Head) -> Feed<u32> {
-    let mut feed = Feed::opening((8, 8), |_| 1);
+fn started_at(head: Head) -> Sequencer<u32> {
+    let mut feed = Sequencer::opening((8, 8), |_| 1);
     feed.start(Some(head));
     feed
 }

@@ -6,7 +6,7 @@ use super::{slot::Slot, unread::Held};
 use crate::{
     backplane::Page,
     domain::{Event, Position},
-    room::{Item, Lost, Place, Window},
+    room::{Item, LogCursor, Lost, RingBuffer},
 };
 
 /// A cursor that points nowhere: its reader is not at the window.
@@ -14,9 +14,9 @@ pub(super) const AWAY: u64 = u64::MAX;
 
 /// How far a reader has come, and from where it is served.
 #[derive(Debug)]
-pub(super) struct Follower {
+pub(super) struct CatchUpReader {
     /// Up to where it was served from the window, or the log was read for it.
-    place: Place,
+    place: LogCursor,
     mode: Mode,
 }
 
@@ -69,10 +69,10 @@ pub(super) enum Judged {
     Ask,
 }
 
-impl Follower {
-    /// A reader that begins there. It is served once it was [put](Follower::put_at_window) at the
+impl CatchUpReader {
+    /// A reader that begins there. It is served once it was [put](CatchUpReader::put_at_window) at the
     /// window, or found out that the log has to be read.
-    pub(super) fn new(place: Place) -> Self {
+    pub(super) fn new(place: LogCursor) -> Self {
         Self { place, mode: Mode::log() }
     }
 
@@ -82,7 +82,11 @@ impl Follower {
     }
 
     /// Finds its place in a window whose sequence has come to `room`. Returns the cursor there.
-    pub(super) fn put_at_window(&mut self, window: &Window<Slot>, room: Place) -> Option<u64> {
+    pub(super) fn put_at_window(
+        &mut self,
+        window: &RingBuffer<Slot>,
+        room: LogCursor,
+    ) -> Option<u64> {
         let (cursor, footing) = match (self.place.position(), room.position()) {
             (own, room) if own == room => (window.head(), Footing::Level),
             (Some(_), None) => (window.head(), Footing::Ahead),
@@ -120,14 +124,14 @@ impl Follower {
     /// It has taken an item of the window.
     pub(super) fn took(&mut self, item: &Item<Arc<Event>>) {
         self.place = match item {
-            Item::Event(position, _) => Place::after(*position),
+            Item::Event(position, _) => LogCursor::after(*position),
             Item::Lost(Lost::Range { from, to }) => {
                 // Cut off by a failover, or else fallen out of the log.
                 let cut = self.place.position().is_some_and(|own| own.seq >= from.seq);
                 let before = Position::new(from.epoch, from.seq - 1);
-                Place::after(if cut { before } else { *to })
+                LogCursor::after(if cut { before } else { *to })
             }
-            Item::Lost(Lost::Log { .. }) => Place::unborn(),
+            Item::Lost(Lost::Log { .. }) => LogCursor::unborn(),
         };
     }
 
@@ -136,7 +140,7 @@ impl Follower {
     pub(super) fn take_shared(&mut self, last: Position) -> bool {
         let level = matches!(self.mode, Mode::Window(Footing::Level));
         if level {
-            self.place = Place::after(last);
+            self.place = LogCursor::after(last);
         }
         level
     }
@@ -205,7 +209,7 @@ impl Follower {
 }
 
 /// The index in the window of what comes after `own`, if the event there, or the next one, is in it.
-fn index_after(window: &Window<Slot>, own: Position) -> Option<u64> {
+fn index_after(window: &RingBuffer<Slot>, own: Position) -> Option<u64> {
     let mut index = window.head();
     let mut slots = window.since(window.first()).ok()?;
     let position = |slot: &Slot| match slot.item() {

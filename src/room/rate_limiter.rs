@@ -23,14 +23,14 @@ impl Rate {
 /// Each one that is taken costs an interval of debt, which goes away as time does (the generic cell
 /// rate algorithm).
 #[derive(Clone, Debug)]
-pub struct Bucket {
+pub struct RateLimiter {
     rate: Rate,
     /// What is owed at `at`.
     debt: Duration,
     at: Instant,
 }
 
-impl Bucket {
+impl RateLimiter {
     /// One from which the whole burst can be taken.
     pub fn full(rate: Rate, now: Instant) -> Self {
         Self { rate, debt: Duration::ZERO, at: now }
@@ -107,8 +107,8 @@ mod tests {
     const NANO: Duration = Duration::from_nanos(1);
 
     /// From which the first can be taken an interval from now.
-    fn empty(rate: Rate, now: Instant) -> Bucket {
-        Bucket::owing(rate, Duration::MAX, now)
+    fn empty(rate: Rate, now: Instant) -> RateLimiter {
+        RateLimiter::owing(rate, Duration::MAX, now)
     }
 
     const fn secs(secs: u64) -> Duration {
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn slow_mode_lets_one_through_in_each_interval() {
         let began = Instant::now();
-        let mut bucket = Bucket::full(SLOW, began);
+        let mut bucket = RateLimiter::full(SLOW, began);
         for minute in 0..3 {
             let now = began + secs(60 * minute);
             assert_eq!(bucket.take(now), Ok(()));
@@ -132,7 +132,7 @@ mod tests {
     fn a_burst_comes_at_once_and_then_the_rate() {
         let began = Instant::now();
         let rate = Rate { interval: secs(2), burst: 3 };
-        let mut bucket = Bucket::full(rate, began);
+        let mut bucket = RateLimiter::full(rate, began);
         for _ in 0..3 {
             assert_eq!(bucket.take(began), Ok(()));
         }
@@ -161,20 +161,20 @@ mod tests {
     fn what_is_owed_goes_over_to_another_bucket() {
         let began = Instant::now();
         let rate = Rate { interval: secs(2), burst: 3 };
-        let mut bucket = Bucket::full(rate, began);
+        let mut bucket = RateLimiter::full(rate, began);
         assert_eq!((bucket.take(began), bucket.take(began)), (Ok(()), Ok(())));
         assert_eq!(bucket.full_at(), began + secs(4));
         let later = began + secs(1);
-        let mut next = Bucket::owing(rate, bucket.full_at() - later, later);
+        let mut next = RateLimiter::owing(rate, bucket.full_at() - later, later);
         assert_eq!(next.take(later), Ok(()), "the third of the burst");
         assert_eq!(next.take(later), bucket.take(later).and(bucket.take(later)));
-        assert_eq!(Bucket::owing(rate, secs(1000), began).ready(began), Err(secs(2)));
+        assert_eq!(RateLimiter::owing(rate, secs(1000), began).ready(began), Err(secs(2)));
     }
 
     #[test]
     fn what_was_taken_unasked_is_waited_for() {
         let began = Instant::now();
-        let mut bucket = Bucket::full(Rate { interval: secs(2), burst: 3 }, began);
+        let mut bucket = RateLimiter::full(Rate { interval: secs(2), burst: 3 }, began);
         bucket.charge(5, began);
         assert_eq!(bucket.take(began), Err(secs(6)));
         assert_eq!(bucket.take(began + secs(6)), Ok(()));
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn those_who_wait_do_so_in_turn() {
         let began = Instant::now();
-        let mut bucket = Bucket::full(Rate { interval: secs(2), burst: 2 }, began);
+        let mut bucket = RateLimiter::full(Rate { interval: secs(2), burst: 2 }, began);
         let mut reserve = |after| bucket.reserve(began + secs(after));
         assert_eq!([0, 0, 0, 0, 3].map(&mut reserve), [0, 0, 2, 4, 3].map(secs));
         assert_eq!(reserve(100), secs(0));
@@ -202,12 +202,12 @@ mod tests {
     #[test]
     fn extremes_are_no_harm() {
         let began = Instant::now();
-        let mut bucket = Bucket::full(Rate { interval: secs(1), burst: 0 }, began);
+        let mut bucket = RateLimiter::full(Rate { interval: secs(1), burst: 0 }, began);
         assert_eq!(bucket.take(began), Ok(()), "no burst is one");
         assert_eq!(bucket.take(began), Err(secs(1)));
         let never = Rate { interval: Duration::MAX, burst: u32::MAX };
-        assert_eq!(Bucket::full(never, began).take(began), Ok(()));
-        let mut bucket = Bucket::full(SLOW, began + secs(5));
+        assert_eq!(RateLimiter::full(never, began).take(began), Ok(()));
+        let mut bucket = RateLimiter::full(SLOW, began + secs(5));
         assert_eq!(bucket.take(began), Ok(()), "a clock that goes back");
         assert_eq!(bucket.take(began), Err(secs(10)));
         assert_eq!(bucket.take(began + secs(15)), Ok(()));
@@ -230,7 +230,7 @@ mod tests {
             let interval = Duration::from_nanos(interval);
             let rate = Rate { interval, burst };
             let (began, mut passed) = (Instant::now(), Duration::ZERO);
-            let new = if starts_full { Bucket::full } else { empty };
+            let new = if starts_full { RateLimiter::full } else { empty };
             let mut bucket = new(rate, began);
             let mut taken: Vec<Duration> = Vec::new();
             for pause in pauses {

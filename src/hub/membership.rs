@@ -13,19 +13,20 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
 use super::{
-    Chunk, Encoder, Hub, Member, Seat, Shared, departures::Departure, follower::AWAY, room::Room,
+    Chunk, Encoder, Hub, Member, RoomRef, Shared, catch_up_reader::AWAY, release_queue::Release,
+    room::Room,
 };
 use crate::{
     backplane::{JoinError, Unavailable},
     domain::{LeftCause, Position},
     metrics::{InGauge, LeaseLoss, Leave},
-    room::{Fallen, Place},
+    room::{Fallen, LogCursor},
     trace,
 };
 
-/// A member's stay. Dropped, on whatever path, it gives the name back.
+/// A membership of a room. Dropped, on whatever path, it gives the name back.
 #[derive(Debug)]
-pub struct Stay {
+pub struct Membership {
     reader: Reader,
     /// How long the session outlives it, unless it is ended, and whether its client knows of it.
     linger: (Duration, Arc<AtomicBool>),
@@ -39,7 +40,7 @@ pub struct Stay {
 }
 
 /// A member's place among the readers of its room. What it has not taken stays in the window for it,
-/// within the window's bounds, until the last clone is dropped: that may be after its stay.
+/// within the window's bounds, until the last clone is dropped: that may be after its membership.
 #[derive(Clone, Debug)]
 pub struct Reader {
     /// Most events need nothing else, so it is not behind the place.
@@ -50,7 +51,7 @@ pub struct Reader {
 #[derive(Debug)]
 struct ReaderPlace {
     key: usize,
-    seat: Seat,
+    seat: RoomRef,
 }
 
 impl Reader {
@@ -121,7 +122,7 @@ pub(super) enum Coming {
 
 /// What came of taking a name again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Retaken {
+pub enum Reacquired {
     /// It had never been lost for the others: what was said under it may go on.
     Kept,
     /// The room had heard `left` and heard `joined` now: a new hold.
@@ -134,9 +135,9 @@ pub enum Retaken {
     Ended,
 }
 
-impl Stay {
-    /// A stay that begins: its name may be taken from now on.
-    pub(super) fn new(member: Arc<Member>, seat: Seat, counted: TaskTrackerToken) -> Self {
+impl Membership {
+    /// A membership that begins: its name may be taken from now on.
+    pub(super) fn new(member: Arc<Member>, seat: RoomRef, counted: TaskTrackerToken) -> Self {
         let key = seat.room.add_member(&member);
         let reader = Reader { member, place: Arc::new(ReaderPlace { key, seat }) };
         Self {
@@ -162,7 +163,7 @@ impl Stay {
 
     /// It is in, with the room's head at `position`. What comes after it is for its reader, or, for one that
     /// misses nothing, what comes after `place`.
-    pub(super) fn admit(&self, position: Position, place: Place) {
+    pub(super) fn admit(&self, position: Position, place: LogCursor) {
         self.member().admit(position, place);
         self.room().admit(self.reader.place.key, position);
         self.member().wake_reader();
@@ -206,16 +207,16 @@ impl Stay {
     /// Takes the name again under a fresh token, after a message was refused or a renewal failed;
     /// `appended` is the last client sequence that is known to be appended.
     ///
-    /// A stay that is about to end, and is `last`, is not announced again where the room has heard its end.
-    pub async fn retake(&self, appended: u64, last: bool) -> Result<Retaken, Unavailable> {
+    /// A membership that is about to end, and is `last`, is not announced again where the room has heard its end.
+    pub async fn reacquire(&self, appended: u64, last: bool) -> Result<Reacquired, Unavailable> {
         let span = self.hub().sampler.retake(self.room().name());
         let retaken = self.join_again(appended, last).instrument(span.clone()).await;
         match &retaken {
-            Ok(Retaken::Kept) => span.record("roomcast.outcome", "kept"),
-            Ok(Retaken::Anew) => span.record("roomcast.outcome", "anew"),
-            Ok(Retaken::Taken) => span.record("roomcast.outcome", "taken"),
-            Ok(Retaken::Moved) => span.record("roomcast.outcome", "moved"),
-            Ok(Retaken::Ended) => span.record("roomcast.outcome", "ended"),
+            Ok(Reacquired::Kept) => span.record("roomcast.outcome", "kept"),
+            Ok(Reacquired::Anew) => span.record("roomcast.outcome", "anew"),
+            Ok(Reacquired::Taken) => span.record("roomcast.outcome", "taken"),
+            Ok(Reacquired::Moved) => span.record("roomcast.outcome", "moved"),
+            Ok(Reacquired::Ended) => span.record("roomcast.outcome", "ended"),
             Err(Unavailable) => {
                 trace::failed(&span, "unavailable");
                 &span
@@ -224,7 +225,7 @@ impl Stay {
         retaken
     }
 
-    async fn join_again(&self, appended: u64, last: bool) -> Result<Retaken, Unavailable> {
+    async fn join_again(&self, appended: u64, last: bool) -> Result<Reacquired, Unavailable> {
         let hub = self.hub();
         let mut hold = self.member().hold();
         hold.token = hold.token.again(rand::random());
@@ -235,15 +236,15 @@ impl Stay {
             Ok(joined) => {
                 self.member().confirm(hold.token, joined.position);
                 hub.metrics.leases_lost.of(LeaseLoss::Rejoined).inc();
-                Ok(if joined.told { Retaken::Anew } else { Retaken::Kept })
+                Ok(if joined.told { Reacquired::Anew } else { Reacquired::Kept })
             }
             Err(JoinError::Taken) => {
                 hub.metrics.leases_lost.of(LeaseLoss::Taken).inc();
-                Ok(Retaken::Taken)
+                Ok(Reacquired::Taken)
             }
-            Err(JoinError::Ended) if last => Ok(Retaken::Ended),
+            Err(JoinError::Ended) if last => Ok(Reacquired::Ended),
             Err(JoinError::Moved | JoinError::Overtaken { .. } | JoinError::Ended) => {
-                Ok(Retaken::Moved)
+                Ok(Reacquired::Moved)
             }
             // There is always a place for who takes its name again.
             Err(JoinError::Full { .. } | JoinError::Overdue(_) | JoinError::Unavailable(_)) => {
@@ -266,7 +267,7 @@ impl Stay {
     /// then is done later.
     pub async fn release(self, cause: LeftCause) {
         let patience = self.hub().config.release_timeout;
-        let departure = Departure::leave(self.member(), cause, &self.hub().sampler);
+        let departure = Release::leave(self.member(), cause, &self.hub().sampler);
         // Whatever comes of it, nobody is told.
         let _ = timeout(patience, self.go(departure, leave(cause))).await;
     }
@@ -275,7 +276,7 @@ impl Stay {
     /// error says that the room may not have heard of it yet, and that it is done later unless the session
     /// is resumed before.
     pub async fn leave(self) -> Result<(), Unavailable> {
-        let departure = Departure::leave(self.member(), LeftCause::Asked, &self.hub().sampler);
+        let departure = Release::leave(self.member(), LeftCause::Asked, &self.hub().sampler);
         self.go(departure, Leave::Asked).await
     }
 
@@ -287,11 +288,11 @@ impl Stay {
             return self.release(cause).await;
         }
         let patience = self.hub().config.release_timeout;
-        let departure = Departure::linger(self.member(), time);
+        let departure = Release::linger(self.member(), time);
         let _ = timeout(patience, self.go(departure, Leave::Lingering)).await;
     }
 
-    async fn go(mut self, departure: Departure, leave: Leave) -> Result<(), Unavailable> {
+    async fn go(mut self, departure: Release, leave: Leave) -> Result<(), Unavailable> {
         let (hub, member) = (self.hub().clone(), self.reader.member.clone());
         self.over = true;
         self.count_out(leave);
@@ -316,7 +317,7 @@ impl Stay {
     fn depart_later(&self, cause: LeftCause) {
         self.count_out(leave(cause));
         let hub = self.hub();
-        let departure = Departure::leave(self.member(), cause, &hub.sampler);
+        let departure = Release::leave(self.member(), cause, &hub.sampler);
         hub.departures.push(departure, &hub.metrics);
     }
 
@@ -349,7 +350,7 @@ fn leave(cause: LeftCause) -> Leave {
     }
 }
 
-impl Drop for Stay {
+impl Drop for Membership {
     fn drop(&mut self) {
         self.member().end();
         if self.over {
@@ -362,7 +363,7 @@ impl Drop for Stay {
             self.depart_later(LeftCause::Disconnected);
         } else {
             self.count_out(Leave::Lingering);
-            let (hub, departure) = (self.hub(), Departure::linger(self.member(), time));
+            let (hub, departure) = (self.hub(), Release::linger(self.member(), time));
             hub.departures.push(departure, &hub.metrics);
         }
     }

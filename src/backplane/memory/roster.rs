@@ -13,7 +13,7 @@ use crate::{
     backplane::{
         Hold, MEMBERS_PAGE, Members, MembersCursor, MembersPage, Overdue, Present, Seated,
     },
-    domain::{HoldToken, Member, Position, ReplicaId, SecretHash, SessionId, StreamId},
+    domain::{FencingToken, Member, Position, ReplicaId, SecretHash, SessionId, StreamId},
 };
 
 /// Stands for "never" where a configured duration is too long for the clock.
@@ -21,14 +21,14 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// One name's entry in the roster, from `joined` to `left`, with its lease.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct RosterEntry {
     /// Who sits there.
     pub(super) member: Member,
     since: Timestamp,
     secret: Option<SecretHash>,
     replica: ReplicaId,
     /// The secret of the current hold, or of the last one.
-    pub(super) token: HoldToken,
+    pub(super) token: FencingToken,
     /// See [`Hold::attempt`].
     pub(super) attempt: u64,
     /// See [`Hold::linger`].
@@ -43,9 +43,9 @@ pub(super) struct Seat {
     pub(super) lingers: bool,
     /// When the lease ends.
     pub(super) lease_ends: Instant,
-    /// Numbers those who came. Only [`Seats`] sets it.
+    /// Numbers those who came. Only [`Roster`] sets it.
     number: u64,
-    /// Until when the name is kept: its session may linger after the lease's end. Only [`Seats`] changes
+    /// Until when the name is kept: its session may linger after the lease's end. Only [`Roster`] changes
     /// it, together with its index.
     deadline: Instant,
 }
@@ -59,7 +59,7 @@ pub(super) struct Came {
     pub(super) told: bool,
 }
 
-impl Seat {
+impl RosterEntry {
     /// A seat just taken, with a lease until then.
     pub(super) fn new(hold: &Hold, came: Came, client_seq: u64, lease_ends: Instant) -> Self {
         Self {
@@ -123,19 +123,19 @@ impl Seat {
 
 /// All seats of a room by the skeletons of their names, their deadlines in order, and who came when.
 #[derive(Debug, Default)]
-pub(super) struct Seats {
-    by_skeleton: HashMap<Arc<str>, Seat>,
+pub(super) struct Roster {
+    by_skeleton: HashMap<Arc<str>, RosterEntry>,
     deadlines: BTreeSet<(Instant, Arc<str>)>,
     arrivals: BTreeMap<u64, Arc<str>>,
     last_number: u64,
 }
 
-impl Seats {
-    pub(super) fn get(&self, skeleton: &str) -> Option<&Seat> {
+impl Roster {
+    pub(super) fn get(&self, skeleton: &str) -> Option<&RosterEntry> {
         self.by_skeleton.get(skeleton)
     }
 
-    pub(super) fn get_mut(&mut self, skeleton: &str) -> Option<&mut Seat> {
+    pub(super) fn get_mut(&mut self, skeleton: &str) -> Option<&mut RosterEntry> {
         self.by_skeleton.get_mut(skeleton)
     }
 
@@ -145,7 +145,7 @@ impl Seats {
     }
 
     /// Puts a seat where none was.
-    pub(super) fn insert(&mut self, skeleton: &str, mut seat: Seat) {
+    pub(super) fn insert(&mut self, skeleton: &str, mut seat: RosterEntry) {
         let skeleton: Arc<str> = Arc::from(skeleton);
         self.last_number += 1;
         seat.number = self.last_number;
@@ -189,7 +189,7 @@ impl Seats {
             .by_ref()
             .take(page.limit.clamp(1, MEMBERS_PAGE))
             .filter_map(|(number, skeleton)| {
-                let Seat { member, since, lingers, .. } = self.get(skeleton)?;
+                let RosterEntry { member, since, lingers, .. } = self.get(skeleton)?;
                 let (member, since, lingers) = (member.clone(), *since, *lingers);
                 Some((*number, Present { member, since, lingers }))
             })
