@@ -11,19 +11,24 @@ use tracing::debug;
 
 use crate::metrics::Metrics;
 
-/// How often it is looked how many are there.
-const INTERVAL: Duration = Duration::from_secs(2);
+/// How often it is looked how many are there: often enough to see a crowd that stays for a second.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// At which looks after many have gone memory is given back: what they held may be freed after them.
+const LOOKS: [u32; 2] = [5, 15];
 
 /// So many fewer than there were make a difference.
 const FEWER: i64 = 64;
 
 /// Gives memory back whenever many streams, calls or connections have ended, until it is stopped.
 pub async fn give_back(metrics: Metrics, stop: CancellationToken) {
-    let (mut crowd, mut had_gone) = (Crowd::default(), false);
+    let (mut crowd, mut looks) = (Crowd::default(), u32::MAX);
     while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
-        let has_gone = crowd.has_gone(metrics.streams.get() + metrics.connections.get());
-        // Once more a moment later: what a stream held may be freed after it.
-        if std::mem::replace(&mut had_gone, has_gone) || has_gone {
+        looks = looks.saturating_add(1);
+        if crowd.has_gone(metrics.streams.get() + metrics.connections.get()) {
+            looks = 0;
+        }
+        if LOOKS.contains(&looks) {
             let released = spawn_blocking(roomcast_heap::release).await;
             debug!(released = released.is_ok_and(|it| it), "gave free memory back");
         }

@@ -50,6 +50,9 @@ impl Outcome {
             }
         };
         check(self.during <= P99, format!("bystanders waited for {:?}", self.during));
+        let [before, _, after] = self.memory;
+        let kept = after.saturating_sub(before);
+        check(kept <= KEPT, format!("{} MB were kept", kept >> 20));
         check(self.log <= LOG, format!("{:.0} bytes of log a second", self.log));
         broken
     }
@@ -63,10 +66,7 @@ impl Outcome {
             }
         };
         check(self.cut.is_none(), format!("a bystander was cut: {:?}", self.cut));
-        let [before, most, after] = self.memory;
-        check(most <= MEMORY, format!("{} MB at most", most >> 20));
-        let kept = after.saturating_sub(before);
-        check(kept <= KEPT, format!("{} MB were kept", kept >> 20));
+        check(self.memory[1] <= MEMORY, format!("{} MB at most", self.memory[1] >> 20));
         check(self.livez.is_some(), "/livez was not answered".to_owned());
         let errors = self.errors.len();
         check(errors == 0, format!("{errors} errors, the first: {:?}", self.errors.first()));
