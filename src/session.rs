@@ -2,9 +2,10 @@
 //! to its hold is acted on, and in the end its name is given back, or its session left lingering.
 //!
 //! `speech` is the way of messages to the log, `positions` finds where earlier ones are, `client_link` is
-//! for clients that are answered.
+//! for clients that are answered, and `ending` lists how a stream ends.
 
 mod client_link;
+mod ending;
 mod positions;
 mod speech;
 #[cfg(test)]
@@ -20,13 +21,16 @@ use std::{
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-pub use self::client_link::{ClientLink, Repeats, Responder};
+pub use self::{
+    client_link::{ClientLink, Repeats, Responder},
+    ending::Ending,
+};
 use self::{
     client_link::{Pace, alive},
     speech::Publisher,
 };
 use crate::{
-    domain::{LeftCause, Position, TraceParent},
+    domain::{Position, TraceParent},
     hub::{Hub, Membership},
     metrics::Nack,
     room::Rate,
@@ -175,87 +179,6 @@ impl Refused {
             Self::TooFast(_) => Nack::TooFast,
             Self::OutOfOrder { .. } => Nack::OutOfOrder,
             Self::Unavailable | Self::HeldAnew => Nack::Unavailable,
-        }
-    }
-}
-
-/// Why a session ends.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Ending {
-    /// The client is done.
-    HalfClosed,
-    /// The client ended its session.
-    Left,
-    /// The client ended its session, and the room may not have heard of it yet.
-    LeaveNotStored,
-    /// The client cancelled, or its connection broke.
-    Disconnected,
-    /// The client sent something that cannot be read; says what.
-    Unreadable(String),
-    /// The client said too much at once.
-    ContentTooLong {
-        /// Its bytes.
-        got: usize,
-        /// The bytes allowed.
-        max: usize,
-    },
-    /// The backplane did not take a message in time.
-    Unavailable,
-    /// Too much was received and not stored, and this stream had the most to wait for.
-    Crowded,
-    /// The client does not read fast enough.
-    TooSlow,
-    /// The client has taken nothing for so long.
-    Stalled(Duration),
-    /// The client has sent nothing for so long.
-    Silent(Duration),
-    /// Somebody else holds the name by now.
-    NameLost,
-    /// A newer stream carries the session.
-    Superseded,
-    /// The replica shuts down.
-    ShuttingDown,
-    /// The stream has been open for as long as streams may be.
-    TooOld,
-}
-
-impl Ending {
-    /// What the room is told, where the session ends with its stream. `None` when it is told nothing.
-    fn cause(&self) -> Option<LeftCause> {
-        match self {
-            Self::HalfClosed | Self::Left | Self::LeaveNotStored => Some(LeftCause::Asked),
-            Self::Disconnected => Some(LeftCause::Disconnected),
-            Self::ShuttingDown => Some(LeftCause::Shutdown),
-            Self::Unreadable(_)
-            | Self::ContentTooLong { .. }
-            | Self::Unavailable
-            | Self::Crowded
-            | Self::TooSlow
-            | Self::Stalled(_)
-            | Self::Silent(_)
-            | Self::TooOld => Some(LeftCause::Ended),
-            Self::NameLost | Self::Superseded => None,
-        }
-    }
-
-    /// Whether the client still takes what it was told, so that it knows its session even if this comes
-    /// right after its welcome.
-    fn is_told(&self) -> bool {
-        match self {
-            Self::HalfClosed
-            | Self::Left
-            | Self::LeaveNotStored
-            | Self::Unreadable(_)
-            | Self::ContentTooLong { .. }
-            | Self::Unavailable
-            | Self::Crowded
-            | Self::TooSlow
-            | Self::Silent(_)
-            | Self::NameLost
-            | Self::Superseded
-            | Self::ShuttingDown
-            | Self::TooOld => true,
-            Self::Disconnected | Self::Stalled(_) => false,
         }
     }
 }

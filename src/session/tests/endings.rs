@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     backplane::Overdue,
-    domain::{Event, Position, SecretHash, SessionId, What},
+    domain::{Event, LeftCause, Position, SecretHash, SessionId, What},
     hub::{Encoder, Membership, Reader},
     room::Lost,
 };
