@@ -12,6 +12,7 @@ mod delivery;
 mod delivery_probe;
 mod entry;
 mod keeper;
+mod lease_manager;
 mod listener;
 mod member;
 mod membership;
@@ -40,7 +41,7 @@ pub use self::{
     unread::{Held, Unread},
     wakers::{ReaderWaker, Wakers},
 };
-use self::{keeper::Watch, listener::Finding, release_queue::ReleaseQueue, room::Room};
+use self::{lease_manager::Watch, listener::Finding, release_queue::ReleaseQueue, room::Room};
 use crate::{
     backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},
     domain::{Event, Member as Who, ReplicaId, RoomName, What},

@@ -246,7 +246,7 @@ impl Hub {
     }
 
     /// Joins; if anybody is found overdue who may be reaped, evicts them in the same step. Should there
-    /// be more of them than fit into one step, the keeper takes care of the rest.
+    /// be more of them than fit into one step, the lease manager takes care of the rest.
     pub(super) async fn join(
         &self,
         room: &Room,

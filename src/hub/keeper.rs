@@ -1,7 +1,6 @@
 //! Renews leases, and reaps those that others stopped renewing.
 
 use std::{
-    collections::HashMap,
     convert::Infallible,
     pin::pin,
     sync::Arc,
@@ -13,12 +12,14 @@ use futures_util::{
     stream::{self, FuturesUnordered},
 };
 use tokio::{sync::mpsc, time::sleep};
-use tokio_util::time::{DelayQueue, delay_queue::Key};
 use tracing::{Instrument as _, Span, info, warn};
 
-use super::{Hub, Member, Notice, room::Room};
+use super::{
+    Hub, Member, Notice,
+    lease_manager::{Done, Due, LeaseManager, Watch},
+    room::Room,
+};
 use crate::{
-    backoff::jitter,
     backplane::{Hold, Overdue, REAP_BATCH, RENEW_BATCH, Renewal, Unavailable, Verdict},
     domain::RoomName,
     trace,
@@ -26,9 +27,6 @@ use crate::{
 
 /// How many rooms are worked on at a time.
 const CONCURRENCY: usize = 256;
-
-/// Rooms are renewed at so many moments of a lease, so that those of one moment share calls.
-const MOMENTS: u32 = 300;
 
 /// How many calls of one room are under way at a time.
 const BATCHES: usize = 8;
@@ -42,51 +40,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How many rooms wait to be watched; then those who join wait.
 pub(super) const QUEUE: usize = 1024;
 
-/// A room in which somebody joined or lingers here, and when the earliest name ends that is known of.
-#[derive(Debug)]
-pub(super) struct Watch {
-    room: RoomName,
-    next_deadline: Duration,
-    /// Whose deadline it is lingers: it is to be noticed even if nobody else is here.
-    lingers: bool,
-}
-
-/// What falls due in a room.
-#[derive(Debug)]
-enum Due {
-    Renew(RoomName),
-    Reap(RoomName),
-}
-
-/// What was done, and what follows.
-enum Done {
-    Renewed {
-        room: RoomName,
-        answered: bool,
-        next_deadline: Option<Duration>,
-    },
-    Reaped {
-        room: RoomName,
-        here: bool,
-        next: Option<Duration>,
-    },
-    /// There is nobody here to renew.
-    Empty {
-        room: RoomName,
-    },
-}
-
-/// The timers of one room.
-#[derive(Default)]
-struct Timers {
-    renew: Option<Key>,
-    /// A renewal is under way.
-    renewing: bool,
-    reap: Option<Key>,
-    /// Until when it is looked at for the sake of those who linger, also without members here.
-    lingering: Option<tokio::time::Instant>,
-}
-
 impl Hub {
     /// Has the leases of a room renewed, and its deaths noticed.
     pub(super) async fn watch(&self, room: &RoomName, next_deadline: Duration) {
@@ -99,7 +52,7 @@ impl Hub {
     }
 
     async fn send_watch(&self, room: &RoomName, next_deadline: Duration, lingers: bool) {
-        // The keeper ends only with the hub.
+        // The lease manager ends only with the hub.
         let _ = self.watches.send(Watch { room: room.clone(), next_deadline, lingers }).await;
     }
 }
@@ -107,24 +60,16 @@ impl Hub {
 /// One timer a room, however many members it has. A healthy room costs one renewal call for
 /// hundreds of names every third of a lease, and nothing else.
 pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
-    let mut keeper = LeaseManager {
-        began: tokio::time::Instant::now(),
-        lease: hub.config.lease,
-        most: hub.config.rooms.saturating_mul(2),
-        due: DelayQueue::new(),
-        rooms: HashMap::new(),
-    };
+    let mut manager = LeaseManager::new(hub.config.lease, hub.config.rooms.saturating_mul(2));
     let mut works = FuturesUnordered::new();
     let mut contact = pin!(keep_contact(&hub));
     loop {
         tokio::select! {
             biased;
             never = &mut contact => match never {},
-            Some(watch) = watches.recv() => keeper.watch(watch),
-            Some(due) = keeper.due.next(), if works.len() < CONCURRENCY => {
-                works.push(work(&hub, keeper.begin(due.into_inner())));
-            }
-            Some(done) = works.next() => keeper.follow(done),
+            Some(watch) = watches.recv() => manager.watch(watch),
+            Some(due) = manager.next(), if works.len() < CONCURRENCY => works.push(work(&hub, due)),
+            Some(done) = works.next() => manager.follow(done),
         }
     }
 }
@@ -135,125 +80,6 @@ async fn keep_contact(hub: &Hub) -> Infallible {
     loop {
         hub.keep_contact().await;
         sleep(pause).await;
-    }
-}
-
-struct LeaseManager {
-    began: tokio::time::Instant,
-    lease: Duration,
-    /// The most rooms that are looked at: those with members here, and as many in which somebody lingers.
-    most: usize,
-    due: DelayQueue<Due>,
-    rooms: HashMap<RoomName, Timers>,
-}
-
-impl LeaseManager {
-    fn watch(&mut self, watch: Watch) {
-        let Watch { room, next_deadline, lingers } = watch;
-        if lingers && self.rooms.len() >= self.most && !self.rooms.contains_key(&room) {
-            // Whoever comes into that room next, or is there on another replica, finds it.
-            return;
-        }
-        let (renew_at, now) = (self.after(self.renew_pause()), tokio::time::Instant::now());
-        let timers = self.rooms.entry(room.clone()).or_default();
-        if lingers {
-            let until = now.checked_add(next_deadline + 2 * self.lease);
-            timers.lingering = timers.lingering.max(until);
-        } else if timers.renew.is_none() {
-            // One that is under way leaves it alone.
-            timers.renew = Some(self.due.insert_at(Due::Renew(room.clone()), renew_at));
-        }
-        // Another deadline may be sooner than the one that whoever came or went knows.
-        let known = timers.reap.as_ref().map(|key| self.due.deadline(key));
-        if known.is_none_or(|known| known > now + next_deadline) {
-            self.set_reap(room, Some(next_deadline));
-        }
-    }
-
-    /// A third of a lease, so that two renewals may fail.
-    fn renew_pause(&self) -> Duration {
-        jitter(self.lease / 3, 0.8, 1.0)
-    }
-
-    /// The last moment within this time.
-    fn after(&self, pause: Duration) -> tokio::time::Instant {
-        let until = (self.began.elapsed() + pause).as_micros();
-        let moment = (self.lease / MOMENTS).as_micros().max(1);
-        let late = u64::try_from(until % moment).unwrap_or(0);
-        tokio::time::Instant::now() + pause.saturating_sub(Duration::from_micros(late))
-    }
-
-    fn begin(&mut self, due: Due) -> Due {
-        if let Due::Renew(room) | Due::Reap(room) = &due
-            && let Some(timers) = self.rooms.get_mut(room)
-        {
-            match due {
-                Due::Renew(_) => (timers.renew, timers.renewing) = (None, true),
-                Due::Reap(_) => timers.reap = None,
-            }
-        }
-        due
-    }
-
-    fn follow(&mut self, done: Done) {
-        match done {
-            Done::Renewed { room, answered, next_deadline } => {
-                let pause = if answered { self.renew_pause() } else { self.renew_pause() / 4 };
-                let at = self.after(pause);
-                let timers = self.rooms.entry(room.clone()).or_default();
-                timers.renewing = false;
-                if timers.renew.is_none() {
-                    timers.renew = Some(self.due.insert_at(Due::Renew(room.clone()), at));
-                }
-                if answered {
-                    self.set_reap(room, next_deadline);
-                }
-            }
-            Done::Reaped { room, here, next } => {
-                let until = self.rooms.get(&room).and_then(|timers| timers.lingering);
-                let at = next.and_then(|next| tokio::time::Instant::now().checked_add(next));
-                let wanted = here || (at.is_some() && at <= until);
-                // Whoever came or went meanwhile may have told of an earlier one.
-                let known = self.rooms.get(&room).and_then(|timers| timers.reap.as_ref());
-                let known = known.map(|key| self.due.deadline(key));
-                if known.is_none_or(|known| wanted && at.is_some_and(|at| at < known)) {
-                    self.set_reap(room.clone(), next.filter(|_| wanted));
-                }
-                self.tidy(&room);
-            }
-            Done::Empty { room } => {
-                if let Some(timers) = self.rooms.get_mut(&room) {
-                    timers.renewing = false;
-                    if timers.lingering.is_none()
-                        && let Some(key) = timers.reap.take()
-                    {
-                        self.due.try_remove(&key);
-                    }
-                }
-                self.tidy(&room);
-            }
-        }
-    }
-
-    /// Forgets a room in which nothing falls due.
-    fn tidy(&mut self, room: &RoomName) {
-        let is_idle = |it: &Timers| it.renew.is_none() && !it.renewing && it.reap.is_none();
-        if self.rooms.get(room).is_some_and(is_idle) {
-            self.rooms.remove(room);
-        }
-    }
-
-    /// Looks for the dead when the earliest lease has ended, unless a renewal tells before that it
-    /// was renewed. The jitter lets one replica do it for all.
-    fn set_reap(&mut self, room: RoomName, next_deadline: Option<Duration>) {
-        let Some(timers) = self.rooms.get_mut(&room) else { return };
-        if let Some(key) = timers.reap.take() {
-            self.due.try_remove(&key);
-        }
-        if let Some(wait) = next_deadline {
-            let spread = jitter(Duration::from_millis(400), 0.1, 1.0);
-            timers.reap = Some(self.due.insert(Due::Reap(room), wait + spread));
-        }
     }
 }
 
