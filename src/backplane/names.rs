@@ -73,6 +73,22 @@ pub struct Join<'a> {
     pub evict: &'a [Eviction],
 }
 
+impl<'a> Join<'a> {
+    /// A join that nothing was appended before, that carries no session on, and that removes nobody.
+    pub fn new(hold: &'a Hold, event: Arc<Event>) -> Self {
+        Self {
+            hold,
+            takeover: None,
+            appended: 0,
+            event,
+            reap_first: false,
+            silent: false,
+            contact: None,
+            evict: &[],
+        }
+    }
+}
+
 /// A new stream carries a session on: it takes the name over from the stream that had it, or that
 /// let it linger. Nobody is told but the old stream, by [`super::Signal::Moved`]; the session's
 /// mark of lingering is gone, and its client sequences go on. A session that is no longer in the

@@ -101,7 +101,7 @@ mod tests {
             assert_eq!(arrivals.may_come(one, false), Ok(()));
             Came::now(arrivals.clone(), one)
         };
-        let membership: Vec<_> = (0..100).map(|_| came()).collect();
+        let staying: Vec<_> = (0..100).map(|_| came()).collect();
         for _ in 0..3 {
             drop(came());
         }
@@ -109,7 +109,7 @@ mod tests {
         let limit = "limits.short_session_interval";
         assert!(matches!(refused, Err(Full::TooOften { limit: it, .. }) if it == limit));
         assert_eq!(arrivals.may_come([10, 0, 0, 2].into(), false), Ok(()));
-        drop(membership);
+        drop(staying);
     }
 
     #[test]

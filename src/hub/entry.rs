@@ -232,16 +232,7 @@ impl Hub {
     async fn take_over(&self, hold: &Hold, takeover: Takeover) -> Result<Joined, JoinError> {
         let event = event_now(hold, What::Joined);
         let (takeover, contact) = (Some(takeover), None);
-        let join = Join {
-            hold,
-            takeover,
-            event,
-            appended: 0,
-            reap_first: false,
-            silent: false,
-            contact,
-            evict: &[],
-        };
+        let join = Join { takeover, contact, ..Join::new(hold, event) };
         self.backplane.join(join).await
     }
 
@@ -261,14 +252,12 @@ impl Hub {
             let reap_first = coming == Coming::Anew && round == 0;
             let (event, contact) = (event.clone(), self.steady().contact());
             let join = Join {
-                hold,
-                takeover: None,
-                event,
                 appended,
                 reap_first,
                 silent,
                 contact,
                 evict: &evict,
+                ..Join::new(hold, event)
             };
             match self.backplane.join(join).await {
                 Err(JoinError::Overdue(overdue)) => {

@@ -23,6 +23,18 @@ struct Shared {
 }
 
 impl Shared {
+    /// Opens so many streams that the server refuses, and waits until it has reset them all.
+    async fn have_refused(&mut self, count: u32) -> impl Iterator<Item = u32> + Clone + use<> {
+        let streams = (0..count).map(|number| 3 + 2 * number);
+        let refused: Vec<u8> =
+            streams.clone().flat_map(|stream| chat(stream, &[("chat-room", "n@")])).collect();
+        assert!(self.connection.send(&refused).await);
+        for _ in streams.clone() {
+            self.connection.until("a reset", |frame| frame.kind == RST_STREAM).await;
+        }
+        streams
+    }
+
     async fn start() -> Self {
         let cluster = Cluster::memory().start().await;
         let mut bob = cluster.door(0).enter("bob").await;
@@ -109,16 +121,9 @@ async fn clients_that_gave_up_on_a_replica_that_stood_still_cost_the_others_noth
 /// Streams that the server refused, whose clients go on sending for a while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_late_is_no_offence() {
-    const REFUSED: u32 = 400;
     let mut shared = Shared::start().await;
-    let streams = (0..REFUSED).map(|number| 3 + 2 * number);
-    let refused: Vec<u8> =
-        streams.clone().flat_map(|stream| chat(stream, &[("chat-room", "n@")])).collect();
-    assert!(shared.connection.send(&refused).await);
-    // Their clients say nothing more for so long that the server forgets them.
-    for _ in streams.clone() {
-        shared.connection.until("a reset", |frame| frame.kind == RST_STREAM).await;
-    }
+    // Their clients say nothing more for so long that the server resets them.
+    let streams = shared.have_refused(400).await;
     for round in 0..10 {
         let late: Vec<u8> = streams.clone().flat_map(|it| message(it, "late", "late")).collect();
         assert!(shared.connection.send(&late).await, "in round {round}");
@@ -131,15 +136,8 @@ async fn what_comes_late_is_no_offence() {
 /// All streams of a connection are refused at once, and their clients end them before they know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ends_that_come_late_are_no_offence() {
-    const REFUSED: u32 = 900;
     let mut shared = Shared::start().await;
-    let streams = (0..REFUSED).map(|number| 3 + 2 * number);
-    let refused: Vec<u8> =
-        streams.clone().flat_map(|stream| chat(stream, &[("chat-room", "n@")])).collect();
-    assert!(shared.connection.send(&refused).await);
-    for _ in streams.clone() {
-        shared.connection.until("a reset", |frame| frame.kind == RST_STREAM).await;
-    }
+    let streams = shared.have_refused(900).await;
     let trailers = [&[0, 1], &b"x"[..], &[1], b"y"].concat();
     let ends: Vec<u8> = streams
         .flat_map(|stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &trailers))

@@ -94,16 +94,7 @@ pub(crate) async fn a_session_tells_where_it_stands(fixture: &impl Fixture) {
     let mut bob = a.hold(&room, "bob");
     bob.confirmed = Some(Position::new(Epoch(rand::random()), 7));
     let event = event(&bob, What::Joined);
-    let join = Join {
-        hold: &bob,
-        takeover: None,
-        event,
-        appended: 41,
-        reap_first: false,
-        silent: false,
-        contact: None,
-        evict: &[],
-    };
+    let join = Join { appended: 41, ..Join::new(&bob, event) };
     a.backplane.join(join).await.expect("the name is free");
     assert!(a.say(&bob, 41, "before").await.duplicate, "that was appended once");
     assert!(!a.say(&bob, 42, "after").await.duplicate, "it goes on where it was");

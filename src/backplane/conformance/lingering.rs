@@ -91,16 +91,7 @@ pub(crate) async fn who_has_last_words_only_is_not_announced_again(fixture: &imp
     let last = async |hold: &Hold| {
         let hold = again(hold, a.head(&room).await.position);
         let (event, contact) = (event(&hold, What::Joined), Some(EVER));
-        let join = Join {
-            hold: &hold,
-            takeover: None,
-            event,
-            appended: 0,
-            reap_first: false,
-            silent: true,
-            contact,
-            evict: &[],
-        };
+        let join = Join { silent: true, contact, ..Join::new(&hold, event) };
         a.backplane.join(join).await.map(|joined| (hold.clone(), joined.told))
     };
     let bob = a.join(&room, "bob").await;

@@ -142,16 +142,7 @@ impl Replica {
         evict: &[Eviction],
     ) -> Result<Joined, JoinError> {
         let event = event(hold, What::Joined);
-        let join = Join {
-            hold,
-            takeover: None,
-            event,
-            appended: 0,
-            reap_first,
-            silent: false,
-            contact,
-            evict,
-        };
+        let join = Join { reap_first, contact, evict, ..Join::new(hold, event) };
         self.backplane.join(join).await
     }
 
@@ -192,16 +183,7 @@ impl Replica {
     ) -> Result<Joined, JoinError> {
         let (takeover, event) = (Some(Takeover { from }), event(hold, What::Joined));
         let (contact, reap_first) = (Some(EVER), true);
-        let join = Join {
-            hold,
-            takeover,
-            event,
-            appended: 0,
-            reap_first,
-            silent: false,
-            contact,
-            evict: &[],
-        };
+        let join = Join { takeover, reap_first, contact, ..Join::new(hold, event) };
         self.backplane.join(join).await
     }
 

@@ -36,19 +36,7 @@ pub(crate) async fn what_is_said_is_read_back_whole(fixture: &impl Fixture) {
         hold = a.hold(&room, "Zoë 🌵");
         let joined = event(&hold, What::Joined);
         told.push((*joined).clone());
-        a.backplane
-            .join(Join {
-                hold: &hold,
-                takeover: None,
-                event: joined,
-                appended: 0,
-                reap_first: false,
-                silent: false,
-                contact: None,
-                evict: &[],
-            })
-            .await
-            .unwrap();
+        a.backplane.join(Join::new(&hold, joined)).await.unwrap();
     }
 
     let whole = |events: &[(u64, Arc<Event>)]| -> Vec<Event> {

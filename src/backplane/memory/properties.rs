@@ -220,16 +220,8 @@ impl History {
         let event = event(hold, What::Joined);
         let contact = may_reap.then_some(EVER);
         let evictions = evictions(evict);
-        let join = Join {
-            hold,
-            takeover,
-            event,
-            appended: 0,
-            reap_first,
-            silent: false,
-            contact,
-            evict: &evictions,
-        };
+        let join =
+            Join { takeover, reap_first, contact, evict: &evictions, ..Join::new(hold, event) };
         let outcome = self.room.join(self.now, &join);
         let moved = self.room.take_moved();
         if let Some(own) = own {
