@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{future::BoxFuture, stream};
 
+use self::odd::{Odd, Oddity, TIMEOUT};
 use super::*;
 use crate::{
     backplane::{
@@ -16,7 +17,7 @@ use crate::{
         memory::{Memory, MemoryConfig},
     },
     domain::{ReplicaId, RoomName, Username, UsernameLimits},
-    hub::{Claim, HubConfig, ReaderWaker, SessionClaim, Since, Wakers},
+    hub::{Claim, EnterError, HubConfig, ReaderWaker, SessionClaim, Since, Wakers},
     metrics::Metrics,
     trace::Sampler,
 };
@@ -147,4 +148,22 @@ async fn a_superseded_stream_ends_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_superseded_stream_that_hears_nothing_ends_with_its_next_renewal() {
     assert_eq!(end_of_a_superseded_stream(false).await, Ending::Superseded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_backplane_away_everybody_who_comes_is_told_so_after_one_try() {
+    let here = attach(&memory());
+    let odd = Odd::new(here.backplane, Oddity::Away);
+    let hub = Hub::start(odd, here.signals, here.id, hub_config(), Metrics::new(), Sampler::off());
+    let (room, began) = (props::some_room(), tokio::time::Instant::now());
+    let enter = async |_| {
+        let entered = hub.enter(claim(&room, SessionClaim::Plain), nobody()).await;
+        assert!(matches!(entered, Err(EnterError::Unavailable(_))), "{entered:?}");
+        began.elapsed()
+    };
+    let waited = futures_util::future::join_all((0..10).map(enter)).await;
+    assert!(waited.iter().all(|it| it.as_secs() == TIMEOUT.as_secs()), "{waited:?}");
+    // Whoever comes later tries anew.
+    assert_eq!(enter(10).await.as_secs(), 2 * TIMEOUT.as_secs());
+    hub.stop().await;
 }

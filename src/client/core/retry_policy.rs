@@ -118,7 +118,13 @@ impl RetryPolicy {
             | Code::OutOfRange
             | Code::Internal
             | Code::Unavailable
-            | Code::DataLoss => Next::Again,
+            | Code::DataLoss => {
+                // Unless the server says that it was not let in, a join may have been carried out: its replica
+                // may have been killed behind it, or the answer of the store lost.
+                let known = details.known();
+                self.astray |= known.is_none_or(|it| it == ErrorReason::StoreUnavailable);
+                Next::Again
+            }
         }
     }
 
@@ -236,5 +242,18 @@ mod tests {
         let mut course = RetryPolicy::default();
         course.went_astray();
         assert_eq!(course.judge(Stage::Coming, &held, now), Next::Again, "it may be our own join");
+        // Whatever a proxy says for a replica that was killed behind a join.
+        let unanswered = |reason| because(Code::Unavailable, reason, false);
+        for (answer, then) in [
+            (ended(Code::Unavailable), Next::Again),
+            (ended(Code::Cancelled), Next::Again),
+            (unanswered(ErrorReason::StoreUnavailable), Next::Again),
+            (unanswered(ErrorReason::ShuttingDown), Next::Refused),
+            (ended(Code::ResourceExhausted), Next::Refused),
+        ] {
+            let mut course = RetryPolicy::default();
+            let _ = course.judge(Stage::Coming, &answer, now);
+            assert_eq!(course.judge(Stage::Coming, &held, now), then, "{answer:?}");
+        }
     }
 }

@@ -128,25 +128,6 @@ impl Driver {
     }
 }
 
-/// Whether the server, and not a proxy before it, certainly has not let us in: else a join may have been
-/// carried out, and its session is ours.
-fn is_refusal(reason: &Reason) -> bool {
-    let Reason::Ended { code, .. } = reason else { return false };
-    matches!(
-        code,
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::ResourceExhausted
-            | Code::FailedPrecondition
-            | Code::Aborted
-            | Code::OutOfRange
-            | Code::Unimplemented
-            | Code::Unauthenticated
-    )
-}
-
 /// One attempt to come in this way, in bounded time.
 async fn enter(way: Way, entry: Entry) -> Result<(Stream, Welcome), Failure> {
     let to = way.name();
@@ -158,7 +139,7 @@ async fn enter(way: Way, entry: Entry) -> Result<(Stream, Welcome), Failure> {
     let open = Stream::open(channel, to.clone(), entry);
     match timeout(CONNECT_TIMEOUT.saturating_sub(began.elapsed()), open).await {
         Ok(Err(reason)) => {
-            let astray = !is_refusal(&reason);
+            let astray = !matches!(reason, Reason::Ended { .. });
             Err(Failure { reason, astray })
         }
         Ok(Ok(entered)) => Ok(entered),

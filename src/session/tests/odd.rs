@@ -20,6 +20,9 @@ use crate::{
     domain::{Contact, Event, Position, RoomName, Username},
 };
 
+/// How long it takes to show that something cannot be done.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How it is odd.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Oddity {
@@ -31,6 +34,8 @@ pub(super) enum Oddity {
     UnansweredOnce,
     /// The first leave is not answered.
     AwayOnce,
+    /// No room can be listened to, as shows after [`TIMEOUT`].
+    Away,
 }
 
 /// See the module.
@@ -83,6 +88,9 @@ impl Backplane for Odd {
     }
 
     fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>> {
+        if self.oddity == Oddity::Away {
+            return sleep(TIMEOUT).map(|()| Err(Unavailable)).boxed();
+        }
         self.inner.subscribe(room)
     }
 
