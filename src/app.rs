@@ -268,7 +268,7 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 /// Lets gRPC health follow the canary.
 async fn follow_health(hub: &Hub, services: &Services) {
-    let mut alive = hub.pulse().alive();
+    let mut alive = hub.delivery_probe().alive();
     loop {
         let serving = *alive.borrow_and_update();
         services.set_serving(serving).await;

@@ -83,11 +83,11 @@ pub struct Hub {
     metrics: Metrics,
     sampler: Arc<Sampler>,
     rooms: Mutex<HashMap<RoomName, Arc<Room>>>,
-    steady: Mutex<ReapGuard>,
-    departures: ReleaseQueue,
+    reap_guard: Mutex<ReapGuard>,
+    releases: ReleaseQueue,
     watches: mpsc::Sender<Watch>,
     findings: mpsc::Sender<Finding>,
-    pulse: DeliveryProbe,
+    delivery_probe: DeliveryProbe,
     /// Readers that are served from the log.
     catch_ups: Semaphore,
     unread: Arc<Unread>,
@@ -119,8 +119,8 @@ impl Hub {
         let (watches, watched) = mpsc::channel(keeper::QUEUE);
         let (findings, found) = mpsc::channel(listener::QUEUE);
         let hub = Arc::new(Self {
-            steady: Mutex::new(ReapGuard::new(config.lease)),
-            pulse: DeliveryProbe::new(config.lease),
+            reap_guard: Mutex::new(ReapGuard::new(config.lease)),
+            delivery_probe: DeliveryProbe::new(config.lease),
             unread: Unread::new(config.unread_bytes),
             backplane,
             config,
@@ -128,7 +128,7 @@ impl Hub {
             metrics,
             sampler: Arc::new(sampler),
             rooms: Mutex::default(),
-            departures: ReleaseQueue::default(),
+            releases: ReleaseQueue::default(),
             watches,
             findings,
             catch_ups: Semaphore::new(catch_up::READERS),
@@ -161,12 +161,12 @@ impl Hub {
 
     /// Whether a message published now would be delivered by this replica now.
     pub async fn prove_delivery(&self) -> Result<(), Silent> {
-        self.pulse.prove().await
+        self.delivery_probe.prove().await
     }
 
     /// How delivery stands, as of the last canary.
-    pub fn pulse(&self) -> &DeliveryProbe {
-        &self.pulse
+    pub fn delivery_probe(&self) -> &DeliveryProbe {
+        &self.delivery_probe
     }
 
     /// Asks all sessions to end. Nobody gets in from now on.
@@ -183,12 +183,12 @@ impl Hub {
     /// Waits until every member is gone and its name given back.
     pub async fn drained(&self) {
         self.stays.wait().await;
-        self.departures.done().await;
+        self.releases.done().await;
     }
 
     /// How many members are still here, and how many names are not given back yet.
     pub fn remaining(&self) -> (usize, usize) {
-        (self.stays.len(), self.departures.len())
+        (self.stays.len(), self.releases.len())
     }
 
     /// Ends the loops.
@@ -232,7 +232,7 @@ impl Hub {
     }
 
     /// Takes a seat in a room, which keeps the room here until it is given up.
-    fn take_seat(self: &Arc<Self>, name: &RoomName) -> Result<RoomRef, EnterError> {
+    fn take_room_ref(self: &Arc<Self>, name: &RoomName) -> Result<RoomRef, EnterError> {
         let mut rooms = self.rooms();
         let max = self.config.rooms;
         if rooms.len() >= max && !rooms.contains_key(name) {
@@ -243,7 +243,7 @@ impl Hub {
             let (metrics, sampler) = (self.metrics.clone(), self.sampler.clone());
             Arc::new(Room::new(name.clone(), &self.config, metrics, sampler))
         });
-        room.add_seat();
+        room.add_ref();
         Ok(RoomRef { hub: self.clone(), room: room.clone() })
     }
 
@@ -268,16 +268,16 @@ impl Hub {
         }
     }
 
-    fn steady(&self) -> MutexGuard<'_, ReapGuard> {
-        self.steady.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reap_guard(&self) -> MutexGuard<'_, ReapGuard> {
+        self.reap_guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of whether the backplane answers, and of its time.
     async fn keep_contact(&self) {
         let told = self.backplane.clock().await;
         match told {
-            Ok(at) => self.steady().told(at),
-            Err(Unavailable) => self.steady().failed(),
+            Ok(at) => self.reap_guard().told(at),
+            Err(Unavailable) => self.reap_guard().failed(),
         }
     }
 
@@ -329,7 +329,7 @@ struct RoomRef {
 impl Drop for RoomRef {
     fn drop(&mut self) {
         let mut rooms = self.hub.rooms();
-        if self.room.drop_seat() {
+        if self.room.drop_ref() {
             rooms.remove(self.room.name());
             // Under the lock, so that it comes before the subscription of a new room of that name.
             self.hub.backplane.unsubscribe(self.room.name());

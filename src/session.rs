@@ -194,17 +194,17 @@ pub fn run<'a>(
     gone: impl Future<Output = Ending> + Send + 'a,
     limits: SessionLimits,
     unstored: &'a dyn Unstored,
-    dialogue: Option<&'a ClientLink<'a>>,
+    link: Option<&'a ClientLink<'a>>,
 ) -> impl Future<Output = Ending> + Send + 'a {
     async move {
         // What is asked once is boxed: it is large, and a stream would have to carry it to its end.
-        let owed = Box::pin(alive(dialogue, owed(hub, &membership, limits.rate, dialogue))).await;
-        let mut session = Session::new(hub, &membership, input, limits, unstored, dialogue, owed);
+        let owed = Box::pin(alive(link, owed(hub, &membership, limits.rate, link))).await;
+        let mut session = Session::new(hub, &membership, input, limits, unstored, link, owed);
         let ending = session.drive(gone).await;
         // So is what comes last.
-        let ending = Box::pin(alive(dialogue, session.speech.finish(ending))).await;
+        let ending = Box::pin(alive(link, session.publisher.finish(ending))).await;
         drop(session);
-        Box::pin(alive(dialogue, part(membership, ending))).await
+        Box::pin(alive(link, part(membership, ending))).await
     }
 }
 
@@ -213,13 +213,13 @@ async fn owed(
     hub: &Hub,
     membership: &Membership,
     rate: Rate,
-    dialogue: Option<&ClientLink<'_>>,
+    link: Option<&ClientLink<'_>>,
 ) -> Duration {
     if rate.interval.is_zero() {
         return Duration::ZERO;
     }
     // What a stream owes from which the session is taken over is known at its end only.
-    if dialogue.is_some_and(|dialogue| dialogue.resumed) {
+    if link.is_some_and(|link| link.resumed) {
         return Duration::MAX;
     }
     let hold = membership.member().hold();
@@ -254,8 +254,8 @@ struct Session<'a, S> {
     hub: &'a Hub,
     membership: &'a Membership,
     input: S,
-    speech: Publisher<'a>,
-    dialogue: Option<Pace<'a>>,
+    publisher: Publisher<'a>,
+    link: Option<Pace<'a>>,
     /// When to look whether both sides of the dialogue are alive.
     tick: Option<Pin<Box<Sleep>>>,
     /// How much was taken from the client since others had their turn.
@@ -271,13 +271,13 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         input: S,
         limits: SessionLimits,
         unstored: &'a dyn Unstored,
-        dialogue: Option<&'a ClientLink<'a>>,
+        link: Option<&'a ClientLink<'a>>,
         owed: Duration,
     ) -> Self {
-        let speech = Publisher::new(hub, membership, limits, unstored, dialogue, owed);
-        let tick = dialogue.map(|dialogue| Box::pin(sleep(dialogue.ping_interval)));
-        let (dialogue, too_old) = (dialogue.map(Pace::new), limits.too_old());
-        Self { hub, membership, input, speech, dialogue, tick, inputs: 0, too_old }
+        let publisher = Publisher::new(hub, membership, limits, unstored, link, owed);
+        let tick = link.map(|link| Box::pin(sleep(link.ping_interval)));
+        let (link, too_old) = (link.map(Pace::new), limits.too_old());
+        Self { hub, membership, input, publisher, link, tick, inputs: 0, too_old }
     }
 
     async fn drive(&mut self, gone: impl Future<Output = Ending> + Send) -> Ending {
@@ -285,12 +285,12 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         let mut draining = pin!(self.hub.draining().cancelled());
         let mut gone = pin!(gone);
         // Only a follower needs it, and it is large.
-        let with = self.dialogue.as_ref().map(|pace| pace.with);
+        let with = self.link.as_ref().map(|pace| pace.with);
         let mut catch_up = with.map(|_| Box::pin(self.membership.catch_up()));
         let mut drained = false;
         loop {
-            let paused = self.speech.paused();
-            let over = self.dialogue.as_ref().and_then(|pace| pace.over);
+            let paused = self.publisher.paused();
+            let over = self.link.as_ref().and_then(|pace| pace.over);
             let too_old = self.too_old.filter(|_| over.is_none());
             let step = tokio::select! {
                 biased;
@@ -299,22 +299,22 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                     self.on_drain()
                 }
                 notice = poll_fn(|cx| member.poll_notice(cx)) => {
-                    Box::pin(alive(with, self.speech.on_notice(notice, &mut self.input))).await
+                    Box::pin(alive(with, self.publisher.on_notice(notice, &mut self.input))).await
                 }
-                Some(answered) = self.speech.next_answered() => {
-                    Box::pin(alive(with, self.speech.on_answered(answered, &mut self.input))).await
+                Some(answered) = self.publisher.next_answered() => {
+                    Box::pin(alive(with, self.publisher.on_answered(answered, &mut self.input))).await
                 }
                 never = follow(catch_up.as_mut()) => match never {},
                 () = ticked(self.tick.as_mut()) => self.on_tick(),
-                () = until(paused) => self.speech.go_on(),
+                () = until(paused) => self.publisher.go_on(),
                 () = until(over) => self.on_over(),
                 () = give_way(), if self.inputs >= INPUTS => {
                     self.inputs = 0;
                     Ok(())
                 }
                 () = until(too_old) => self.on_too_old(),
-                input = next(&mut self.input, self.dialogue.as_ref()),
-                    if self.inputs < INPUTS && self.speech.is_listening() => self.on_input(input),
+                input = next(&mut self.input, self.link.as_ref()),
+                    if self.inputs < INPUTS && self.publisher.is_listening() => self.on_input(input),
                 // Its input says so too, but is not always read.
                 ending = &mut gone => Err(ending),
             };
@@ -325,7 +325,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
     }
 
     fn on_drain(&mut self) -> Result<(), Ending> {
-        match &mut self.dialogue {
+        match &mut self.link {
             None => Err(Ending::ShuttingDown),
             Some(pace) => {
                 let spread = pace.with.drain_spread;
@@ -336,7 +336,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
     }
 
     fn on_too_old(&mut self) -> Result<(), Ending> {
-        match &mut self.dialogue {
+        match &mut self.link {
             None => Err(Ending::TooOld),
             Some(pace) => {
                 pace.send_away(Duration::ZERO, Away::TooOld);
@@ -346,12 +346,12 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
     }
 
     fn on_over(&mut self) -> Result<(), Ending> {
-        self.dialogue.as_mut().map_or(Ok(()), Pace::look_after)
+        self.link.as_mut().map_or(Ok(()), Pace::look_after)
     }
 
     fn on_tick(&mut self) -> Result<(), Ending> {
-        let listening = self.speech.is_listening();
-        if let (Some(pace), Some(tick)) = (&mut self.dialogue, &mut self.tick) {
+        let listening = self.publisher.is_listening();
+        if let (Some(pace), Some(tick)) = (&mut self.link, &mut self.tick) {
             tick.as_mut().reset(pace.look(listening)?);
         }
         Ok(())
@@ -359,12 +359,12 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
 
     fn on_input(&mut self, input: Option<Result<Input, Ending>>) -> Result<(), Ending> {
         self.inputs += 1;
-        if let Some(pace) = &mut self.dialogue {
+        if let Some(pace) = &mut self.link {
             pace.heard = Instant::now();
         }
         match input {
             Some(Ok(Input::Ping(nonce))) => {
-                if let Some(pace) = &self.dialogue {
+                if let Some(pace) = &self.link {
                     pace.with.answers.answer(&Answer::Pong(nonce));
                 }
                 Ok(())
@@ -374,7 +374,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 Err(Ending::Left)
             }
             Some(Ok(Input::Unknown)) => Ok(()),
-            Some(Ok(Input::Say(say))) => self.speech.on_said(say),
+            Some(Ok(Input::Say(say))) => self.publisher.on_said(say),
             Some(Err(ending)) => Err(ending),
             None => Err(Ending::HalfClosed),
         }
@@ -384,9 +384,9 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
 /// What comes next from the client, once it has taken most of what it was answered.
 async fn next<S: Stream<Item = Result<Input, Ending>> + Unpin>(
     input: &mut S,
-    dialogue: Option<&Pace<'_>>,
+    link: Option<&Pace<'_>>,
 ) -> Option<Result<Input, Ending>> {
-    if let Some(pace) = dialogue {
+    if let Some(pace) = link {
         poll_fn(|cx| pace.with.answers.poll_room(cx)).await;
     }
     input.next().await

@@ -179,7 +179,7 @@ impl Protocol for Rich {
         let egress = stream.egress.clone();
         egress.push(&encode(Response_::Welcome(welcome)));
         egress.open(membership.reader().clone(), &RichEncoder);
-        let dialogue = ClientLink {
+        let link = ClientLink {
             answers: &*egress,
             repeats: &*stream.party.asking,
             appended: (client_seq, head),
@@ -190,11 +190,11 @@ impl Protocol for Rich {
         };
         let input = frames.map(|frame| input(frame, trace.as_ref()));
         let input = std::pin::pin!(input);
-        let (limits, dialogue) = (self.config.session, Some(&dialogue));
+        let (limits, link) = (self.config.session, Some(&link));
         let gone = gone(&egress, given_up);
         let unstored = &*stream.party.intake;
         Outcome::Ended(
-            Box::pin(session::run(&hub, membership, input, gone, limits, unstored, dialogue)).await,
+            Box::pin(session::run(&hub, membership, input, gone, limits, unstored, link)).await,
         )
     }
 

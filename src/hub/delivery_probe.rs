@@ -109,25 +109,25 @@ impl DeliveryProbe {
 
 /// A canary every now and then, and when somebody asks.
 pub(super) async fn run(hub: Arc<Hub>) {
-    let pulse = &hub.pulse;
+    let delivery_probe = &hub.delivery_probe;
     loop {
         let came = send_one(&hub).await;
         let alive = came.is_ok();
-        pulse.proof.send_replace(Some(Proof { at: Instant::now(), came }));
-        pulse.alive.send_if_modified(|before| std::mem::replace(before, alive) != alive);
+        delivery_probe.proof.send_replace(Some(Proof { at: Instant::now(), came }));
+        delivery_probe.alive.send_if_modified(|before| std::mem::replace(before, alive) != alive);
         let least = Instant::now() + FRESH;
         tokio::select! {
-            () = sleep(pulse.interval) => {}
-            () = pulse.asked.notified() => sleep_until(least).await,
+            () = sleep(delivery_probe.interval) => {}
+            () = delivery_probe.asked.notified() => sleep_until(least).await,
         }
     }
 }
 
 async fn send_one(hub: &Hub) -> Result<(), Silent> {
-    let pulse = &hub.pulse;
+    let delivery_probe = &hub.delivery_probe;
     let deadline = Instant::now() + PATIENCE;
-    let number = pulse.next.fetch_add(1, Ordering::Relaxed);
-    let mut heard = pulse.heard.subscribe();
+    let number = delivery_probe.next.fetch_add(1, Ordering::Relaxed);
+    let mut heard = delivery_probe.heard.subscribe();
     let sent = timeout_at(deadline, hub.backplane.canary(number)).await;
     if let Ok(Ok(())) = sent
         && timeout_at(deadline, heard.wait_for(|&heard| heard >= number)).await.is_ok()
@@ -135,5 +135,5 @@ async fn send_one(hub: &Hub) -> Result<(), Silent> {
         return Ok(());
     }
     let refused = hub.backplane.write_error().map(Silent::Refused);
-    Err(refused.unwrap_or_else(|| pulse.silence()))
+    Err(refused.unwrap_or_else(|| delivery_probe.silence()))
 }

@@ -124,9 +124,9 @@ impl Hub {
         if self.draining.is_cancelled() {
             return Err(EnterError::Draining);
         }
-        let seat = self.take_seat(&claim.room)?;
-        if let Some(after) = seat.room.open(&*self.backplane).await? {
-            self.report_read(&seat.room, after);
+        let room_ref = self.take_room_ref(&claim.room)?;
+        if let Some(after) = room_ref.room.open(&*self.backplane).await? {
+            self.report_read(&room_ref.room, after);
         }
         let (hold, takeover) = match claim.session {
             SessionClaim::Resumed(session, secret) => {
@@ -136,9 +136,9 @@ impl Hub {
             SessionClaim::Plain | SessionClaim::New(..) => (self.new_hold(&claim), None),
         };
         let misses_nothing = claim.session != SessionClaim::Plain;
-        let member = Member::new(hold.clone(), seat.room.number(), reader, misses_nothing);
+        let member = Member::new(hold.clone(), room_ref.room.number(), reader, misses_nothing);
         // From here on the name may be taken, whether or not anybody waits for the answer.
-        let mut membership = Membership::new(Arc::new(member), seat, counted);
+        let mut membership = Membership::new(Arc::new(member), room_ref, counted);
         membership.set_linger(claim.linger, claim.told.clone());
         let joined = match takeover {
             Some(takeover) => self.take_over(&hold, takeover).await,
@@ -250,7 +250,7 @@ impl Hub {
         let mut evict: Vec<Eviction> = Vec::new();
         for round in 0..EVICTION_ROUNDS {
             let reap_first = coming == Coming::Anew && round == 0;
-            let (event, contact) = (event.clone(), self.steady().contact());
+            let (event, contact) = (event.clone(), self.reap_guard().contact());
             let join = Join {
                 appended,
                 reap_first,

@@ -115,7 +115,7 @@ async fn renew(hub: &Hub, room: &Arc<Room>) -> Result<Option<Duration>, Unavaila
     }
     if !room.note_renewed(began, hub.config.lease) {
         // This replica was late itself: it has no right to call others gone.
-        hub.steady().failed();
+        hub.reap_guard().failed();
         warn!(room = %room.name(), "leases were not renewed in time");
     }
     if let Some(head) = head {
@@ -153,7 +153,7 @@ async fn reap(hub: &Hub, name: &RoomName) -> Result<Option<Duration>, Unavailabl
         let overdue = hub.backplane.overdue(name).await?;
         let more = overdue.len() == REAP_BATCH;
         let (gone, soonest) = hub.reapable(overdue);
-        let Some(contact) = hub.steady().contact() else {
+        let Some(contact) = hub.reap_guard().contact() else {
             return Ok(Some(soonest.unwrap_or(hub.config.lease / 2)));
         };
         let reaping = match gone.len() {
@@ -180,8 +180,8 @@ async fn reap(hub: &Hub, name: &RoomName) -> Result<Option<Duration>, Unavailabl
 impl Hub {
     /// Those who may be reaped, and how long until another one may be.
     fn reapable(&self, overdue: Vec<Overdue>) -> (Vec<Overdue>, Option<Duration>) {
-        let (steady, mut soonest) = (self.steady(), None::<Duration>);
-        let may_be = |overdue: &Overdue| match steady.lasted(overdue.needs(self.config.lease)) {
+        let (reap_guard, mut soonest) = (self.reap_guard(), None::<Duration>);
+        let may_be = |overdue: &Overdue| match reap_guard.lasted(overdue.needs(self.config.lease)) {
             Ok(_) => true,
             Err(wait) => {
                 soonest = Some(soonest.map_or(wait, |soonest| soonest.min(wait)));

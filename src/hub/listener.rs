@@ -195,7 +195,7 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
                     room.supersede(moved.session, moved.from);
                 }
             }
-            Signal::Canary(number) => hub.pulse.heard(number, &hub.metrics),
+            Signal::Canary(number) => hub.delivery_probe.heard(number, &hub.metrics),
         }
     }
     (touched.into_values().collect(), wanted)
@@ -267,7 +267,7 @@ fn finish_read(hub: &Hub, mut heal: Heal, page: Result<Page, Unavailable>) -> Op
         }
     };
     // A room without members heals nothing.
-    match after.filter(|_| room.has_seats()) {
+    match after.filter(|_| room.has_refs()) {
         Some(after) => Some(Heal { after, ..heal }),
         None => {
             heal.end(hub);

@@ -51,7 +51,7 @@ pub struct Reader {
 #[derive(Debug)]
 struct ReaderPlace {
     key: usize,
-    seat: RoomRef,
+    room_ref: RoomRef,
 }
 
 impl Reader {
@@ -62,17 +62,17 @@ impl Reader {
 
     /// Whether there is something that it has not taken.
     pub fn has_more(&self) -> bool {
-        self.place.seat.room.has_more(self.place.key)
+        self.place.room_ref.room.has_more(self.place.key)
     }
 
     /// The index in the room's sequence up to which it has come here.
     pub fn head(&self) -> u64 {
-        self.place.seat.room.head()
+        self.place.room_ref.room.head()
     }
 
     /// Whether it has taken all that its member was there for, up to its `left`.
     pub fn is_at_end(&self) -> bool {
-        self.place.seat.room.is_at_end(self.place.key)
+        self.place.room_ref.room.is_at_end(self.place.key)
     }
 
     /// Whether it is to take what comes until its member's `left`: it is known where that is, and that
@@ -99,13 +99,13 @@ impl Reader {
         {
             return Ok(shared.chunk());
         }
-        self.place.seat.room.take(self.place.key, encoder, until, max_bytes, shared)
+        self.place.room_ref.room.take(self.place.key, encoder, until, max_bytes, shared)
     }
 }
 
 impl Drop for ReaderPlace {
     fn drop(&mut self) {
-        self.seat.room.remove_member(self.key);
+        self.room_ref.room.remove_member(self.key);
     }
 }
 
@@ -137,9 +137,9 @@ pub enum Reacquired {
 
 impl Membership {
     /// A membership that begins: its name may be taken from now on.
-    pub(super) fn new(member: Arc<Member>, seat: RoomRef, counted: TaskTrackerToken) -> Self {
-        let key = seat.room.add_member(&member);
-        let reader = Reader { member, place: Arc::new(ReaderPlace { key, seat }) };
+    pub(super) fn new(member: Arc<Member>, room_ref: RoomRef, counted: TaskTrackerToken) -> Self {
+        let key = room_ref.room.add_member(&member);
+        let reader = Reader { member, place: Arc::new(ReaderPlace { key, room_ref }) };
         Self {
             reader,
             linger: Default::default(),
@@ -191,11 +191,11 @@ impl Membership {
     }
 
     pub(super) fn hub(&self) -> &Arc<Hub> {
-        &self.reader.place.seat.hub
+        &self.reader.place.room_ref.hub
     }
 
     pub(super) fn room(&self) -> &Arc<Room> {
-        &self.reader.place.seat.room
+        &self.reader.place.room_ref.room
     }
 
     /// Counts a message against what may be said in the room on this replica. An error tells when there
@@ -267,17 +267,17 @@ impl Membership {
     /// then is done later.
     pub async fn release(self, cause: LeftCause) {
         let patience = self.hub().config.release_timeout;
-        let departure = Release::leave(self.member(), cause, &self.hub().sampler);
+        let release = Release::leave(self.member(), cause, &self.hub().sampler);
         // Whatever comes of it, nobody is told.
-        let _ = timeout(patience, self.go(departure, leave(cause))).await;
+        let _ = timeout(patience, self.go(release, leave(cause))).await;
     }
 
     /// Gives the name back because the client asks for it. Waits for as long as the backplane may take; an
     /// error says that the room may not have heard of it yet, and that it is done later unless the session
     /// is resumed before.
     pub async fn leave(self) -> Result<(), Unavailable> {
-        let departure = Release::leave(self.member(), LeftCause::Asked, &self.hub().sampler);
-        self.go(departure, Leave::Asked).await
+        let release = Release::leave(self.member(), LeftCause::Asked, &self.hub().sampler);
+        self.go(release, Leave::Asked).await
     }
 
     /// The stream is gone and the session stays for a while; or, where it is not to, it ends and the room is
@@ -288,18 +288,18 @@ impl Membership {
             return self.release(cause).await;
         }
         let patience = self.hub().config.release_timeout;
-        let departure = Release::linger(self.member(), time);
-        let _ = timeout(patience, self.go(departure, Leave::Lingering)).await;
+        let release = Release::linger(self.member(), time);
+        let _ = timeout(patience, self.go(release, Leave::Lingering)).await;
     }
 
-    async fn go(mut self, departure: Release, leave: Leave) -> Result<(), Unavailable> {
+    async fn go(mut self, release: Release, leave: Leave) -> Result<(), Unavailable> {
         let (hub, member) = (self.hub().clone(), self.reader.member.clone());
         self.over = true;
         self.count_out(leave);
         // Should this be dropped half-way, it is done later.
-        let mut guard = hub.departures.guard(departure, &hub.metrics);
+        let mut guard = hub.releases.guard(release, &hub.metrics);
         drop(self);
-        let left = guard.departure().carry_out(&hub).await?;
+        let left = guard.release().carry_out(&hub).await?;
         guard.done();
         if let Some(left) = left {
             member.note_left(left);
@@ -317,8 +317,8 @@ impl Membership {
     fn depart_later(&self, cause: LeftCause) {
         self.count_out(leave(cause));
         let hub = self.hub();
-        let departure = Release::leave(self.member(), cause, &hub.sampler);
-        hub.departures.push(departure, &hub.metrics);
+        let release = Release::leave(self.member(), cause, &hub.sampler);
+        hub.releases.push(release, &hub.metrics);
     }
 
     /// The name is somebody else's: there is nothing to give back.
@@ -363,8 +363,8 @@ impl Drop for Membership {
             self.depart_later(LeftCause::Disconnected);
         } else {
             self.count_out(Leave::Lingering);
-            let (hub, departure) = (self.hub(), Release::linger(self.member(), time));
-            hub.departures.push(departure, &hub.metrics);
+            let (hub, release) = (self.hub(), Release::linger(self.member(), time));
+            hub.releases.push(release, &hub.metrics);
         }
     }
 }

@@ -99,7 +99,7 @@ impl Release {
     }
 }
 
-/// The queue. Bounded by the cap on streams: a stream has one departure. Those that nobody was told
+/// The queue. Bounded by the cap on streams: a stream has one release. Those that nobody was told
 /// of end when their lease has; the others were admitted while the backplane was there.
 #[derive(Debug, Default)]
 pub(super) struct ReleaseQueue {
@@ -121,20 +121,16 @@ impl ReleaseQueue {
     }
 
     /// Has a name given back as soon as may be.
-    pub(super) fn push(&self, departure: Release, metrics: &Metrics) {
-        self.lock().queue.push_back((departure, Instant::now()));
+    pub(super) fn push(&self, release: Release, metrics: &Metrics) {
+        self.lock().queue.push_back((release, Instant::now()));
         metrics.queue_items.of(Queue::Departures).inc();
         self.pushed.notify_one();
     }
 
     /// Does nothing yet: only if the guard is dropped undone.
-    pub(super) fn guard<'a>(
-        &'a self,
-        departure: Release,
-        metrics: &'a Metrics,
-    ) -> ReleaseGuard<'a> {
+    pub(super) fn guard<'a>(&'a self, release: Release, metrics: &'a Metrics) -> ReleaseGuard<'a> {
         self.lock().under_way += 1;
-        ReleaseGuard { departures: self, departure: Some(departure), metrics }
+        ReleaseGuard { releases: self, release: Some(release), metrics }
     }
 
     fn take(&self) -> Option<(Release, Instant)> {
@@ -170,34 +166,34 @@ impl ReleaseQueue {
     }
 }
 
-/// A departure that somebody takes care of.
+/// A release that somebody takes care of.
 #[derive(Debug)]
 pub(super) struct ReleaseGuard<'a> {
-    departures: &'a ReleaseQueue,
-    departure: Option<Release>,
+    releases: &'a ReleaseQueue,
+    release: Option<Release>,
     metrics: &'a Metrics,
 }
 
 impl ReleaseGuard<'_> {
     /// A copy to work with; the guard's own one has no span any more.
-    pub(super) fn departure(&mut self) -> Release {
+    pub(super) fn release(&mut self) -> Release {
         // Taken only by `done` and `drop`, both of which end the guard.
-        let own = self.departure.as_mut().expect("a guard has its departure");
+        let own = self.release.as_mut().expect("a guard has its release");
         Release { span: own.span.take(), ..own.clone() }
     }
 
     /// The name was given back.
     pub(super) fn done(mut self) {
-        self.departure = None;
+        self.release = None;
     }
 }
 
 impl Drop for ReleaseGuard<'_> {
     fn drop(&mut self) {
-        if let Some(departure) = self.departure.take() {
-            self.departures.push(departure, self.metrics);
+        if let Some(release) = self.release.take() {
+            self.releases.push(release, self.metrics);
         }
-        self.departures.finish();
+        self.releases.finish();
     }
 }
 
@@ -205,11 +201,11 @@ impl Drop for ReleaseGuard<'_> {
 pub(super) async fn run(hub: Arc<Hub>) {
     let mut under_way = FuturesUnordered::new();
     loop {
-        let pushed = hub.departures.pushed.notified();
+        let pushed = hub.releases.pushed.notified();
         while under_way.len() < CONCURRENCY
-            && let Some((departure, since)) = hub.departures.take()
+            && let Some((release, since)) = hub.releases.take()
         {
-            under_way.push(depart(&hub, departure, since));
+            under_way.push(depart(&hub, release, since));
         }
         tokio::select! {
             () = pushed, if under_way.len() < CONCURRENCY => {}
@@ -220,13 +216,12 @@ pub(super) async fn run(hub: Arc<Hub>) {
 
 /// Tries until it works, however long the backplane is away: should it come back without its data,
 /// nobody else can tell. What is [left to others](Release::is_left_to_others) is given up in the end.
-async fn depart(hub: &Hub, mut departure: Release, since: Instant) {
+async fn depart(hub: &Hub, mut release: Release, since: Instant) {
     loop {
-        match departure.carry_out(hub).await {
+        match release.carry_out(hub).await {
             Ok(_) => break,
             Err(Unavailable)
-                if departure.is_left_to_others()
-                    && since.elapsed() > hub.config.lease * PATIENCE =>
+                if release.is_left_to_others() && since.elapsed() > hub.config.lease * PATIENCE =>
             {
                 break;
             }
@@ -234,5 +229,5 @@ async fn depart(hub: &Hub, mut departure: Release, since: Instant) {
         }
     }
     hub.metrics.queue_items.of(Queue::Departures).dec();
-    hub.departures.finish();
+    hub.releases.finish();
 }

@@ -57,7 +57,7 @@ pub(super) struct Room {
     /// Whether it is bounded how much may be said.
     limited: bool,
     /// Members, and those who are about to be. Changed under the lock of the hub's rooms.
-    seats: AtomicUsize,
+    refs: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Room {
             renewed: None,
         };
         let (opened, opening) = (AtomicBool::new(false), tokio::sync::Mutex::default());
-        let (failures, seats) = (AtomicU64::new(0), AtomicUsize::new(0));
+        let (failures, refs) = (AtomicU64::new(0), AtomicUsize::new(0));
         let number = ROOMS.fetch_add(1, Ordering::Relaxed);
         let limited = !config.room_rate.interval.is_zero();
         Self {
@@ -133,7 +133,7 @@ impl Room {
             opening,
             failures,
             limited,
-            seats,
+            refs,
         }
     }
 
@@ -141,13 +141,13 @@ impl Room {
         &self.name
     }
 
-    pub(super) fn add_seat(&self) {
-        self.seats.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add_ref(&self) {
+        self.refs.fetch_add(1, Ordering::Relaxed);
     }
 
     /// True when that was the last one.
-    pub(super) fn drop_seat(&self) -> bool {
-        self.seats.fetch_sub(1, Ordering::Relaxed) == 1
+    pub(super) fn drop_ref(&self) -> bool {
+        self.refs.fetch_sub(1, Ordering::Relaxed) == 1
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -160,8 +160,8 @@ impl Room {
     }
 
     /// True while somebody is here or about to be.
-    pub(super) fn has_seats(&self) -> bool {
-        self.seats.load(Ordering::Relaxed) > 0
+    pub(super) fn has_refs(&self) -> bool {
+        self.refs.load(Ordering::Relaxed) > 0
     }
 
     /// Subscribes and finds the place from which the room is followed; once, whoever comes
@@ -348,7 +348,7 @@ impl Room {
     pub(super) fn admit(&self, key: usize, position: Position) {
         if let Some(reading) = self.lock().readings.get_mut(key) {
             let follows = reading.member.follows();
-            reading.gate = if follows { Gate::CatchUpReader } else { Gate::After(position) };
+            reading.gate = if follows { Gate::CatchUp } else { Gate::After(position) };
         }
     }
 
@@ -419,7 +419,7 @@ impl Room {
             Gate::After(_) | Gate::Open => {
                 reading.take(window, encoder, until, max_bytes, &mut taken, &mut sharing)?;
             }
-            Gate::CatchUpReader => {
+            Gate::CatchUp => {
                 let room = feed.place();
                 reading.follow(window, room, encoder, max_bytes, &mut taken, &mut sharing);
             }

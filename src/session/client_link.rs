@@ -134,11 +134,8 @@ impl<'a> Pace<'a> {
 }
 
 /// Gives signs of life while nothing else is done for the client.
-pub(super) async fn alive<T>(
-    dialogue: Option<&ClientLink<'_>>,
-    work: impl Future<Output = T>,
-) -> T {
-    let Some(&ClientLink { answers, ping_interval, .. }) = dialogue else { return work.await };
+pub(super) async fn alive<T>(link: Option<&ClientLink<'_>>, work: impl Future<Output = T>) -> T {
+    let Some(&ClientLink { answers, ping_interval, .. }) = link else { return work.await };
     let mut work = pin!(work);
     loop {
         match timeout(ping_interval, &mut work).await {

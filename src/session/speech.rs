@@ -75,7 +75,7 @@ pub(super) struct Publisher<'a> {
     hub: &'a Hub,
     membership: &'a Membership,
     limits: SessionLimits,
-    dialogue: Option<&'a ClientLink<'a>>,
+    link: Option<&'a ClientLink<'a>>,
     positions: Option<Arc<Positions<'a>>>,
     /// The client sequence of the next message; dense. The server counts for plain clients.
     next_seq: u64,
@@ -100,18 +100,18 @@ impl<'a> Publisher<'a> {
         membership: &'a Membership,
         limits: SessionLimits,
         unstored: &'a dyn Unstored,
-        dialogue: Option<&'a ClientLink<'a>>,
+        link: Option<&'a ClientLink<'a>>,
         owed: Duration,
     ) -> Self {
         let now = std::time::Instant::now();
-        let appended = dialogue.map_or(0, |dialogue| dialogue.appended.0);
+        let appended = link.map_or(0, |link| link.appended.0);
         let kept = 2 * limits.inflight;
-        let positions = dialogue.map(|it| Arc::new(Positions::new(it.repeats, it.appended, kept)));
+        let positions = link.map(|it| Arc::new(Positions::new(it.repeats, it.appended, kept)));
         Self {
             hub,
             membership,
             limits,
-            dialogue,
+            link,
             positions,
             next_seq: appended + 1,
             inflight: FuturesOrdered::new(),
@@ -178,7 +178,7 @@ impl<'a> Publisher<'a> {
 
     /// The client says something.
     pub(super) fn on_said(&mut self, say: Say) -> Result<(), Ending> {
-        if self.dialogue.is_some() {
+        if self.link.is_some() {
             return self.on_numbered(say);
         }
         if say.content.is_empty() {
@@ -222,7 +222,7 @@ impl<'a> Publisher<'a> {
 
     /// A message was sent again. Its answer may have to wait, and meanwhile it counts as one under way.
     fn repeated(&mut self, seq: u64) {
-        let wait = self.dialogue.map_or(Duration::ZERO, |it| it.repeats.count());
+        let wait = self.link.map_or(Duration::ZERO, |it| it.repeats.count());
         let answered = Answered::Repeated(seq);
         self.inflight.push_back(if wait.is_zero() {
             ready(answered).boxed()
@@ -299,8 +299,8 @@ impl<'a> Publisher<'a> {
     }
 
     fn answer(&self, answer: &Answer) {
-        if let Some(dialogue) = &self.dialogue {
-            dialogue.answers.answer(answer);
+        if let Some(link) = &self.link {
+            link.answers.answer(answer);
             if let Answer::Nack { refused, .. } = answer {
                 self.hub.metrics().nacks.of(refused.counted()).inc();
             }
@@ -363,7 +363,7 @@ impl<'a> Publisher<'a> {
             }
             Err(AppendError::Unavailable(_)) => {
                 message.missing = Some("unavailable");
-                if self.dialogue.is_none() {
+                if self.link.is_none() {
                     return Err(Ending::Unavailable);
                 }
                 self.uncertain = self.uncertain.max(message.seq);

@@ -31,7 +31,7 @@ pub(super) enum Gate {
     /// Everything, but for what its member did itself.
     Open,
     /// What its follower makes of it.
-    CatchUpReader,
+    CatchUp,
     /// Nothing any more: its member has left.
     Closed,
 }
@@ -48,7 +48,7 @@ impl Gate {
                 *self = Self::Open;
                 true
             }
-            Self::Open | Self::CatchUpReader => true,
+            Self::Open | Self::CatchUp => true,
         }
     }
 }
@@ -60,7 +60,7 @@ impl Reading {
         match self.gate {
             Gate::Shut | Gate::Closed => false,
             Gate::After(_) | Gate::Open => cursor < head,
-            Gate::CatchUpReader => {
+            Gate::CatchUp => {
                 let log = self.member.with_follower(|follower| follower.log_has_more());
                 log.flatten().unwrap_or(cursor == AWAY || cursor < head)
             }

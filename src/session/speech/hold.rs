@@ -64,7 +64,7 @@ impl Publisher<'_> {
             }
             Ok(Reacquired::Ended) => {
                 info!("the lease had ended, and the room knows; the last words are not delivered");
-                let unheard = !self.stale.is_empty() && self.dialogue.is_none();
+                let unheard = !self.stale.is_empty() && self.link.is_none();
                 self.drop_stale(Refused::Unavailable);
                 if unheard { Err(Ending::Unavailable) } else { ended }
             }
@@ -78,7 +78,7 @@ impl Publisher<'_> {
                 Err(Ending::NameLost)
             }
             // A message cannot wait longer; a mere reader can, until the next renewal.
-            Err(_) if !self.stale.is_empty() && self.dialogue.is_none() => Err(Ending::Unavailable),
+            Err(_) if !self.stale.is_empty() && self.link.is_none() => Err(Ending::Unavailable),
             Err(_) => {
                 debug!("the hold cannot be cleared up yet");
                 self.drop_stale(Refused::Unavailable);
@@ -117,7 +117,7 @@ impl Publisher<'_> {
         &mut self,
         input: &mut (impl Stream<Item = Result<Input, Ending>> + Unpin),
     ) -> Result<(), Ending> {
-        if self.dialogue.is_some() {
+        if self.link.is_some() {
             return Ok(());
         }
         if let Some(say) = self.take_held() {
@@ -137,7 +137,7 @@ impl Publisher<'_> {
 
     /// Tells the client that what waited is not in the log; where it cannot be told, the log is.
     fn drop_stale(&mut self, refused: Refused) {
-        if self.dialogue.is_none() {
+        if self.link.is_none() {
             return self.forget_stale();
         }
         // Nothing is under way: what is answered through there comes in its turn.

@@ -44,7 +44,7 @@ impl Taker {
         self.told.lock().unwrap().clone()
     }
 
-    pub(super) fn dialogue(&self, head: Position) -> ClientLink<'_> {
+    pub(super) fn link(&self, head: Position) -> ClientLink<'_> {
         ClientLink {
             answers: self,
             repeats: &Unbounded,
@@ -85,10 +85,10 @@ impl Responder for Taker {
 #[tokio::test(start_paused = true)]
 async fn whoever_is_sent_elsewhere_has_the_time_that_it_was_told_from_when_it_takes_that() {
     let taker = Taker::new();
-    let dialogue = taker.dialogue(Position::new(Epoch(1), 1));
+    let link = taker.link(Position::new(Epoch(1), 1));
     let ways = [Away::ShuttingDown, Away::TooOld];
     for (asleep, why) in [false, true].into_iter().flat_map(|it| ways.map(|why| (it, why))) {
-        let mut pace = Pace::new(&dialogue);
+        let mut pace = Pace::new(&link);
         taker.sleep(asleep);
         tokio::time::sleep(Duration::from_millis(1)).await;
         pace.send_away(Duration::from_secs(2), why);
@@ -187,15 +187,14 @@ async fn a_stream_that_is_given_up_while_it_is_not_read_ends_at_once() {
     let limits = SessionLimits { content_bytes: 1024, inflight: 8, rate, max_age };
     let taker = Taker::new();
     taker.full.store(true, Ordering::Relaxed);
-    let dialogue = taker.dialogue(arrived.head);
+    let link = taker.link(arrived.head);
     let (began, second) = (Instant::now(), Duration::from_secs(1));
     let gone = async {
         tokio::time::sleep(second).await;
         Ending::Crowded
     };
     let input = stream::repeat_with(|| Ok(Input::Ping(1)));
-    let ended =
-        run(&hub, arrived.membership, input, gone, limits, &Uncounted, Some(&dialogue)).await;
+    let ended = run(&hub, arrived.membership, input, gone, limits, &Uncounted, Some(&link)).await;
     assert_eq!((ended, began.elapsed()), (Ending::Crowded, second));
     hub.stop().await;
 }
@@ -218,7 +217,7 @@ async fn play(
     let arrived = hub.enter(claim(&room, session), nobody()).await.unwrap();
     let limits = SessionLimits { content_bytes: 1024, inflight: 8, rate, max_age: Duration::ZERO };
     let taker = Taker::new();
-    let dialogue = numbered.then(|| taker.dialogue(arrived.head));
+    let link = numbered.then(|| taker.link(arrived.head));
     let says: Vec<_> = says
         .iter()
         .map(|(seq, content)| {
@@ -228,7 +227,7 @@ async fn play(
         .collect();
     let minute = stream::once(Box::pin(tokio::time::sleep(Duration::from_secs(60))));
     let input = stream::iter(says).chain(minute.filter_map(|()| ready(None)));
-    run(&hub, arrived.membership, input, pending(), limits, &Uncounted, dialogue.as_ref()).await;
+    run(&hub, arrived.membership, input, pending(), limits, &Uncounted, link.as_ref()).await;
     let story = there.story(&room).await;
     hub.stop().await;
     (taker.told(), story)
@@ -289,8 +288,8 @@ async fn nothing_overtakes_what_was_said_too_fast() {
 #[tokio::test(start_paused = true)]
 async fn neither_side_is_silent_for_longer_than_agreed() {
     let taker = Taker::new();
-    let dialogue = taker.dialogue(Position::new(Epoch(1), 1));
-    let mut pace = Pace::new(&dialogue);
+    let link = taker.link(Position::new(Epoch(1), 1));
+    let mut pace = Pace::new(&link);
     let (interval, began) = (Duration::from_secs(5), Instant::now());
     // An ack just behind a look, then nothing.
     tokio::time::advance(interval).await;
