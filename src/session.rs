@@ -192,7 +192,7 @@ pub fn run<'a>(
     membership: Membership,
     input: impl Stream<Item = Result<Input, Ending>> + Unpin + Send + 'a,
     gone: impl Future<Output = Ending> + Send + 'a,
-    limits: SessionLimits,
+    limits: &'a SessionLimits,
     unstored: &'a dyn Unstored,
     link: Option<&'a ClientLink<'a>>,
 ) -> impl Future<Output = Ending> + Send + 'a {
@@ -269,7 +269,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         hub: &'a Hub,
         membership: &'a Membership,
         input: S,
-        limits: SessionLimits,
+        limits: &'a SessionLimits,
         unstored: &'a dyn Unstored,
         link: Option<&'a ClientLink<'a>>,
         owed: Duration,

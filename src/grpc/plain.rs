@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::{RoomName, TraceParent, Username, UsernameLimits},
-    hub::{Arrived, Claim, SessionClaim, Since},
+    hub::{Claim, Membership, SessionClaim, Since},
     session::{self, Ending, Input, Say, SessionLimits},
 };
 
@@ -44,59 +44,64 @@ impl Plain {
     pub(super) fn new(acceptor: Arc<StreamAcceptor>, config: ChatConfig) -> Self {
         Self { acceptor, config: Arc::new(config) }
     }
+
+    /// Has who asks in its first message come in.
+    async fn enter(
+        &self,
+        stream: &mut ProtocolStream,
+        (room, trace): (Result<RoomName, Outcome>, Option<TraceParent>),
+        frames: &mut Frames<Incoming>,
+    ) -> Result<(Membership, Dialect, Option<TraceParent>), Outcome> {
+        let room = room?;
+        let first = tokio::select! {
+            biased;
+            () = self.acceptor.hub.draining().cancelled() => {
+                return Err(Outcome::Ended(Ending::ShuttingDown));
+            }
+            first = in_time(frames.next()) => first,
+        };
+        let Some(first) = first else {
+            let time = FIRST_MESSAGE.as_secs();
+            return Err(Outcome::NoRegistration(format!("no first message within {time} s")));
+        };
+        let (dialect, asked) = registration(first)?;
+        stream.caller.asks(&room, &asked);
+        let name = Username::parse(&asked, self.config.names).map_err(Outcome::Name)?;
+        stream.may_come(&room)?;
+        stream.take_place(&room)?;
+        let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
+        let (attempt, told) = (0, Arc::default());
+        let claim = Claim { room, name, session, since, linger, attempt, told };
+        let arrived = stream.enter::<Self>(claim, asked, trace.as_ref()).await?;
+        Ok((arrived.membership, dialect, trace))
+    }
 }
 
 impl Protocol for Plain {
     const METHOD: &'static str = "chat.ChatService/ChatStream";
 
-    type Asked = (Result<RoomName, Outcome>, Option<TraceParent>);
+    /// Boxed: a stream carries it to its end.
+    type Asked = Box<(Result<RoomName, Outcome>, Option<TraceParent>)>;
 
     fn read(headers: &HeaderMap) -> Self::Asked {
-        (room(headers), traceparent(headers))
+        Box::new((room(headers), traceparent(headers)))
     }
 
     async fn serve(
         &self,
         stream: &mut ProtocolStream,
-        (room, trace): Self::Asked,
+        asked: Self::Asked,
         frames: &mut Frames<Incoming>,
     ) -> Outcome {
         let hub = self.acceptor.hub.clone();
-        let room = match room {
-            Ok(room) => room,
-            Err(outcome) => return outcome,
-        };
-        let first = tokio::select! {
-            biased;
-            () = hub.draining().cancelled() => return Outcome::Ended(Ending::ShuttingDown),
-            first = in_time(frames.next()) => first,
-        };
-        let Some(first) = first else {
-            let time = FIRST_MESSAGE.as_secs();
-            return Outcome::NoRegistration(format!("no first message within {time} s"));
-        };
-        let (dialect, asked) = match registration(first) {
-            Ok(registration) => registration,
-            Err(outcome) => return outcome,
-        };
-        stream.caller.asks(&room, &asked);
-        let name = match Username::parse(&asked, self.config.names) {
-            Ok(name) => name,
-            Err(error) => return Outcome::Name(error),
-        };
-        if let Err(outcome) = stream.may_come(&room).and_then(|()| stream.take_place(&room)) {
-            return outcome;
-        }
-        let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
-        let (attempt, told) = (0, Arc::default());
-        let claim = Claim { room, name, session, since, linger, attempt, told };
         // Boxed, as is the session: a stream would have to carry it to its end.
-        let membership = match Box::pin(stream.enter::<Self>(claim, trace.as_ref())).await {
-            Ok(Arrived { membership, .. }) => membership,
-            Err(error) => return Outcome::NotEntered(error, asked),
+        let entered = Box::pin(self.enter(stream, *asked, frames)).await;
+        let (membership, dialect, trace) = match entered {
+            Ok(entered) => entered,
+            Err(outcome) => return outcome,
         };
         stream.egress.open(membership.reader().clone(), dialect.encoder());
-        let limits = self.config.session;
+        let limits = &self.config.session;
         let gone = gone(&stream.egress, frames.given_up());
         let (unstored, max) = (&*stream.party.intake, limits.content_bytes);
         let said = frames.map(move |frame| said(frame, dialect, max, trace.clone()));

@@ -87,6 +87,55 @@ impl Rich {
         let queries = Arc::new(Semaphore::new(QUERIES));
         Self { acceptor, config: Arc::new(config), queries }
     }
+
+    /// Has who asks in its first frame come in.
+    async fn enter(
+        &self,
+        stream: &mut ProtocolStream,
+        trace: Option<TraceParent>,
+        frames: &mut Frames<Incoming>,
+    ) -> Result<Box<Entered>, Outcome> {
+        let first = tokio::select! {
+            biased;
+            () = self.acceptor.hub.draining().cancelled() => {
+                return Err(Outcome::Ended(Ending::ShuttingDown));
+            }
+            first = in_time(first_frame(frames)) => first,
+        };
+        let join = first.ok_or_else(|| Outcome::NoJoin("none came".to_owned()))??;
+        let asked = Asked::read(join, trace, &self.config, stream.egress.begun())?;
+        let Asked { claim, token, name, trace } = asked;
+        stream.caller.asks(&claim.room, &name);
+        // Whoever comes back was let in before.
+        if matches!(claim.session, SessionClaim::New(..)) {
+            stream.may_come(&claim.room)?;
+        }
+        let (room, linger) = (claim.room.clone(), claim.linger);
+        stream.take_place(&room)?;
+        let arrived = stream.enter::<Self>(claim, name, trace.as_ref()).await?;
+        let welcome = proto::Welcome {
+            session_token: token.to_bytes(),
+            head: Some(translate::position(arrived.head)),
+            resumed: arrived.resumed,
+            last_client_seq: arrived.client_seq,
+            ping_interval: Some(translate::duration(self.config.ping_interval)),
+            idle_timeout: Some(translate::duration(self.config.idle_timeout)),
+            linger: Some(translate::duration(linger)),
+            limits: Some(self.limits()),
+            username: arrived.membership.member().hold().name.to_string(),
+            room: room.to_string(),
+        };
+        let welcome = encode(Response_::Welcome(welcome));
+        Ok(Box::new(Entered { arrived, welcome, trace }))
+    }
+}
+
+/// Who is in.
+struct Entered {
+    arrived: Arrived,
+    /// What its client is told first.
+    welcome: Bytes,
+    trace: Option<TraceParent>,
 }
 
 impl NamedService for Rich {
@@ -127,57 +176,16 @@ impl Protocol for Rich {
         frames: &mut Frames<Incoming>,
     ) -> Outcome {
         let hub = self.acceptor.hub.clone();
-        let given_up = frames.given_up();
-        let mut frames = frames.peekable();
-        let first = tokio::select! {
-            biased;
-            () = hub.draining().cancelled() => return Outcome::Ended(Ending::ShuttingDown),
-            first = in_time(first_frame(&mut frames)) => first,
-        };
-        let Some(first) = first else { return Outcome::NoJoin("none came".to_owned()) };
-        let asked = match first
-            .and_then(|join| Asked::read(join, trace, &self.config, stream.egress.begun()))
-        {
-            Ok(asked) => asked,
-            Err(outcome) => return outcome,
-        };
-        let Asked { claim, token, name, trace } = asked;
-        stream.caller.asks(&claim.room, &name);
-        // Whoever comes back was let in before.
-        if matches!(claim.session, SessionClaim::New(..))
-            && let Err(outcome) = stream.may_come(&claim.room)
-        {
-            return outcome;
-        }
-        let (room, linger) = (claim.room.clone(), claim.linger);
-        if let Err(outcome) = stream.take_place(&room) {
-            return outcome;
-        }
-        let entered = tokio::select! {
-            biased;
-            // A client that has given up must not be heard to come, nor take its session from a stream that
-            // it has since.
-            () = reset(&mut frames) => return Outcome::Ended(Ending::Disconnected),
-            entered = Box::pin(stream.enter::<Self>(claim, trace.as_ref())) => entered,
-        };
-        let Arrived { membership, head, resumed, client_seq } = match entered {
-            Ok(arrived) => arrived,
-            Err(error) => return Outcome::NotEntered(error, name),
-        };
-        let welcome = proto::Welcome {
-            session_token: token.to_bytes(),
-            head: Some(translate::position(head)),
-            resumed,
-            last_client_seq: client_seq,
-            ping_interval: Some(translate::duration(self.config.ping_interval)),
-            idle_timeout: Some(translate::duration(self.config.idle_timeout)),
-            linger: Some(translate::duration(linger)),
-            limits: Some(self.limits()),
-            username: membership.member().hold().name.to_string(),
-            room: room.to_string(),
-        };
+        // Boxed, as is the session: a stream would have to carry it to its end.
+        let Entered { arrived, welcome, trace } =
+            match Box::pin(self.enter(stream, trace, frames)).await {
+                Ok(entered) => *entered,
+                Err(outcome) => return outcome,
+            };
+        let Arrived { membership, head, resumed, client_seq } = arrived;
         let egress = stream.egress.clone();
-        egress.push(&encode(Response_::Welcome(welcome)));
+        egress.push(&welcome);
+        drop(welcome);
         egress.open(membership.reader().clone(), &RichEncoder);
         let link = ClientLink {
             answers: &*egress,
@@ -188,10 +196,10 @@ impl Protocol for Rich {
             idle_timeout: self.config.idle_timeout,
             drain_spread: self.config.drain_spread,
         };
+        let gone = gone(&egress, frames.given_up());
         let input = frames.map(|frame| input(frame, trace.as_ref()));
         let input = std::pin::pin!(input);
-        let (limits, link) = (self.config.session, Some(&link));
-        let gone = gone(&egress, given_up);
+        let (limits, link) = (&self.config.session, Some(&link));
         let unstored = &*stream.party.intake;
         Outcome::Ended(
             Box::pin(session::run(&hub, membership, input, gone, limits, unstored, link)).await,
@@ -289,16 +297,6 @@ fn until_taken<T>(answer: T, slots: impl Send + Sync + 'static) -> tonic::Respon
     let mut answer = tonic::Response::new(answer);
     answer.extensions_mut().insert(Arc::new(slots));
     answer
-}
-
-/// Resolves when the client is gone, and never when it sends something.
-async fn reset<S>(frames: &mut futures_util::stream::Peekable<S>)
-where
-    S: Stream<Item = Result<Bytes, FrameError>> + Unpin,
-{
-    if !matches!(std::pin::Pin::new(frames).peek().await, Some(Err(FrameError::Reset))) {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// The join that a stream has to begin with. Frames that this version does not know are passed over, as

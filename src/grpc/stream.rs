@@ -328,34 +328,40 @@ impl ProtocolStream {
                 .await
             };
             drop(self.came.take());
-            let mut rest = frames.stop();
-            if let (Some(rest), false) = (&mut rest, matches!(outcome, Outcome::Ended(_))) {
-                rest.settle().await;
-            }
-            self.end::<D>(&outcome);
-            // A client that took nothing while it was served has had its chance.
-            let chance = match outcome {
-                Outcome::Ended(Ending::Stalled(_)) => Duration::ZERO,
-                _ => LAST_CHANCE,
-            };
-            // Until then, and a moment longer, the stream is not reset, whatever the client still sends.
-            let finished = async {
-                if timeout(LEFT_COMES.min(chance), self.egress.finished()).await.is_err() {
-                    self.egress.stop_waiting();
-                }
-                timeout(chance, self.egress.finished()).await
-            };
-            let finished = match &mut rest {
-                Some(rest) => rest.discard_until(finished).await,
-                None => finished.await,
-            };
-            if finished.is_err() {
-                info!("the client takes nothing; its stream is reset");
-                rest.iter_mut().for_each(Incoming::give_up);
-                self.egress.give_up();
-            }
+            // Boxed: a stream would have to carry it from its beginning.
+            Box::pin(self.finish::<D>(outcome, frames.stop())).await;
             // Only now does it cost nothing any more.
             drop(admitted);
+        }
+    }
+
+    /// Says how it ended, as soon as the client has sent the `rest` of what it was about to send, and waits until
+    /// that is taken.
+    async fn finish<D: Protocol>(&mut self, outcome: Outcome, mut rest: Option<Incoming>) {
+        if let (Some(rest), false) = (&mut rest, matches!(outcome, Outcome::Ended(_))) {
+            rest.settle().await;
+        }
+        self.end::<D>(&outcome);
+        // A client that took nothing while it was served has had its chance.
+        let chance = match outcome {
+            Outcome::Ended(Ending::Stalled(_)) => Duration::ZERO,
+            _ => LAST_CHANCE,
+        };
+        // Until then, and a moment longer, the stream is not reset, whatever the client still sends.
+        let finished = async {
+            if timeout(LEFT_COMES.min(chance), self.egress.finished()).await.is_err() {
+                self.egress.stop_waiting();
+            }
+            timeout(chance, self.egress.finished()).await
+        };
+        let finished = match &mut rest {
+            Some(rest) => rest.discard_until(finished).await,
+            None => finished.await,
+        };
+        if finished.is_err() {
+            info!("the client takes nothing; its stream is reset");
+            rest.iter_mut().for_each(Incoming::give_up);
+            self.egress.give_up();
         }
     }
 
@@ -382,20 +388,27 @@ impl ProtocolStream {
         self.acceptor.arrivals.may_come(self.peer.ip(), opens).map_err(Outcome::Full)
     }
 
-    /// Comes in, which is a span of its own, and tells the log who it is from now on.
+    /// Comes in as who is `asked` for, which is a span of its own, and tells the log who it is from now on.
     pub(super) async fn enter<D: Protocol>(
         &mut self,
         claim: Claim,
+        asked: String,
         trace: Option<&TraceParent>,
-    ) -> Result<Arrived, EnterError> {
+    ) -> Result<Arrived, Outcome> {
         let hub = &self.acceptor.hub;
         let (stream, name) = (Span::current(), claim.name.clone());
         // As text, so that it is quoted: a name may look like the end of the span.
         stream.record("room", claim.room.as_str()).record("user", name.display().as_str());
         let join = hub.sampler().join(trace, &claim.room, D::METHOD, self.peer);
-        let entered = hub.enter(claim, self.egress.reader()).instrument(join.clone()).await;
+        let entered = tokio::select! {
+            biased;
+            // A client that has given up must not be heard to come, nor take its session from a stream that
+            // it has since.
+            () = self.egress.finished() => return Err(Outcome::Ended(Ending::Disconnected)),
+            entered = hub.enter(claim, self.egress.reader()).instrument(join.clone()) => entered,
+        };
         tell_answer(&join, &entered);
-        let arrived = entered?;
+        let arrived = entered.map_err(|error| Outcome::NotEntered(error, asked))?;
         self.came = Some(Came::now(self.acceptor.arrivals.clone(), self.peer.ip()));
         let (session, trace) = (arrived.membership.member().session(), trace::traceparent(&join));
         let trace_id = trace.as_ref().map(TraceParent::trace_id);

@@ -74,7 +74,7 @@ enum Waiting {
 pub(super) struct Publisher<'a> {
     hub: &'a Hub,
     membership: &'a Membership,
-    limits: SessionLimits,
+    limits: &'a SessionLimits,
     link: Option<&'a ClientLink<'a>>,
     positions: Option<Arc<Positions<'a>>>,
     /// The client sequence of the next message; dense. The server counts for plain clients.
@@ -98,7 +98,7 @@ impl<'a> Publisher<'a> {
     pub(super) fn new(
         hub: &'a Hub,
         membership: &'a Membership,
-        limits: SessionLimits,
+        limits: &'a SessionLimits,
         unstored: &'a dyn Unstored,
         link: Option<&'a ClientLink<'a>>,
         owed: Duration,

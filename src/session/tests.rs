@@ -126,7 +126,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
         max_age: Duration::ZERO,
     };
     let ending =
-        run(&hub, membership, stream::pending(), std::future::pending(), limits, &Uncounted, None)
+        run(&hub, membership, stream::pending(), std::future::pending(), &limits, &Uncounted, None)
             .await;
     if signals_arrive {
         assert!(began.elapsed() < Duration::from_secs(1), "it hears of it at once");

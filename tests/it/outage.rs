@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tonic::Code;
 
-use crate::harness::{ChatClient, Cluster, LEASE, SOON, eventually, quiet};
+use crate::harness::{ChatClient, Cluster, LEASE, RichClient, SOON, eventually, quiet};
 
 /// One client on each of three replicas.
 async fn three(cluster: &Cluster) -> [ChatClient; 3] {
@@ -207,4 +207,32 @@ async fn last_words_that_cannot_be_stored_are_not_confirmed() {
     bob.expect_end(Code::Unavailable).await;
     cluster.shared().restart().await;
     alice.until_heard("bob left").await;
+}
+
+/// Whoever gives up while its join waits for Redis is gone at once, also with messages behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_gives_up_while_it_comes_in_is_gone_at_once() {
+    let mut cluster = Cluster::redis(1).with("ROOMCAST_REDIS__TIMEOUT", "1m").start().await;
+    let alice = cluster.door(0).enter("alice").await;
+    cluster.shared().pause();
+    let mut bob = cluster.door(0).join("bob").await;
+    bob.say("hello").await;
+    let mut carol = RichClient::open(&cluster.door(0), RichClient::asking("lobby", "carol")).await;
+    carol.say(1, "hello").await;
+    cluster.replicas[0].until_metric("roomcast_streams", 3.0).await;
+    bob.cancel();
+    carol.disconnect();
+    cluster.replicas[0].until_metric("roomcast_streams", 1.0).await;
+    cluster.shared().resume();
+    cluster.until_ready(SOON).await;
+    let _dave = cluster.door(0).enter_in_sight_of("dave", &alice).await;
+    // Their joins were on their way: whoever was heard to come is heard to go, and says nothing.
+    eventually(SOON, "they are gone", async || {
+        let is_gone =
+            |name| alice.times(&format!("{name} joined")) == alice.times(&format!("{name} left"));
+        (is_gone("bob") && is_gone("carol")).then_some(())
+    })
+    .await;
+    let heard = alice.record().state().heard.clone();
+    assert!(heard.iter().all(|it| it.content != "hello"), "{heard:?}");
 }

@@ -56,7 +56,7 @@ async fn heard(end: Ending, linger: Duration, told: bool) -> Option<LeftCause> {
     };
     let taker = Taker::new();
     let link = taker.link(bob.head);
-    let ended = run(&hub, bob.membership, input, pending(), limits, &Uncounted, Some(&link)).await;
+    let ended = run(&hub, bob.membership, input, pending(), &limits, &Uncounted, Some(&link)).await;
     assert_eq!(ended, end);
     sleep(Duration::from_secs(60)).await;
     let page = reader.read(&room, 0, 100).await;
@@ -146,7 +146,7 @@ async fn a_leave_that_is_not_stored_is_not_confirmed_and_told_later() {
         max_age: Duration::ZERO,
     };
     let input = stream::once(ready(Ok(Input::Leave)));
-    let ended = run(&hub, bob.membership, input, pending(), limits, &Uncounted, Some(&link)).await;
+    let ended = run(&hub, bob.membership, input, pending(), &limits, &Uncounted, Some(&link)).await;
     assert_eq!(ended, Ending::LeaveNotStored);
     sleep(Duration::from_secs(5)).await;
     let page = there.read(&room, 0, 100).await;
