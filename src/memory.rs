@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// At which looks after many have gone memory is given back: what they held may be freed after them.
-const LOOKS: [u32; 2] = [5, 15];
+const LOOKS: [u32; 3] = [5, 15, 40];
 
 /// So many fewer than there were make a difference.
 const FEWER: i64 = 64;

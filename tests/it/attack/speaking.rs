@@ -15,18 +15,25 @@ use super::{
     target::{Target, tell},
 };
 
-/// So many streams of one connection in ten rooms, each of which says 16 KB again and again.
+/// So many streams of one connection in ten rooms, each of which says 16 KB again and again; anew when none
+/// is left.
 async fn loud(target: Target, streams: usize) {
-    let Some(mut caller) = Caller::connect(target, WIDE).await else { return };
-    let (mut speakers, mut readers) = (JoinSet::new(), JoinSet::new());
-    for number in 0..streams {
-        let (room, name) = (format!("loud-{}", number % 10), format!("speaker {number}"));
-        let Some(Some(call)) = target.until_over(caller.chat(&room, &name)).await else { break };
-        speakers.spawn(speak(target, call.body, 16_000));
-        readers.spawn(Call::read(call.answer));
+    let (mut count, mut said) = (0, 0);
+    while !target.is_over() {
+        let Some(mut caller) = Caller::connect(target, WIDE).await else { break };
+        let (mut speakers, mut readers) = (JoinSet::new(), JoinSet::new());
+        for number in 0..streams {
+            let (room, name) = (format!("loud-{}", number % 10), format!("speaker {number}"));
+            let Some(Some(call)) = target.until_over(caller.chat(&room, &name)).await else {
+                break;
+            };
+            speakers.spawn(speak(target, call.body, 16_000));
+            readers.spawn(Call::read(call.answer));
+        }
+        count += speakers.len();
+        said += speakers.join_all().await.into_iter().sum::<usize>();
+        sleep(Duration::from_millis(5)).await;
     }
-    let count = speakers.len();
-    let said: usize = speakers.join_all().await.into_iter().sum();
     tell(&format!("{count} streams, {said} messages of 16 KB"));
 }
 

@@ -80,6 +80,10 @@ pub(super) async fn run(case: &Case, way: Way, small: bool) -> Outcome {
             plan = plan.with("ROOMCAST_SERVER__TLS__KEY_FILE", &files.key);
         }
     }
+    if way == Way::Envoy {
+        // As in what operators are handed: whose a stream is, Envoy says.
+        plan = plan.with("ROOMCAST_SERVER__TRUSTED_PROXIES", "127.0.0.1");
+    }
     if !small {
         plan = plan.alone();
     }
@@ -87,7 +91,7 @@ pub(super) async fn run(case: &Case, way: Way, small: bool) -> Outcome {
     let replica = &cluster.replicas[0];
     let proxy = match way {
         Way::Direct => None,
-        Way::Envoy => Some(Proxy::start(&cluster).await),
+        Way::Envoy => Some(Proxy::start_with_two_workers(&cluster).await),
     };
     let addr = proxy.as_ref().map_or(replica.grpc(), Proxy::addr);
     let mut door = Door::at(addr, Dialect::Typed).coming_from(BYSTANDERS);

@@ -29,6 +29,15 @@ impl Proxy {
 
     /// The same with something changed in the configuration of its listener for clients.
     pub(crate) async fn start_with(cluster: &Cluster, change: impl FnOnce(&mut Value)) -> Self {
+        Self::launch(cluster, 1, change).await
+    }
+
+    /// The same with a worker thread for each of two cores, which is what operators are handed.
+    pub(crate) async fn start_with_two_workers(cluster: &Cluster) -> Self {
+        Self::launch(cluster, 2, |_| ()).await
+    }
+
+    async fn launch(cluster: &Cluster, workers: u32, change: impl FnOnce(&mut Value)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (port, admin) = (free_port(), free_port());
         let replicas: Vec<u16> = cluster.replicas.iter().map(|it| it.grpc().port()).collect();
@@ -36,7 +45,7 @@ impl Proxy {
         let config = local_config(port, admin, &replicas, change);
         fs::write(&file, config).expect("write the configuration");
         let child = envoy()
-            .args(["--concurrency", "1", "-c"])
+            .args(["--concurrency", &workers.to_string(), "-c"])
             .arg(&file)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
