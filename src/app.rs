@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
+    admin::{self, NotReady, Readiness},
     backplane::{
         Backplane, LogBounds, Signals as BackplaneSignals,
         memory::{Memory, MemoryConfig},
@@ -20,11 +21,10 @@ use crate::{
     config::{Config, Durability, TlsConfig, TlsKeys},
     descriptors,
     domain::{ReplicaId, UsernameLimits},
-    grpc::{
-        ArrivalRates, Audit, Caps, ChatConfig, IntakeLimits, Listener, ListenerConfig, Services,
-        ServicesError, V1Config,
+    gateway::{
+        ArrivalRates, Audit, Caps, ChatConfig, IntakeLimits, Router, Services, ServicesError,
+        V1Config,
     },
-    http::{self, NotReady, Readiness},
     hub::{Hub, HubConfig, Silent},
     lifecycle::Signals,
     memory,
@@ -34,6 +34,7 @@ use crate::{
     telemetry::{self, Telemetry},
     tls::{Certificates, PemFile, TlsError, TlsFiles},
     trace::Sampler,
+    transport::{Listener, ListenerConfig},
 };
 
 /// How long giving a name back may hold up the end of a stream.
@@ -124,7 +125,7 @@ async fn serve(
 ) -> Result<Ended, Error> {
     let certificates = certificates(config, &metrics)?;
     let grpc = bind("server.addr", config.server.addr)?;
-    let admin = bind("admin.addr", config.admin.addr)?;
+    let admin_port = bind("admin.addr", config.admin.addr)?;
 
     let shared = Shared::start(config, replica, metrics.clone())?;
     let hub_config = hub_config(config);
@@ -148,7 +149,7 @@ async fn serve(
         parts.run(certificates.watch(parts.stop.clone()));
     }
     let probes = Arc::new(Probes { hub: hub.clone(), leaving: CancellationToken::new() });
-    parts.run(http::serve(admin, metrics, probes.clone(), parts.stop.clone()));
+    parts.run(admin::serve(admin_port, metrics, probes.clone(), parts.stop.clone()));
     let backplane = hub.backplane().name();
     info!(%replica, version = env!("CARGO_PKG_VERSION"), backplane, "started");
 
@@ -227,7 +228,7 @@ async fn leave(
     delay: Duration,
     hub: &Arc<Hub>,
     services: &Services,
-    listener: &Listener,
+    listener: &Listener<Router>,
     grpc: TcpListener,
     probes: &Probes,
 ) {
@@ -464,7 +465,7 @@ fn connections(config: &Config) -> usize {
     // An old connection to Redis may still be there while the new one opens.
     let redis = config.redis.url.as_ref().map_or(0, |_| 2 * (config.redis.connections + 4));
     let open_files = descriptors::raise();
-    let fit = descriptors::for_clients(open_files, http::CONNECTIONS + redis);
+    let fit = descriptors::for_clients(open_files, admin::CONNECTIONS + redis);
     let max = config.limits.connections;
     if fit < max {
         warn!(

@@ -13,13 +13,15 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 pub use self::{
-    log::{Head, LogBounds, PAST_EPOCHS, Page, PageLimit},
+    log::{LogBounds, PageLimit},
     names::{
         Eviction, Hold, Join, JoinError, Joined, MEMBERS_PAGE, Members, MembersCursor, MembersPage,
         Overdue, Present, REAP_BATCH, RENEW_BATCH, Reaped, Renewal, Seated, Takeover, Verdict,
     },
 };
-use crate::domain::{Contact, Epoch, Event, Position, RoomName, SessionId, StreamId, Username};
+use crate::domain::{
+    Contact, Epoch, Event, Page, Position, RoomName, SessionId, StreamId, Username,
+};
 
 /// What replicas share: for each room one log of events, one live channel and the leases of names.
 ///

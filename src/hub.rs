@@ -39,12 +39,11 @@ pub use self::{
     membership::{Membership, Reacquired, Reader},
     slot::{ENCODINGS, Encoder},
     unread::{Held, Unread},
-    wakers::{ReaderWaker, Wakers},
 };
 use self::{lease_manager::Watch, listener::Finding, release_queue::ReleaseQueue, room::Room};
 use crate::{
-    backplane::{Backplane, Eviction, Head, Hold, Overdue, Signals, Unavailable},
-    domain::{Event, Member as Who, ReplicaId, RoomName, What},
+    backplane::{Backplane, Eviction, Hold, Overdue, Signals, Unavailable},
+    domain::{Event, Head, Member as Who, ReplicaId, RoomName, What},
     metrics::Metrics,
     room::{Rate, ReapGuard},
     trace::{self, Sampler},

@@ -3,6 +3,7 @@
 //! Start reading at `ARCHITECTURE.md`, which has the map; the rules that hold everywhere are
 //! written on [`backplane::Backplane`].
 
+pub mod admin;
 pub mod app;
 pub mod backoff;
 pub mod backplane;
@@ -12,9 +13,8 @@ pub mod client;
 pub mod config;
 pub mod descriptors;
 pub mod domain;
-pub mod grpc;
+pub mod gateway;
 pub mod health;
-pub mod http;
 pub mod hub;
 pub mod lifecycle;
 pub mod memory;
@@ -25,3 +25,5 @@ pub mod session;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;
+pub mod transport;
+pub mod wakers;

@@ -21,14 +21,16 @@ use syn::{
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["app"],
-    &["grpc", "http", "cli", "bench", "telemetry"],
+    &["gateway", "admin", "cli", "bench", "telemetry"],
     &["client", "config"],
     &["session"],
     &["hub"],
-    &["room", "backplane"],
+    &["backplane"],
+    &["room"],
+    &["transport"],
     &["trace", "tls", "health", "lifecycle"],
     &["memory"],
-    &["metrics", "descriptors", "backoff", "proto"],
+    &["metrics", "descriptors", "backoff", "proto", "wakers"],
     &["domain"],
 ];
 

@@ -1,30 +1,6 @@
-//! What a room's log looks like from outside.
+//! How much of a room's log is kept, and read at once.
 
-use std::{sync::Arc, time::Duration};
-
-use crate::domain::{Event, Position};
-
-/// How many earlier epochs a log remembers. A reader that missed more changes than that is told
-/// that the log is gone, and reads it anew.
-pub const PAST_EPOCHS: usize = 8;
-
-/// Where a room's log ends.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Head {
-    /// The position of the last event; seq 0 when there is none.
-    pub position: Position,
-    /// The last good positions of the epochs from which the log went on, the latest last,
-    /// at most [`PAST_EPOCHS`].
-    pub past: Vec<Position>,
-}
-
-impl Head {
-    /// Whether an event at `position` is part of this log.
-    pub fn includes(&self, position: Position) -> bool {
-        let good = |end: Position| end.epoch == position.epoch && position.seq <= end.seq;
-        good(self.position) || self.past.iter().copied().any(good)
-    }
-}
+use std::time::Duration;
 
 /// How much of a log is read at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,16 +9,6 @@ pub struct PageLimit {
     pub events: usize,
     /// About the most bytes of encoded events; at least one event is read.
     pub bytes: usize,
-}
-
-/// A part of a room's log.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Page<E = Arc<Event>> {
-    /// Where the log ended at that moment. `None` when there is no log.
-    pub head: Option<Head>,
-    /// Sequence numbers and events, in order; dense, except that the log may
-    /// no longer have the first ones that were asked for.
-    pub events: Vec<(u64, E)>,
 }
 
 /// The bounds of a room's log.

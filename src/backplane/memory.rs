@@ -30,9 +30,9 @@ use self::{
 };
 use super::{
     AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
-    MembersPage, Overdue, Page, PageLimit, Reaped, Renewal, Seated, Signals, Unavailable,
+    MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Signals, Unavailable,
 };
-use crate::domain::{Contact, Epoch, Event, Position, ReplicaId, RoomName, Username};
+use crate::domain::{Contact, Epoch, Event, Page, Position, ReplicaId, RoomName, Username};
 
 /// How a [`Memory`] behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Head, Unavailable};
+use super::Unavailable;
 use crate::domain::{
-    Contact, Event, FencingToken, LeftCause, Member, Position, ReplicaId, RoomName, SecretHash,
-    SessionId, StreamId, Username,
+    Contact, Event, FencingToken, Head, LeftCause, Member, Position, ReplicaId, RoomName,
+    SecretHash, SessionId, StreamId, Username,
 };
 
 /// The most holds in one call of [`super::Backplane::renew`].

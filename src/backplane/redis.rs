@@ -45,11 +45,11 @@ use self::{
 };
 use super::{
     AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
-    MembersPage, Overdue, Page, PageLimit, Reaped, Renewal, Seated, Signals, Unavailable,
+    MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Signals, Unavailable,
 };
 use crate::{
     backoff::Backoff,
-    domain::{Contact, Event, Position, ReplicaId, RoomName, Username},
+    domain::{Contact, Event, Page, Position, ReplicaId, RoomName, Username},
     metrics::Metrics,
     tls::{TlsError, TlsFiles},
 };

@@ -4,8 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{slot::Slot, unread::Held};
 use crate::{
-    backplane::Page,
-    domain::{Event, Position},
+    domain::{Event, Page, Position},
     room::{Item, LogCursor, Lost, RingBuffer},
 };
 

@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Hub, Member, Membership, ReaderWaker, event_now, membership::Coming, room::Room};
+use super::{Hub, Member, Membership, event_now, membership::Coming, room::Room};
 use crate::{
     backplane::{Eviction, Hold, Join, JoinError, Joined, Seated, Takeover, Unavailable},
     domain::{FencingToken, Position, RoomName, SecretHash, SessionId, Username, What},
     room::LogCursor,
+    wakers::ReaderWaker,
 };
 
 /// How often a join is tried anew because members were found overdue. The second try evicts them;

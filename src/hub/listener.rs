@@ -19,8 +19,8 @@ use super::{
     room::{Fed, REREAD, Room},
 };
 use crate::{
-    backplane::{Head, Live, Page, Signal, Signals, Unavailable},
-    domain::RoomName,
+    backplane::{Live, Signal, Signals, Unavailable},
+    domain::{Head, Page, RoomName},
     metrics::{Hole, Queue, items},
     room::Sequencer,
     trace,

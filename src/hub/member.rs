@@ -12,13 +12,12 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::{
-    catch_up_reader::CatchUpReader, chunk::SharedChunk, unread::Held, wakers::ReaderWaker,
-};
+use super::{catch_up_reader::CatchUpReader, chunk::SharedChunk, unread::Held};
 use crate::{
-    backplane::{Hold, Page},
-    domain::{Event, FencingToken, Position, SessionId, What},
+    backplane::Hold,
+    domain::{Event, FencingToken, Page, Position, SessionId, What},
     room::LogCursor,
+    wakers::ReaderWaker,
 };
 
 /// A member whose stream is on this replica: the hold of its name, and what its reader is to know.

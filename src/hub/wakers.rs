@@ -1,43 +1,8 @@
-//! How readers are woken: all those of one connection at once.
+//! The readers of a room, woken a connection at a time.
 
-use std::{collections::HashMap, fmt::Debug, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-/// Wakes the readers of one connection.
-pub trait Wakers: Send + Sync + Debug {
-    /// Has these readers look for what is new. They are numbers of the connection's own.
-    fn wake(&self, readers: &[usize]);
-}
-
-/// Wakes one reader.
-#[derive(Clone, Debug)]
-pub struct ReaderWaker {
-    connection: Arc<dyn Wakers>,
-    reader: usize,
-    forwarded: bool,
-}
-
-impl ReaderWaker {
-    /// Of a reader of a connection.
-    pub fn new(connection: Arc<dyn Wakers>, reader: usize) -> Self {
-        Self { connection, reader, forwarded: false }
-    }
-
-    /// The same, of one that comes through a proxy, behind which it has a connection of its own.
-    #[must_use]
-    pub fn forwarded(self, forwarded: bool) -> Self {
-        Self { forwarded, ..self }
-    }
-
-    /// Has it look for what is new.
-    pub fn wake(&self) {
-        self.connection.wake(&[self.reader]);
-    }
-
-    /// Tells connections apart.
-    fn address(&self) -> usize {
-        Arc::as_ptr(&self.connection).addr()
-    }
-}
+use crate::wakers::{ReaderWaker, Wakers};
 
 /// The readers of a room, by connection.
 #[derive(Debug, Default)]
@@ -55,22 +20,22 @@ struct Group {
 
 impl WakerGroups {
     pub(super) fn add(&mut self, waker: &ReaderWaker) {
-        let group = self.groups.entry(waker.address()).or_insert_with(|| Group {
-            connection: waker.connection.clone(),
+        let group = self.groups.entry(address(waker)).or_insert_with(|| Group {
+            connection: waker.connection().clone(),
             readers: Vec::with_capacity(1),
         });
-        group.readers.push(waker.reader);
-        self.forwarded += usize::from(waker.forwarded);
+        group.readers.push(waker.reader());
+        self.forwarded += usize::from(waker.is_forwarded());
     }
 
     pub(super) fn remove(&mut self, waker: &ReaderWaker) {
-        let Some(group) = self.groups.get_mut(&waker.address()) else { return };
-        if let Some(at) = group.readers.iter().position(|reader| *reader == waker.reader) {
+        let Some(group) = self.groups.get_mut(&address(waker)) else { return };
+        if let Some(at) = group.readers.iter().position(|reader| *reader == waker.reader()) {
             group.readers.swap_remove(at);
-            self.forwarded -= usize::from(waker.forwarded);
+            self.forwarded -= usize::from(waker.is_forwarded());
         }
         if group.readers.is_empty() {
-            self.groups.remove(&waker.address());
+            self.groups.remove(&address(waker));
         }
     }
 
@@ -85,6 +50,11 @@ impl WakerGroups {
             group.connection.wake(&group.readers);
         }
     }
+}
+
+/// Tells connections apart.
+fn address(waker: &ReaderWaker) -> usize {
+    Arc::as_ptr(waker.connection()).addr()
 }
 
 #[cfg(test)]

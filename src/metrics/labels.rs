@@ -152,7 +152,7 @@ label! {
 }
 
 label! {
-    /// A bounded queue; ARCHITECTURE.md tells the bounds.
+    /// A bounded queue; docs/internals.md tells the bounds.
     Queue as "queue" {
         /// Operations that wait for Redis, sent or not.
         Lanes = "lanes",

@@ -1,10 +1,7 @@
 //! A reader's place in a room's sequence of events, and what it is told on its way through the log.
 
 use super::{Item, Lost};
-use crate::{
-    backplane::{Head, Page},
-    domain::{Epoch, Position},
-};
+use crate::domain::{Epoch, Head, Page, Position};
 
 /// How far a reader has come. Whoever reads the log, for a whole room or for one client, goes on from
 /// here page by page, and is told each event once and whatever is gone.

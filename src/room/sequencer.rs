@@ -1,10 +1,7 @@
 //! Turns a lossy live channel and a log into one gapless sequence.
 
 use super::{Item, LogCursor};
-use crate::{
-    backplane::{Head, Page},
-    domain::{Epoch, Position},
-};
+use crate::domain::{Epoch, Head, Page, Position};
 
 /// One room's reader: it is fed live batches, heads and pages of the log, and says what
 /// comes next for the room's members and what to read.

@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{Answer, Away, Ending};
 use crate::{
-    backplane::{Page, Unavailable},
-    domain::Position,
+    backplane::Unavailable,
+    domain::{Page, Position},
 };
 
 /// How long a stream that was told to go elsewhere is still served after it was to be gone, at the most.

@@ -12,14 +12,15 @@ use self::odd::{Odd, Oddity, TIMEOUT};
 use super::*;
 use crate::{
     backplane::{
-        LogBounds, Page, Unavailable, Verdict,
+        LogBounds, Unavailable, Verdict,
         conformance::{Replica, props},
         memory::{Memory, MemoryConfig},
     },
-    domain::{ReplicaId, RoomName, Username, UsernameLimits},
-    hub::{Claim, EnterError, HubConfig, ReaderWaker, SessionClaim, Since, Wakers},
+    domain::{Page, ReplicaId, RoomName, Username, UsernameLimits},
+    hub::{Claim, EnterError, HubConfig, SessionClaim, Since},
     metrics::Metrics,
     trace::Sampler,
+    wakers::{ReaderWaker, Wakers},
 };
 
 const UNLIMITED: Rate = Rate { interval: Duration::ZERO, burst: 1 };

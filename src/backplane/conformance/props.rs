@@ -7,12 +7,12 @@ use tokio::time::timeout;
 use super::Replica;
 use crate::{
     backplane::{
-        AppendError, Appended, Eviction, Head, Hold, Join, JoinError, Joined, Live, Moved, Overdue,
-        Page, PageLimit, Reaped, Renewal, Seated, Signal, Takeover, Verdict,
+        AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, Live, Moved, Overdue,
+        PageLimit, Reaped, Renewal, Seated, Signal, Takeover, Verdict,
     },
     domain::{
-        Contact, Event, FencingToken, LeftCause, Member, Position, RoomName, SessionId, StreamId,
-        Username, UsernameLimits, What,
+        Contact, Event, FencingToken, Head, LeftCause, Member, Page, Position, RoomName, SessionId,
+        StreamId, Username, UsernameLimits, What,
     },
 };
 

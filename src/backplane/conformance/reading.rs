@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Fixture, Setup, props::*, replicas};
 use crate::{
-    backplane::{Head, LogBounds},
-    domain::{Epoch, Position},
+    backplane::LogBounds,
+    domain::{Epoch, Head, Position},
 };
 
 pub(crate) async fn a_log_is_read_in_pages(fixture: &impl Fixture) {

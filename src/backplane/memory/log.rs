@@ -5,8 +5,8 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::time::Instant;
 
 use crate::{
-    backplane::{Head, LogBounds, PageLimit},
-    domain::{Epoch, Event, Position},
+    backplane::{LogBounds, PageLimit},
+    domain::{Epoch, Event, Head, Position},
 };
 
 /// The events of one epoch, as far as the bounds keep them.

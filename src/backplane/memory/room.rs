@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     backplane::{
-        AppendError, Appended, Eviction, Head, Hold, Join, JoinError, Joined, LogBounds, Members,
-        MembersPage, Overdue, Page, PageLimit, REAP_BATCH, Reaped, Renewal, Seated, Verdict,
+        AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
+        MembersPage, Overdue, PageLimit, REAP_BATCH, Reaped, Renewal, Seated, Verdict,
     },
-    domain::{Contact, Epoch, Event, Position, SessionId, StreamId, Username},
+    domain::{Contact, Epoch, Event, Head, Page, Position, SessionId, StreamId, Username},
 };
 
 /// How many names may owe something before it is looked which ones do not any more.

@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     backplane::{
-        AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, Overdue, Page, PageLimit,
+        AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, Overdue, PageLimit,
         REAP_BATCH, Reaped, Renewal, Takeover, Unavailable, Verdict,
     },
-    domain::{Contact, Event, Position, RoomName},
+    domain::{Contact, Event, Page, Position, RoomName},
 };
 
 impl Redis {

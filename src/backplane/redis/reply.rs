@@ -2,10 +2,7 @@
 
 use redis::Value;
 
-use crate::{
-    backplane::Head,
-    domain::{Epoch, Position},
-};
+use crate::domain::{Epoch, Head, Position};
 
 /// An answer of another form than the scripts give.
 #[derive(Debug, thiserror::Error)]

@@ -294,7 +294,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_server_without_the_rich_door_is_one_for_plain() {
+    async fn a_server_without_v1_is_one_for_plain() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = Address::parse(&listener.local_addr().unwrap().to_string()).unwrap();
         let mut server = JoinSet::new();

@@ -11,10 +11,11 @@ use crate::{
         memory::{Memory, MemoryConfig},
     },
     domain::{ReplicaId, Username, UsernameLimits},
-    hub::{Claim, HubConfig, Membership, ReaderWaker, SessionClaim, Since, Wakers},
+    hub::{Claim, HubConfig, Membership, SessionClaim, Since},
     metrics::Metrics,
     room::Rate,
     trace::Sampler,
+    wakers::{ReaderWaker, Wakers},
 };
 
 /// Readers that never come to take anything.

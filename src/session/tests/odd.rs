@@ -15,9 +15,9 @@ use tokio::time::sleep;
 use crate::{
     backplane::{
         AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, Members,
-        MembersPage, Overdue, Page, PageLimit, Reaped, Renewal, Seated, Unavailable,
+        MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Unavailable,
     },
-    domain::{Contact, Event, Position, RoomName, Username},
+    domain::{Contact, Event, Page, Position, RoomName, Username},
 };
 
 /// How long it takes to show that something cannot be done.

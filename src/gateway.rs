@@ -1,0 +1,39 @@
+//! What all protocols share, and the protocols: who is let in, what their streams are sent, and how they end. Only
+//! this module knows gRPC.
+
+mod admission;
+mod arrivals;
+mod asking;
+mod audit;
+mod chat;
+mod egress;
+mod encoding;
+mod flush_cycle;
+mod frames;
+mod intake;
+mod scan;
+mod services;
+mod small;
+mod status;
+mod stream;
+mod stream_sender;
+mod v1;
+
+pub use self::{
+    admission::Caps,
+    arrivals::ArrivalRates,
+    audit::Audit,
+    chat::ChatConfig,
+    intake::IntakeLimits,
+    services::{Router, Services, ServicesError},
+    v1::V1Config,
+};
+
+/// How many addresses are told apart.
+const ADDRESSES: usize = 16_384;
+
+/// The other end of a connection.
+type Peer = crate::transport::PeerOf<Router>;
+
+/// The body of a response.
+type Answer = crate::transport::Answer<Router>;
