@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out.join("public.bin"), public.encode_to_vec())?;
 
     tonic_prost_build::configure()
-        // Its constructor is called `connect`, as a method of the rich door is.
+        // Its constructor is called `connect`, as a method of the `v1` protocol is.
         .build_transport(false)
         .bytes(".roomcast.internal.v1.Event.session")
         .bytes(".roomcast.internal.v1.Member.secret_hash")

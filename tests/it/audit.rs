@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::harness::{
-    Cluster, Dialect, Door, FaultProxy, Log, Payload, RawCall, SOON, eventually, free_port,
+    Cluster, Dialect, Endpoint, FaultProxy, Log, Payload, RawCall, SOON, eventually, free_port,
     roomcast,
 };
 
@@ -43,24 +43,24 @@ async fn until_told(cluster: &Cluster, what: &str, user: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everybody_who_came_and_went_is_told_once_however_he_went() {
     let mut cluster = Cluster::memory().start().await;
-    let mut asks = cluster.door(0).enter("asks").await;
+    let mut asks = cluster.endpoint(0).enter("asks").await;
     // A bare reset: a client library's end of its request may be seen before its reset.
     let mut cancels = RawCall::chat(cluster.replicas[0].grpc()).await;
     cancels.send(&Payload::registration("cancels").encode(Dialect::Typed));
     asks.expect_system("cancels joined").await;
     let wire = FaultProxy::to(cluster.replicas[0].grpc()).await;
-    let door = Door::at(wire.addr(), Dialect::Typed);
-    let _breaks = door.enter_seen_by("breaks", &mut [&mut asks]).await;
-    let stays = cluster.door(0).enter("stays").await;
+    let endpoint = Endpoint::at(wire.addr(), Dialect::Typed);
+    let _breaks = endpoint.enter_seen_by("breaks", &mut [&mut asks]).await;
+    let stays = cluster.endpoint(0).enter("stays").await;
     let joined = until_told(&cluster, "joined", "asks").await;
     assert_eq!(joined["room"], "lobby");
     assert!(joined["peer"].as_str().is_some_and(|it| it.starts_with("127.0.0.1:")), "{joined}");
     assert!(joined["session"].as_str().is_some_and(|it| it.len() == 32), "{joined}");
-    cluster.door(0).join("asks").await.expect_end(Code::AlreadyExists).await;
+    cluster.endpoint(0).join("asks").await.expect_end(Code::AlreadyExists).await;
     let refused = until_told(&cluster, "refused", "asks").await;
     assert_eq!(refused["code"], "AlreadyExists");
     // A name is a text like any other: it breaks no line.
-    cluster.door(0).join("bad\nname\u{1b}[31m").await.expect_end(Code::InvalidArgument).await;
+    cluster.endpoint(0).join("bad\nname\u{1b}[31m").await.expect_end(Code::InvalidArgument).await;
     until_told(&cluster, "refused", "bad\\nname\\u{1b}[31m").await;
     asks.half_close();
     cancels.reset(Reason::CANCEL);
@@ -95,8 +95,8 @@ async fn a_name_forges_nothing_in_a_text_log() {
         .expect("start roomcast");
     let log = Log::capture(server.stderr.take().expect("piped"));
     eventually(SOON, "it serves", async || TcpStream::connect(&addr).await.ok().map(drop)).await;
-    let door = Door::at(addr.parse().expect("an address"), Dialect::Typed);
-    let mut forger = door.enter("x} audit: joined").await;
+    let endpoint = Endpoint::at(addr.parse().expect("an address"), Dialect::Typed);
+    let mut forger = endpoint.enter("x} audit: joined").await;
     forger.say("hello").await;
     forger.half_close();
     forger.expect_end(Code::Ok).await;
@@ -117,20 +117,20 @@ async fn a_name_forges_nothing_in_a_text_log() {
 async fn what_one_address_does_again_and_again_is_summed_up() {
     let burst = ("ROOMCAST_TELEMETRY__AUDIT_BURST", "20");
     let mut cluster = Cluster::memory().with(burst.0, burst.1).start().await;
-    let door = cluster.door(0);
-    let mut alice = door.join("alice").await;
+    let endpoint = cluster.endpoint(0);
+    let mut alice = endpoint.join("alice").await;
     until_told(&cluster, "joined", "alice").await;
     for _ in 0..60 {
-        door.join("alice").await.expect_end(Code::AlreadyExists).await;
+        endpoint.join("alice").await.expect_end(Code::AlreadyExists).await;
     }
     for _ in 0..60 {
-        let mut churn = door.join("churn").await;
+        let mut churn = endpoint.join("churn").await;
         alice.expect_system("churn joined").await;
         churn.half_close();
         alice.expect_system("churn left").await;
         churn.expect_end(Code::Ok).await;
     }
-    let far = door.clone().coming_from([127, 0, 0, 77]);
+    let far = endpoint.clone().coming_from([127, 0, 0, 77]);
     let mut bob = far.join("bob").await;
     alice.expect_system("bob joined").await;
     bob.half_close();

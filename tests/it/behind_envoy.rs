@@ -20,13 +20,13 @@ async fn streams(cluster: &Cluster) -> Vec<u64> {
 /// Comes in by way of the proxy; everybody who is there hears it, and nobody anything else.
 async fn gather(proxy: &Proxy, size: usize) -> Vec<ChatClient> {
     // Half of them on connections of their own, half on one that they share.
-    let own = proxy.door(Dialect::Typed);
-    let shared = proxy.door(Dialect::Struct).on_one_connection().await;
+    let own = proxy.endpoint(Dialect::Typed);
+    let shared = proxy.endpoint(Dialect::Struct).on_one_connection().await;
     let mut crowd = vec![own.enter("client 0").await];
     for number in 1..size {
-        let door = if number % 2 == 0 { &own } else { &shared };
+        let endpoint = if number % 2 == 0 { &own } else { &shared };
         let mut there: Vec<_> = crowd.iter_mut().collect();
-        let client = door.enter_seen_by(&format!("client {number}"), &mut there).await;
+        let client = endpoint.enter_seen_by(&format!("client {number}"), &mut there).await;
         crowd.push(client);
     }
     crowd
@@ -50,7 +50,7 @@ async fn clients_of_all_replicas_are_in_one_room() {
             listener.expect_said(&name, &text).await;
         }
     }
-    let taken = proxy.door(Dialect::Typed).join("CLIENT 3").await;
+    let taken = proxy.endpoint(Dialect::Typed).join("CLIENT 3").await;
     let message = taken.expect_end(Code::AlreadyExists).await;
     assert_eq!(message, "username \"CLIENT 3\" is already taken");
     crowd[3].half_close();
@@ -70,16 +70,16 @@ async fn readers_that_take_nothing_hold_up_nobody_on_their_connection() {
     const MESSAGES: usize = 800;
     let cluster = Cluster::memory().start().await;
     let proxy = Proxy::start(&cluster).await;
-    let door = proxy.door(Dialect::Typed);
-    let mut alice = RichClient::open(&door, RichClient::asking("den", "alice")).await;
+    let endpoint = proxy.endpoint(Dialect::Typed);
+    let mut alice = RichClient::open(&endpoint, RichClient::asking("den", "alice")).await;
     alice.welcome().await;
-    let mut bob = RichClient::open(&door, RichClient::asking("den", "bob")).await;
+    let mut bob = RichClient::open(&endpoint, RichClient::asking("den", "bob")).await;
     bob.welcome().await;
     let mut stalled = vec![];
     for number in 0..STALLED {
         let join = RichClient::asking("den", &format!("stalled {number}"));
-        let door = door.clone().with_windows(65_535, 65_535);
-        stalled.push(RichClient::open_stalled(&door, Frame::Join(join)).await);
+        let endpoint = endpoint.clone().with_windows(65_535, 65_535);
+        stalled.push(RichClient::open_stalled(&endpoint, Frame::Join(join)).await);
         bob.expect_joined(&format!("stalled {number}")).await;
     }
     let content = "x".repeat(8_000);
@@ -99,9 +99,9 @@ async fn large_headers_hurt_nobody_on_the_connection() {
     let proxy =
         Proxy::start_with(&cluster, |listener| listener["max_request_headers_kb"] = 60.into());
     let proxy = proxy.await;
-    let door = proxy.door(Dialect::Typed);
-    let mut alice = door.enter("alice").await;
-    let bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
+    let endpoint = proxy.endpoint(Dialect::Typed);
+    let mut alice = endpoint.enter("alice").await;
+    let bob = endpoint.enter_seen_by("bob", &mut [&mut alice]).await;
     for (number, size) in [16_400, 30_000, 59_000].into_iter().enumerate() {
         for path in ["/chat.ChatService/ChatStream", "/roomcast.v1.RoomService/ListMembers"] {
             let large = [("x-large", &*"x".repeat(size))];

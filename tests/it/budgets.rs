@@ -38,8 +38,8 @@ async fn unfinished_messages_are_given_up_and_hurt_nobody(layout: Layout) {
     let plan = BOUNDS.iter().fold(layout.plan().alone(), |plan, bound| plan.with(bound, "8MiB"));
     let cluster = plan.start().await;
     let replica = &cluster.replicas[0];
-    let mut alice = cluster.door(0).enter("alice").await;
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     let before = replica.resident_bytes();
     let mut calls = vec![];
     for _ in 0..400 {
@@ -80,8 +80,8 @@ async fn messages_that_are_not_read_are_given_up_and_hurt_nobody(layout: Layout)
     let plan = plan.with("ROOMCAST_LIMITS__SESSION_INTERVAL", "1h");
     let cluster = plan.with("ROOMCAST_LIMITS__SESSION_BURST", "40").start().await;
     let replica = &cluster.replicas[0];
-    let mut alice = cluster.door(0).enter("alice").await;
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     let mut calls = vec![];
     for number in 0..300 {
         // Nobody else is there who would have to read it.
@@ -109,8 +109,8 @@ async fn histories_that_nobody_takes_have_a_bound_together(layout: Layout) {
     let plan = layout.plan().alone().with("ROOMCAST_LIMITS__UNREAD_BYTES", "8MiB");
     let cluster = plan.start().await;
     let replica = &cluster.replicas[0];
-    let door = cluster.door(0);
-    let mut alice = RichClient::open(&door, RichClient::asking("den", "alice")).await;
+    let endpoint = cluster.endpoint(0);
+    let mut alice = RichClient::open(&endpoint, RichClient::asking("den", "alice")).await;
     alice.welcome().await;
     let content = "x".repeat(1_000);
     let first = alice.say_and_wait(1, &content).await;
@@ -121,13 +121,13 @@ async fn histories_that_nobody_takes_have_a_bound_together(layout: Layout) {
     alice.leave().await;
     alice.expect_end(Code::Ok).await;
     let before = replica.resident_bytes();
-    let door = door.with_windows(0, 65_535);
+    let endpoint = endpoint.with_windows(0, 65_535);
     let mut stalled = vec![];
     for number in 0..1_000 {
         let name = format!("stalled {number}");
         let since = Some(Since::After(first));
         let join = Join { since, ..RichClient::asking("den", &name) };
-        stalled.push(RichClient::open_stalled(&door, Frame::Join(join)).await);
+        stalled.push(RichClient::open_stalled(&endpoint, Frame::Join(join)).await);
     }
     replica.until_metric("roomcast_members", 1_000.0).await;
     // Each has had a page read.

@@ -56,7 +56,8 @@ async fn bodies_that_do_not_end_are_small() {
 async fn answers_that_are_not_taken_are_few() {
     const CALLS: u32 = 1_000;
     let cluster = Cluster::memory().start().await;
-    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    let mut alice =
+        RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
     alice.welcome().await;
     for number in 1..=80 {
         alice.say_and_wait(number, &"x".repeat(16_000)).await;
@@ -76,7 +77,7 @@ async fn answers_that_are_not_taken_are_few() {
     let grown = grown(&cluster, before);
     assert!(grown < 160, "the replica grew by {grown} MiB");
     // They are given up in the end, and others have their turn.
-    let mut calls = RichClient::calls(&cluster.door(0)).await;
+    let mut calls = RichClient::calls(&cluster.endpoint(0)).await;
     let asked = ListMembersRequest { room: "den".to_owned(), ..ListMembersRequest::default() };
     let answered = eventually(Duration::from_secs(90), "others have their turn", async || {
         let mut asked = Request::new(asked.clone());
@@ -88,7 +89,7 @@ async fn answers_that_are_not_taken_are_few() {
 
 async fn watches_and_calls_count_as_streams(layout: Layout) {
     let cluster = layout.plan().with("ROOMCAST_LIMITS__STREAMS", "20").start().await;
-    let mut health = HealthClient::new(cluster.door(0).channel().await);
+    let mut health = HealthClient::new(cluster.endpoint(0).channel().await);
     let asked = HealthCheckRequest::default();
     let mut watches = vec![];
     let refused = loop {
@@ -100,7 +101,7 @@ async fn watches_and_calls_count_as_streams(layout: Layout) {
     };
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert!(refused.message().contains("limits.streams"), "{refused:?}");
-    let mut calls = RichClient::calls(&cluster.door(0)).await;
+    let mut calls = RichClient::calls(&cluster.endpoint(0)).await;
     let refused = calls.list_members(ListMembersRequest::default()).await.expect_err("full");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     // A load balancer is told all the same that the replica is well.

@@ -7,7 +7,7 @@ use tokio::{
 };
 use tonic::Code;
 
-use crate::harness::{Door, Layout, SOON, eventually, quiet};
+use crate::harness::{Endpoint, Layout, SOON, eventually, quiet};
 
 on_both_backplanes!(
     a_peer_has_only_so_many_streams,
@@ -25,15 +25,15 @@ on_both_backplanes!(
 /// Two addresses of this machine, hence two peers.
 const PEER: [u8; 4] = [127, 0, 0, 2];
 
-async fn refused_for_the_cap(door: &Door, cap: &str) {
-    let message = door.join("one too many").await.expect_end(Code::ResourceExhausted).await;
+async fn refused_for_the_cap(endpoint: &Endpoint, cap: &str) {
+    let message = endpoint.join("one too many").await.expect_end(Code::ResourceExhausted).await;
     assert!(message.contains(cap), "names the cap: {message:?}");
 }
 
 async fn a_peer_has_only_so_many_streams(layout: Layout) {
     let cluster = layout.plan().with("ROOMCAST_LIMITS__STREAMS_PER_PEER", "3").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let greedy = cluster.door(0).coming_from(PEER);
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let greedy = cluster.endpoint(0).coming_from(PEER);
     let mut streams = Vec::new();
     for name in ["one", "two", "three"] {
         streams.push(greedy.enter_seen_by(name, &mut [&mut alice]).await);
@@ -43,7 +43,7 @@ async fn a_peer_has_only_so_many_streams(layout: Layout) {
     refused_for_the_cap(&greedy.clone().on_one_connection().await, "3").await;
     // Nobody else is concerned: neither those who are in, nor other peers.
     quiet(&streams[0], &mut [&mut alice]).await;
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     // One goes, by whatever way, and one may come.
     for (round, mut stream) in streams.into_iter().enumerate() {
@@ -66,31 +66,31 @@ async fn a_peer_has_only_so_many_streams(layout: Layout) {
 
 async fn a_replica_has_only_so_many_streams(layout: Layout) {
     let cluster = layout.plan().with("ROOMCAST_LIMITS__STREAMS", "4").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut streams = Vec::new();
     let mut tries = 0;
     // The knocker of `enter` may still be counted for a moment.
     while streams.len() < 3 {
         let name = format!("guest {tries}");
-        let stream = cluster.door(0).coming_from(PEER).join(&name).await;
+        let stream = cluster.endpoint(0).coming_from(PEER).join(&name).await;
         if alice.hears(&format!("{name} joined"), std::time::Duration::from_millis(500)).await {
             streams.push(stream);
         }
         tries += 1;
         assert!(tries < 20, "{alice:?}");
     }
-    refused_for_the_cap(&cluster.door(0), "4").await;
-    refused_for_the_cap(&cluster.door(0).coming_from(PEER), "4").await;
+    refused_for_the_cap(&cluster.endpoint(0), "4").await;
+    refused_for_the_cap(&cluster.endpoint(0).coming_from(PEER), "4").await;
     if layout == Layout::Redis {
-        let mut far = cluster.door(1).enter_seen_by("far", &mut [&mut alice]).await;
+        let mut far = cluster.endpoint(1).enter_seen_by("far", &mut [&mut alice]).await;
         quiet(&alice, &mut [&mut far]).await;
     }
 }
 
 async fn refused_claims_do_not_use_up_the_cap(layout: Layout) {
     let cluster = layout.plan().with("ROOMCAST_LIMITS__STREAMS_PER_PEER", "5").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let peer = cluster.door(0).coming_from(PEER);
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let peer = cluster.endpoint(0).coming_from(PEER);
     for _ in 0..20 {
         let message = peer.join("alice").await.expect_end(Code::AlreadyExists).await;
         assert_eq!(message, "username \"alice\" is already taken");
@@ -137,8 +137,8 @@ async fn streams_that_are_reset_at_once_do_not_use_up_the_cap(layout: Layout) {
         assert!(socket.read_buf(&mut answer).await.expect("an answer") > 0, "it goes on");
     }
     eventually(SOON, "there is room for another stream", async || {
-        let mut alice = cluster.door(0).join("alice").await;
-        let mut bob = cluster.door(0).join("bob").await;
+        let mut alice = cluster.endpoint(0).join("alice").await;
+        let mut bob = cluster.endpoint(0).join("bob").await;
         let joined = alice.hears("bob joined", std::time::Duration::from_millis(500)).await;
         alice.half_close();
         bob.half_close();
@@ -149,37 +149,39 @@ async fn streams_that_are_reset_at_once_do_not_use_up_the_cap(layout: Layout) {
 
 async fn a_room_has_only_so_many_members(layout: Layout) {
     let cluster = layout.plan().with("ROOMCAST_LIMITS__MEMBERS_PER_ROOM", "8").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     let mut others = Vec::new();
     for i in 3..=8 {
-        others.push(cluster.door(0).enter_seen_by(&format!("guest {i}"), &mut [&mut alice]).await);
+        others.push(
+            cluster.endpoint(0).enter_seen_by(&format!("guest {i}"), &mut [&mut alice]).await,
+        );
     }
-    for door in [cluster.door(0), cluster.door(1)] {
-        refused_for_the_cap(&door, "8 members, its limit (limits.members_per_room)").await;
-        let message = door.join("alice").await.expect_end(Code::AlreadyExists).await;
+    for endpoint in [cluster.endpoint(0), cluster.endpoint(1)] {
+        refused_for_the_cap(&endpoint, "8 members, its limit (limits.members_per_room)").await;
+        let message = endpoint.join("alice").await.expect_end(Code::AlreadyExists).await;
         assert_eq!(message, "username \"alice\" is already taken");
     }
     quiet(&bob, &mut [&mut alice]).await;
-    cluster.door(0).into_room("elsewhere").enter("carol").await;
+    cluster.endpoint(0).into_room("elsewhere").enter("carol").await;
 
     bob.half_close();
     alice.expect_system("bob left").await;
-    let carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    let carol = cluster.endpoint(0).enter_seen_by("carol", &mut [&mut alice]).await;
     quiet(&carol, &mut [&mut alice]).await;
 }
 
 async fn a_replica_has_only_so_many_rooms(layout: Layout) {
     let cluster = layout.plan().with("ROOMCAST_LIMITS__ROOMS", "2").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(0).into_room("second").enter("bob").await;
-    let third = cluster.door(0).into_room("third");
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(0).into_room("second").enter("bob").await;
+    let third = cluster.endpoint(0).into_room("third");
     refused_for_the_cap(&third, "2 rooms, its limit (limits.rooms)").await;
     // Rooms that are open take more members, and other replicas more rooms.
-    let carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    let carol = cluster.endpoint(0).enter_seen_by("carol", &mut [&mut alice]).await;
     quiet(&carol, &mut [&mut alice]).await;
     if layout == Layout::Redis {
-        cluster.door(1).into_room("third").enter("far").await;
+        cluster.endpoint(1).into_room("third").enter("far").await;
     }
 
     bob.half_close();
@@ -195,7 +197,7 @@ async fn an_address_has_only_so_many_connections(layout: Layout) {
     let plan = layout.plan().with("ROOMCAST_LIMITS__CONNECTIONS_PER_PEER", "3").alone();
     let cluster = plan.start().await;
     let replica = &cluster.replicas[0];
-    let mut one = cluster.door(0).coming_from(PEER).enter("one").await;
+    let mut one = cluster.endpoint(0).coming_from(PEER).enter("one").await;
     eventually(SOON, "only one is left", async || {
         (replica.metric("roomcast_connections").await <= 1.0).then_some(())
     })
@@ -212,7 +214,7 @@ async fn an_address_has_only_so_many_connections(layout: Layout) {
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     replica.until_metric(refused, 1.0).await;
     // Another address is not concerned, and who goes makes room.
-    let two = cluster.door(0).coming_from(PEER).enter_seen_by("two", &mut [&mut one]).await;
+    let two = cluster.endpoint(0).coming_from(PEER).enter_seen_by("two", &mut [&mut one]).await;
     quiet(&two, &mut [&mut one]).await;
     drop(greedy);
     eventually(SOON, "there is room again", async || {
@@ -226,21 +228,21 @@ async fn an_address_has_only_so_many_connections(layout: Layout) {
 async fn an_address_has_only_so_many_rooms_and_members_of_one(layout: Layout) {
     let plan = layout.plan().with("ROOMCAST_LIMITS__ROOMS_PER_PEER", "2");
     let cluster = plan.with("ROOMCAST_LIMITS__ROOM_MEMBERS_PER_PEER", "2").start().await;
-    let door = |room: &str| cluster.door(0).coming_from(PEER).into_room(room);
+    let endpoint = |room: &str| cluster.endpoint(0).coming_from(PEER).into_room(room);
     // Whoever knocks to see them come in would count as well, and may come before them.
     let members = |count| cluster.replicas[0].until_metric("roomcast_members", count);
-    let mut one = cluster.door(0).into_room("a").join("one").await;
+    let mut one = cluster.endpoint(0).into_room("a").join("one").await;
     members(1.0).await;
-    let two = door("a").enter_seen_by("two", &mut [&mut one]).await;
-    let mut three = door("a").enter_seen_by("three", &mut [&mut one]).await;
-    refused_for_the_cap(&door("a"), "limits.room_members_per_peer").await;
-    let other = door("b").join("other").await;
+    let two = endpoint("a").enter_seen_by("two", &mut [&mut one]).await;
+    let mut three = endpoint("a").enter_seen_by("three", &mut [&mut one]).await;
+    refused_for_the_cap(&endpoint("a"), "limits.room_members_per_peer").await;
+    let other = endpoint("b").join("other").await;
     members(4.0).await;
-    refused_for_the_cap(&door("c"), "limits.rooms_per_peer").await;
+    refused_for_the_cap(&endpoint("c"), "limits.rooms_per_peer").await;
     three.half_close();
     one.expect_system("three left").await;
     eventually(SOON, "there is room again", async || {
-        let mut late = door("a").join("late").await;
+        let mut late = endpoint("a").join("late").await;
         let joined = one.hears("late joined", std::time::Duration::from_millis(500)).await;
         late.half_close();
         joined.then_some(())
@@ -252,7 +254,7 @@ async fn an_address_has_only_so_many_rooms_and_members_of_one(layout: Layout) {
 async fn a_peer_opens_only_so_many_rooms(layout: Layout) {
     let plan = layout.plan().with("ROOMCAST_LIMITS__NEW_ROOM_INTERVAL", "1h");
     let cluster = plan.with("ROOMCAST_LIMITS__NEW_ROOM_BURST", "2").start().await;
-    let own = cluster.door(0).coming_from(PEER);
+    let own = cluster.endpoint(0).coming_from(PEER);
     let mut alice = own.enter("alice").await;
     let _bob = own.enter_seen_by("bob", &mut [&mut alice]).await;
     let mut carol = own.clone().into_room("second").enter("carol").await;
@@ -260,14 +262,14 @@ async fn a_peer_opens_only_so_many_rooms(layout: Layout) {
     refused_for_the_cap(&own.clone().into_room("third"), "limits.new_room_interval").await;
     // Rooms that are open take more members, and others open more rooms.
     own.enter_seen_by("erin", &mut [&mut alice]).await;
-    cluster.door(0).into_room("third").enter("frank").await;
+    cluster.endpoint(0).into_room("third").enter("frank").await;
 }
 
 async fn a_peer_comes_and_goes_only_so_often(layout: Layout) {
     let plan = layout.plan().with("ROOMCAST_LIMITS__SHORT_SESSION_INTERVAL", "1h");
     let cluster = plan.with("ROOMCAST_LIMITS__SHORT_SESSION_BURST", "5").start().await;
-    let churning = cluster.door(0).coming_from(PEER);
-    let mut alice = cluster.door(0).enter("alice").await;
+    let churning = cluster.endpoint(0).coming_from(PEER);
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut came = 0;
     let refused = loop {
         assert!(came < 100, "it may come as often as it likes");
@@ -286,6 +288,6 @@ async fn a_peer_comes_and_goes_only_so_often(layout: Layout) {
     for _ in 0..came {
         assert!(alice.hears("churn left", SOON).await);
     }
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
 }

@@ -144,7 +144,7 @@ async fn break_everything(
     let over = Instant::now();
     crowd.part(settles).await;
     let settled = over.elapsed();
-    let logs = logs(&stage.proxy.door(Dialect::Typed), clock).await;
+    let logs = logs(&stage.proxy.endpoint(Dialect::Typed), clock).await;
     let mut evidence = Evidence { records: crowd.records(), logs, faults: stage.done.clone() };
     evidence.unite_epochs();
     let mut kinds: BTreeMap<Fault, usize> = BTreeMap::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::Barrier, task::JoinSet};
 use tonic::Code;
 
-use crate::harness::{ChatClient, Door, Layout, SOON, eventually, quiet};
+use crate::harness::{ChatClient, Endpoint, Layout, SOON, eventually, quiet};
 
 on_both_backplanes!(
     a_hundred_claims_of_one_name_have_one_winner,
@@ -13,19 +13,19 @@ on_both_backplanes!(
     a_hundred_names_come_and_go_at_once,
 );
 
-/// This many ask at the same moment, one through each door in turn.
+/// This many ask at the same moment, one through each endpoint in turn.
 const CLAIMS: usize = 100;
 
 /// All ask at once; answers those who were not refused, once all others were.
-async fn contest(doors: &[Door], spelling: impl Fn(usize) -> String) -> Vec<ChatClient> {
+async fn contest(endpoints: &[Endpoint], spelling: impl Fn(usize) -> String) -> Vec<ChatClient> {
     let start = Arc::new(Barrier::new(CLAIMS));
     let mut claims = JoinSet::new();
     for claim in 0..CLAIMS {
         let (start, name) = (Arc::clone(&start), spelling(claim));
-        let door = doors[claim % doors.len()].clone();
+        let endpoint = endpoints[claim % endpoints.len()].clone();
         claims.spawn(async move {
             start.wait().await;
-            door.join(&name).await
+            endpoint.join(&name).await
         });
     }
     let clients = claims.join_all().await;
@@ -43,19 +43,19 @@ async fn contest(doors: &[Door], spelling: impl Fn(usize) -> String) -> Vec<Chat
     open
 }
 
-async fn doors(cluster: &crate::harness::Cluster) -> Vec<Door> {
-    let mut doors = Vec::new();
+async fn endpoints(cluster: &crate::harness::Cluster) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
     for replica in 0..cluster.replicas.len() {
-        doors.push(cluster.door(replica).on_one_connection().await);
+        endpoints.push(cluster.endpoint(replica).on_one_connection().await);
     }
-    doors
+    endpoints
 }
 
 async fn a_hundred_claims_of_one_name_have_one_winner(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let doors = doors(&cluster).await;
-    let mut open = contest(&doors, |_| "bob".to_owned()).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let endpoints = endpoints(&cluster).await;
+    let mut open = contest(&endpoints, |_| "bob".to_owned()).await;
     assert_eq!(open.len(), 1, "{open:?}");
     let mut winner = open.remove(0);
     alice.expect_system("bob joined").await;
@@ -65,11 +65,11 @@ async fn a_hundred_claims_of_one_name_have_one_winner(layout: Layout) {
 
 async fn a_released_name_has_one_winner_again(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let doors = doors(&cluster).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let endpoints = endpoints(&cluster).await;
     for _ in 0..3 {
         let spelling = |claim: usize| ["bob", "Bob", "bOB", "BOB"][claim % 4].to_owned();
-        let mut open = contest(&doors, spelling).await;
+        let mut open = contest(&endpoints, spelling).await;
         assert_eq!(open.len(), 1, "{open:?}");
         let mut winner = open.remove(0);
         alice.expect_system(&format!("{} joined", winner.name())).await;
@@ -81,10 +81,10 @@ async fn a_released_name_has_one_winner_again(layout: Layout) {
 /// Nobody is refused for a name of his own, and everybody's coming and going is told once.
 async fn a_hundred_names_come_and_go_at_once(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let alice = cluster.door(0).enter("alice").await;
+    let alice = cluster.endpoint(0).enter("alice").await;
     let mut guests = Vec::new();
-    for (claim, door) in doors(&cluster).await.iter().cycle().take(CLAIMS).enumerate() {
-        guests.push(door.join(&format!("guest {claim}")).await);
+    for (claim, endpoint) in endpoints(&cluster).await.iter().cycle().take(CLAIMS).enumerate() {
+        guests.push(endpoint.join(&format!("guest {claim}")).await);
     }
     let told = async |what: &str| {
         for claim in 0..CLAIMS {

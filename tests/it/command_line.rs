@@ -105,8 +105,8 @@ async fn health_is_an_exit_code(layout: Layout) {
 
 async fn metrics_tell_of_streams_and_events(layout: Layout) {
     let cluster: Cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     bob.say("a body that is nobody's business").await;
     alice.expect_said("bob", "a body that is nobody's business").await;
     let admin = cluster.replicas[0].admin();

@@ -83,7 +83,7 @@ impl Drop for Terminal {
 
 async fn it_sends_lines_and_prints_what_arrives(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = Terminal::open(&cluster.replicas.last().expect("one").grpc(), "bob", &[]);
     alice.expect_system("bob joined").await;
     bob.enter("hello from a pipe");
@@ -93,7 +93,7 @@ async fn it_sends_lines_and_prints_what_arrives(layout: Layout) {
     let line = bob.prints("] alice: hello, pipe").await;
     let time = line.strip_prefix('[').and_then(|line| line.split(']').next()).expect("[timestamp]");
     time.parse::<jiff::Timestamp>().expect("RFC 3339");
-    let carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    let carol = cluster.endpoint(0).enter_seen_by("carol", &mut [&mut alice]).await;
     bob.prints("] System: carol joined").await;
     // Empty lines are nothing to say.
     bob.enter("");
@@ -101,7 +101,7 @@ async fn it_sends_lines_and_prints_what_arrives(layout: Layout) {
     alice.expect_said("bob", "second").await;
     quiet(&carol, &mut [&mut alice]).await;
 
-    let mut kitchen = cluster.door(0).into_room("kitchen").enter("alice").await;
+    let mut kitchen = cluster.endpoint(0).into_room("kitchen").enter("alice").await;
     let addr = cluster.replicas[0].grpc();
     let mut cook = Terminal::open(&addr, "bob", &["--room", "kitchen"]);
     kitchen.expect_system("bob joined").await;
@@ -111,7 +111,7 @@ async fn it_sends_lines_and_prints_what_arrives(layout: Layout) {
 
 async fn it_ends_on_exit_on_end_of_input_and_on_ctrl_c(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     for way in 0..3 {
         let mut bob = Terminal::open(&cluster.replicas[0].grpc(), "bob", &[]);
         alice.expect_system("bob joined").await;
@@ -136,7 +136,7 @@ async fn it_ends_on_exit_on_end_of_input_and_on_ctrl_c(layout: Layout) {
 
 async fn it_says_why_it_was_refused(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let alice: ChatClient = cluster.door(0).enter("alice").await;
+    let alice: ChatClient = cluster.endpoint(0).enter("alice").await;
     let cases = [
         ("ALICE", "lobby", "username \"ALICE\" is already taken"),
         ("system", "lobby", "system"),
@@ -162,7 +162,7 @@ async fn it_says_why_it_was_refused(layout: Layout) {
 
 async fn it_says_when_the_server_goes_away(layout: Layout) {
     let mut cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = Terminal::open(&cluster.replicas[0].grpc(), "bob", &["--plain"]);
     alice.expect_system("bob joined").await;
     cluster.replicas[0].signal(Signal::SIGTERM);
@@ -175,8 +175,8 @@ async fn it_says_when_the_server_goes_away(layout: Layout) {
 async fn it_shows_the_past_and_who_is_here(layout: Layout) {
     let cluster = layout.plan().start().await;
     let addr = cluster.replicas[0].grpc();
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut carol = cluster.endpoint(0).enter_seen_by("carol", &mut [&mut alice]).await;
     for text in ["one", "two", "three", "four"] {
         alice.say(text).await;
         // It is in the log when others hear it.
@@ -209,7 +209,7 @@ async fn it_shows_the_past_and_who_is_here(layout: Layout) {
 
 async fn it_says_each_line_of_a_pipe_or_fails(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = Terminal::open(&cluster.replicas[0].grpc(), "bob", &[]);
     alice.expect_system("bob joined").await;
     // More than may be under way at once; the end comes at once.
@@ -242,7 +242,7 @@ fn after_time(line: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_goes_on_elsewhere_and_nobody_notices() {
     let mut cluster = Cluster::redis(2).start().await;
-    let mut alice = cluster.door(1).enter("alice").await;
+    let mut alice = cluster.endpoint(1).enter("alice").await;
     let addr = cluster.replicas[0].grpc();
     let other = cluster.replicas[1].grpc().to_string();
     let mut bob = Terminal::open(&addr, "bob", &["--addr", &other]);

@@ -41,9 +41,9 @@ macro_rules! open {
 
 async fn clients_may_send_gzip_and_are_answered_in_identity(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     let long = "hello ".repeat(2_000);
-    let channel = cluster.door(1).channel().await;
+    let channel = cluster.endpoint(1).channel().await;
     let mut chat = ChatServiceClient::new(channel.clone()).send_compressed(GZIP);
     let said = open!([typed("bob", ""), typed("", &long)]);
     let answers = chat.chat_stream(said).await.expect("a stream");

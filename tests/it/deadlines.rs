@@ -17,7 +17,7 @@ use crate::harness::{
 async fn a_first_message_has_to_come_soon() {
     let cluster = Cluster::memory().start().await;
     let began = Instant::now();
-    let client = cluster.door(0).open("silent", None).await;
+    let client = cluster.endpoint(0).open("silent", None).await;
     let ended = client.ended(Duration::from_secs(30) + SOON).await;
     assert_eq!(ended.code, Code::InvalidArgument, "{ended:?}");
     assert_eq!(ended.message, "failed to receive registration: no first message within 30 s");
@@ -52,7 +52,7 @@ async fn a_requests_head_has_to_end() {
     assert!(connection.send(&[chat(1, &[]), message(1, "slow", "")].concat()).await);
     let slow = message(1, "slow", "it takes its time");
     assert!(connection.send(&slow[..slow.len() - 3]).await);
-    let mut alice = cluster.door(0).enter("alice").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(connection.send(&slow[slow.len() - 3..]).await);
     alice.expect_said("slow", "it takes its time").await;
@@ -64,7 +64,7 @@ async fn a_connection_without_a_stream_is_asked_to_end() {
     let timeout = ["ROOMCAST_SERVER__CONNECTION_IDLE_TIMEOUT", "2s"];
     let cluster = Cluster::memory().with(timeout[0], timeout[1]).start().await;
     let addr = cluster.replicas[0].grpc();
-    let mut alice = cluster.door(0).enter("alice").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut idle = RawConnection::open(addr).await;
     let began = Instant::now();
     // It pings, and answers the ping that comes with the request to end.
@@ -83,7 +83,7 @@ async fn a_connection_without_a_stream_is_asked_to_end() {
     // It does not end by itself, and is cut.
     idle.until_closed(2 * SOON).await;
     // Whoever has a stream stays, and a client that comes back opens another connection.
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
 }
 

@@ -1,6 +1,6 @@
 //! What the tests start, speak with and break.
 //!
-//! A [`Cluster`] is a Redis (or none) and replicas; a [`Door`] is where a [`ChatClient`] comes in.
+//! A [`Cluster`] is a Redis (or none) and replicas; a [`Endpoint`] is where a [`ChatClient`] comes in.
 //! Every wait has a deadline and a reason, and ends as soon as what it waits for is there.
 
 mod authority;
@@ -8,7 +8,7 @@ mod client;
 mod cluster;
 mod collector;
 mod command;
-mod door;
+mod endpoint;
 mod fault_proxy;
 mod http;
 pub(crate) mod http2;
@@ -21,7 +21,7 @@ mod raw_call;
 mod readiness;
 mod record;
 mod redis;
-#[allow(dead_code, reason = "one surface for all tests of the rich door")]
+#[allow(dead_code, reason = "one surface for all tests of the `v1` protocol")]
 mod rich;
 #[macro_use]
 mod stage;
@@ -36,7 +36,7 @@ pub(crate) use self::{
     cluster::Cluster,
     collector::{Collector, Span},
     command::{Finished, roomcast, run},
-    door::Door,
+    endpoint::Endpoint,
     fault_proxy::FaultProxy,
     http::{Probe, get},
     http2::{PREFACE, frame},
@@ -52,7 +52,7 @@ pub(crate) use self::{
     wire::{Dialect, Payload, RawCodec},
 };
 
-#[allow(unused_imports, reason = "one surface for all tests of the rich door")]
+#[allow(unused_imports, reason = "one surface for all tests of the `v1` protocol")]
 pub(crate) use self::rich::{Answer, Inbox, News, RichClient, Told};
 
 /// Time enough for anything that happens at once, on a busy machine.

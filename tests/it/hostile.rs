@@ -14,7 +14,7 @@ use tokio::{
 use tonic::Code;
 
 use crate::harness::{
-    ChatClient, Cluster, Dialect, Door, Layout, PREFACE, Payload, RawCall, SOON, frame, quiet,
+    ChatClient, Cluster, Dialect, Endpoint, Layout, PREFACE, Payload, RawCall, SOON, frame, quiet,
 };
 
 on_both_backplanes!(
@@ -45,8 +45,8 @@ struct Bystanders {
 impl Bystanders {
     async fn gather(layout: Layout) -> Self {
         let cluster = layout.plan().start().await;
-        let mut alice = cluster.door(0).enter("alice").await;
-        let bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+        let mut alice = cluster.endpoint(0).enter("alice").await;
+        let bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
         let memory = cluster.replicas[0].resident_bytes();
         Self { cluster, alice, bob, memory }
     }
@@ -60,7 +60,7 @@ impl Bystanders {
         quiet(&self.alice, &mut [&mut self.bob]).await;
         quiet(&self.bob, &mut [&mut self.alice]).await;
         let mut both = [&mut self.alice, &mut self.bob];
-        let mut carol = self.cluster.door(0).enter_seen_by("carol", &mut both).await;
+        let mut carol = self.cluster.endpoint(0).enter_seen_by("carol", &mut both).await;
         quiet(&carol, &mut both).await;
         quiet(&self.bob, &mut [&mut self.alice, &mut carol]).await;
         self.cluster.until_ready(SOON).await;
@@ -105,11 +105,11 @@ fn payload(random: &mut StdRng) -> Bytes {
 
 /// One stream that sends these and says that no more comes; it must end, and not as the server's
 /// own failure.
-async fn pour(door: Door, payloads: Vec<Bytes>) {
+async fn pour(endpoint: Endpoint, payloads: Vec<Bytes>) {
     let shown = format!("{payloads:?}");
     let dialect = Dialect::of(&payloads[0]);
     let mut payloads = payloads.into_iter().map(Payload::Raw);
-    let mut client = door.speaking(dialect).open("hostile", payloads.next()).await;
+    let mut client = endpoint.speaking(dialect).open("hostile", payloads.next()).await;
     for payload in payloads {
         if !client.offer(payload).await {
             break;
@@ -126,8 +126,9 @@ async fn ten_thousand_mutated_payloads_leave_the_server_serving(layout: Layout) 
     let mut random = seeded();
     let bystanders = Bystanders::gather(layout).await;
     // Another room, so that whoever gets in among them is not heard.
-    let door = Door::at(bystanders.victim(), Dialect::Typed).into_room("fuzz");
-    let doors = [door.clone().on_one_connection().await, door.on_one_connection().await];
+    let endpoint = Endpoint::at(bystanders.victim(), Dialect::Typed).into_room("fuzz");
+    let endpoints =
+        [endpoint.clone().on_one_connection().await, endpoint.on_one_connection().await];
     let at_once = Arc::new(Semaphore::new(32));
     let mut streams = JoinSet::new();
     let mut made = 0;
@@ -135,10 +136,10 @@ async fn ten_thousand_mutated_payloads_leave_the_server_serving(layout: Layout) 
         let payloads: Vec<_> =
             (0..random.random_range(1..6)).map(|_| payload(&mut random)).collect();
         made += payloads.len();
-        let door = doors.choose(&mut random).expect("two").clone();
+        let endpoint = endpoints.choose(&mut random).expect("two").clone();
         let permit = Arc::clone(&at_once).acquire_owned().await.expect("never closed");
         streams.spawn(async move {
-            pour(door, payloads).await;
+            pour(endpoint, payloads).await;
             drop(permit);
         });
         while let Some(done) = streams.try_join_next() {

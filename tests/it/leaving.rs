@@ -5,7 +5,7 @@ use std::time::Duration;
 use h2::Reason;
 use tonic::Code;
 
-use crate::harness::{Dialect, Door, FaultProxy, LEASE, Payload, RawCall, SOON, Stage, quiet};
+use crate::harness::{Dialect, Endpoint, FaultProxy, LEASE, Payload, RawCall, SOON, Stage, quiet};
 
 everywhere!(
     half_closing_ends_the_stream_with_ok,
@@ -18,9 +18,9 @@ everywhere!(
 );
 
 async fn half_closing_ends_the_stream_with_ok(stage: &Stage) {
-    let mut alice = stage.door(0).enter("alice").await;
-    let mut bob = stage.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
-    let mut carol = stage.door(2).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
+    let mut alice = stage.endpoint(0).enter("alice").await;
+    let mut bob = stage.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut carol = stage.endpoint(2).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
     bob.half_close();
     bob.expect_end(Code::Ok).await;
     assert_eq!(bob.next(SOON).await, None, "nobody hears of his own going");
@@ -32,8 +32,8 @@ async fn half_closing_ends_the_stream_with_ok(stage: &Stage) {
 }
 
 async fn what_was_said_before_half_closing_is_delivered(stage: &Stage) {
-    let mut alice = stage.door(0).enter("alice").await;
-    let mut bob = stage.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = stage.endpoint(0).enter("alice").await;
+    let mut bob = stage.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     for count in 0..50 {
         bob.say(&count.to_string()).await;
     }
@@ -46,8 +46,8 @@ async fn what_was_said_before_half_closing_is_delivered(stage: &Stage) {
 }
 
 async fn dropping_the_stream_is_a_clean_end(stage: &Stage) {
-    let mut alice = stage.door(0).enter("alice").await;
-    let shared = stage.door(1).on_one_connection().await;
+    let mut alice = stage.endpoint(0).enter("alice").await;
+    let shared = stage.endpoint(1).on_one_connection().await;
     let mut bob = shared.enter_seen_by("bob", &mut [&mut alice]).await;
     let mut carol = shared.enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
     bob.cancel();
@@ -62,7 +62,7 @@ async fn dropping_the_stream_is_a_clean_end(stage: &Stage) {
 }
 
 async fn resetting_the_stream_is_a_clean_end(stage: &Stage) {
-    let mut alice = stage.door(0).enter("alice").await;
+    let mut alice = stage.endpoint(0).enter("alice").await;
     let replica = &stage.cluster.replicas[1 % stage.cluster.replicas.len()];
     for reason in [Reason::CANCEL, Reason::INTERNAL_ERROR] {
         let mut bob = RawCall::chat(replica.grpc()).await;
@@ -73,25 +73,25 @@ async fn resetting_the_stream_is_a_clean_end(stage: &Stage) {
         bob.reset(reason);
         alice.expect_system("bob left").await;
     }
-    let carol = stage.door(2).enter_seen_by("carol", &mut [&mut alice]).await;
+    let carol = stage.endpoint(2).enter_seen_by("carol", &mut [&mut alice]).await;
     quiet(&carol, &mut [&mut alice]).await;
     stage.cluster.assert_no_errors();
 }
 
 async fn a_dropped_connection_is_a_clean_end(stage: &Stage) {
-    let mut alice = stage.door(0).enter("alice").await;
+    let mut alice = stage.endpoint(0).enter("alice").await;
     let replica = &stage.cluster.replicas[1 % stage.cluster.replicas.len()];
     let way = FaultProxy::to(replica.grpc()).await;
-    let door = Door::at(way.addr(), stage.dialect).on_one_connection().await;
-    let mut bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
-    let carol = door.enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
+    let endpoint = Endpoint::at(way.addr(), stage.dialect).on_one_connection().await;
+    let mut bob = endpoint.enter_seen_by("bob", &mut [&mut alice]).await;
+    let carol = endpoint.enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
     way.cut();
     let mut left = [alice.next(SOON).await, alice.next(SOON).await]
         .map(|heard| heard.expect("both leave").content);
     left.sort();
     assert_eq!(left, ["bob left", "carol left"]);
     assert_ne!(carol.ended(SOON).await.code, Code::Ok);
-    let dave = stage.door(2).enter_seen_by("dave", &mut [&mut alice]).await;
+    let dave = stage.endpoint(2).enter_seen_by("dave", &mut [&mut alice]).await;
     quiet(&dave, &mut [&mut alice]).await;
     stage.cluster.assert_no_errors();
 }
@@ -99,10 +99,11 @@ async fn a_dropped_connection_is_a_clean_end(stage: &Stage) {
 /// A client whose network is silent for longer than a lease keeps its name: it is the replica
 /// that renews.
 async fn a_silent_connection_is_no_end(stage: &Stage) {
-    let mut alice = stage.door(0).enter("alice").await;
+    let mut alice = stage.endpoint(0).enter("alice").await;
     let replica = &stage.cluster.replicas[1 % stage.cluster.replicas.len()];
     let way = FaultProxy::to(replica.grpc()).await;
-    let mut bob = Door::at(way.addr(), stage.dialect).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut bob =
+        Endpoint::at(way.addr(), stage.dialect).enter_seen_by("bob", &mut [&mut alice]).await;
     way.freeze();
     alice.say("are you there?").await;
     assert_eq!(alice.next(LEASE + Duration::from_secs(1)).await, None);
@@ -112,12 +113,12 @@ async fn a_silent_connection_is_no_end(stage: &Stage) {
 }
 
 async fn a_name_is_free_at_once_however_it_was_left(stage: &Stage) {
-    let mut alice = stage.door(0).enter("alice").await;
+    let mut alice = stage.endpoint(0).enter("alice").await;
     for round in 0..9 {
         let dialect = [Dialect::Typed, Dialect::Struct][round % 2];
-        let door = stage.door(round).speaking(dialect);
+        let endpoint = stage.endpoint(round).speaking(dialect);
         let spelling = ["bob", "BOB", "Bob"][round % 3];
-        let mut bob = door.enter_seen_by(spelling, &mut [&mut alice]).await;
+        let mut bob = endpoint.enter_seen_by(spelling, &mut [&mut alice]).await;
         match round % 3 {
             0 => bob.half_close(),
             1 => bob.cancel(),

@@ -94,7 +94,7 @@ async fn a_session_that_is_lost_loses_and_doubles_nothing() {
     options.linger = Some(Duration::from_millis(300));
     let joined = Client::join(Connector::new(addr), options);
     let (alice, mut events) = timeout(SOON, joined).await.expect("in time").expect("come in");
-    let mut watcher = cluster.door(1).into_room("den").enter("watcher").await;
+    let mut watcher = cluster.endpoint(1).into_room("den").enter("watcher").await;
     for number in 1..=15 {
         alice.say(format!("before {number}")).await.expect("acknowledged");
     }
@@ -144,7 +144,8 @@ async fn a_session_that_is_lost_loses_and_doubles_nothing() {
 #[tokio::test]
 async fn a_replica_that_is_full_is_not_the_last_word() {
     let cluster = Cluster::redis(2).with("ROOMCAST_LIMITS__STREAMS", "1").start().await;
-    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    let mut alice =
+        RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
     alice.welcome().await;
     let [full, other] = [0, 1].map(|replica| {
         Address::parse(&cluster.replicas[replica].grpc().to_string()).expect("an address")

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::harness::{
-    ChatClient, Cluster, Dialect, Door, Heard, LEASE, Layout, Pace, Payload, SOON, eventually,
+    ChatClient, Cluster, Dialect, Endpoint, Heard, LEASE, Layout, Pace, Payload, SOON, eventually,
 };
 
 on_both_backplanes!(
@@ -35,10 +35,10 @@ async fn talk(client: ChatClient, messages: usize, pace: Pace) -> (ChatClient, u
 }
 
 /// Comes in and goes away again, under names of its own, until told to stop.
-async fn churn(door: Door, mark: usize, stop: CancellationToken) {
+async fn churn(endpoint: Endpoint, mark: usize, stop: CancellationToken) {
     let mut round = 0;
     while !stop.is_cancelled() {
-        let mut guest = door.join(&format!("guest {mark}-{round}")).await;
+        let mut guest = endpoint.join(&format!("guest {mark}-{round}")).await;
         stop.run_until_cancelled(guest.next(SOON)).await;
         match round % 3 {
             0 => guest.half_close(),
@@ -141,7 +141,7 @@ fn records_are_compared_whole() {
 
 /// Somebody comes last of all; answers what the server says then, once all of these have heard it.
 async fn the_end(cluster: &Cluster, everybody: &[&ChatClient]) -> (ChatClient, &'static str) {
-    let last = cluster.door(1).join("the last one").await;
+    let last = cluster.endpoint(1).join("the last one").await;
     for client in everybody {
         client.until_heard("the last one joined").await;
     }
@@ -158,8 +158,8 @@ async fn crowd(
     let mut crowd: Vec<ChatClient> = Vec::new();
     for number in 0..count {
         let dialect = [Dialect::Typed, Dialect::Struct][number / 3 % 2];
-        let door = cluster.door(number).speaking(dialect);
-        crowd.push(door.enter_in_sight_of(&format!("{prefix}{number}"), witness).await);
+        let endpoint = cluster.endpoint(number).speaking(dialect);
+        crowd.push(endpoint.enter_in_sight_of(&format!("{prefix}{number}"), witness).await);
     }
     crowd
 }
@@ -167,14 +167,14 @@ async fn crowd(
 async fn everybody_sees_one_order_with_nothing_missing_and_nothing_twice(layout: Layout) {
     const MESSAGES: usize = 2_000;
     let cluster = layout.plan().alone().start().await;
-    let witness = cluster.door(0).enter("witness").await;
+    let witness = cluster.endpoint(0).enter("witness").await;
     let senders = crowd(&cluster, &witness, "sender ", 6).await;
     let listeners = crowd(&cluster, &witness, "listener ", 3).await;
 
     let stop = CancellationToken::new();
     let mut guests = JoinSet::new();
     for mark in 0..3 {
-        guests.spawn(churn(cluster.door(mark), mark, stop.clone()));
+        guests.spawn(churn(cluster.endpoint(mark), mark, stop.clone()));
     }
     let pace = |me: usize| {
         let others = senders.iter().enumerate().filter(move |(other, _)| *other != me);
@@ -218,8 +218,8 @@ async fn everybody_sees_one_order_with_nothing_missing_and_nothing_twice(layout:
 async fn a_fast_sender_of_tiny_messages_is_slowed_but_not_cut(layout: Layout) {
     const MESSAGES: usize = 3_000;
     let cluster = layout.plan().alone().start().await;
-    let alice = cluster.door(0).enter("alice").await;
-    let connection = cluster.door(1).on_one_connection().await;
+    let alice = cluster.endpoint(0).enter("alice").await;
+    let connection = cluster.endpoint(1).on_one_connection().await;
     let (bob, carol) = (connection.join("bob").await, connection.join("carol").await);
     let pace = Pace::of([&alice], 700);
     let mut talks = JoinSet::new();
@@ -241,14 +241,14 @@ async fn a_fast_sender_of_tiny_messages_is_slowed_but_not_cut(layout: Layout) {
 async fn a_replica_killed_under_load_leaves_once_and_costs_the_survivors_nothing() {
     const MESSAGES: usize = 1_500;
     let mut cluster = Cluster::redis(3).alone().start().await;
-    let witness = cluster.door(1).enter("witness").await;
+    let witness = cluster.endpoint(1).enter("witness").await;
     let senders = crowd(&cluster, &witness, "sender ", 6).await;
     let mut idle = vec![];
     for name in ["idle one", "idle two"] {
-        idle.push(cluster.door(0).enter_in_sight_of(name, &witness).await);
+        idle.push(cluster.endpoint(0).enter_in_sight_of(name, &witness).await);
     }
     // Senders wait for whoever they are held to, so that everybody is in before the first begins.
-    let listener = cluster.door(2).enter_in_sight_of("listener", &witness).await;
+    let listener = cluster.endpoint(2).enter_in_sight_of("listener", &witness).await;
 
     // Senders 0 and 3 are on the replica that dies, as are the idle ones.
     let survivors = |number: usize| !number.is_multiple_of(3);
@@ -282,7 +282,7 @@ async fn a_replica_killed_under_load_leaves_once_and_costs_the_survivors_nothing
         }
     }
     // A name is free again, and nobody is told a second time.
-    let mut back = cluster.door(1).join("sender 0").await;
+    let mut back = cluster.endpoint(1).join("sender 0").await;
     seen_again(&witness, "sender 0 joined", 2).await;
     // Nothing more happens until a lease has passed.
     let successor = cluster.replicas[0].successor().await;
@@ -313,7 +313,7 @@ async fn seen_again(witness: &ChatClient, text: &str, times: usize) {
 async fn a_replica_terminated_under_load_leaves_once_and_loses_nothing_for_the_others() {
     const MESSAGES: usize = 1_000;
     let mut cluster = Cluster::redis(3).alone().start().await;
-    let witness = cluster.door(1).enter("witness").await;
+    let witness = cluster.endpoint(1).enter("witness").await;
     let senders = crowd(&cluster, &witness, "sender ", 6).await;
     let pace = Pace::of([&witness], AHEAD);
     let records: Vec<_> = senders.iter().map(|sender| Arc::clone(sender.record())).collect();

@@ -37,7 +37,7 @@ impl Shared {
 
     async fn start() -> Self {
         let cluster = Cluster::memory().start().await;
-        let mut bob = cluster.door(0).enter("bob").await;
+        let mut bob = cluster.endpoint(0).enter("bob").await;
         let mut connection = RawConnection::open(cluster.replicas[0].grpc()).await;
         assert!(connection.send(&[chat(1, &[]), message(1, "alice", "")].concat()).await);
         bob.expect_system("alice joined").await;
@@ -88,15 +88,15 @@ const GUESTS: u64 = 60;
 async fn clients_that_gave_up_on_a_replica_that_stood_still_cost_the_others_nothing() {
     let cluster = Cluster::redis(1).start().await;
     let proxy = Proxy::start(&cluster).await;
-    let den = proxy.door(Dialect::Typed).into_room("den");
+    let den = proxy.endpoint(Dialect::Typed).into_room("den");
     let mut alice = den.enter("alice").await;
     let mut bob = den.enter_seen_by("bob", &mut [&mut alice]).await;
-    let door = proxy.door(Dialect::Typed).on_one_connection().await;
+    let endpoint = proxy.endpoint(Dialect::Typed).on_one_connection().await;
     cluster.replicas[0].signal(Signal::SIGSTOP);
     // Soon Envoy sends nobody there any more.
     let mut guests = vec![];
     for number in 0..GUESTS {
-        guests.push(door.join(&format!("guest {number}")).await);
+        guests.push(endpoint.join(&format!("guest {number}")).await);
     }
     eventually(SOON, "all have been passed on", async || {
         let active = proxy.counter("cluster.roomcast.upstream_rq_active").await?;

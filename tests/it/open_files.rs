@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::harness::{Dialect, Door, Redis, Replica, SOON, eventually, get, quiet};
+use crate::harness::{Dialect, Endpoint, Redis, Replica, SOON, eventually, get, quiet};
 
 const LIMIT: u32 = 160;
 
@@ -32,9 +32,9 @@ async fn clients_leave_descriptors_for_redis_and_for_probes() {
     assert_eq!(replica.open_files(), (LIMIT.into(), LIMIT.into()), "raised to the hard limit");
     let warned = replica.log().with("limits.connections does not fit");
     assert_eq!(warned.len(), 1, "{warned:?}");
-    let door = Door::at(replica.grpc(), Dialect::Typed);
-    let mut alice = door.enter("alice").await;
-    let bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
+    let endpoint = Endpoint::at(replica.grpc(), Dialect::Typed);
+    let mut alice = endpoint.enter("alice").await;
+    let bob = endpoint.enter_seen_by("bob", &mut [&mut alice]).await;
 
     let mut held = take_all(replica.grpc()).await;
     replica.until_metric("roomcast_connections", 80.0).await;

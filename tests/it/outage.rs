@@ -8,9 +8,9 @@ use crate::harness::{ChatClient, Cluster, LEASE, RichClient, SOON, eventually, q
 
 /// One client on each of three replicas.
 async fn three(cluster: &Cluster) -> [ChatClient; 3] {
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
-    let carol = cluster.door(2).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let carol = cluster.endpoint(2).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
     [alice, bob, carol]
 }
 
@@ -33,7 +33,7 @@ async fn kept(cluster: &mut Cluster, clients: &mut [ChatClient; 3]) {
 async fn all_taken(cluster: &Cluster) {
     for replica in 0..3 {
         for name in ["alice", "bob", "carol"] {
-            let claim = cluster.door(replica).join(name).await;
+            let claim = cluster.endpoint(replica).join(name).await;
             let message = claim.expect_end(Code::AlreadyExists).await;
             assert_eq!(message, format!("username \"{name}\" is already taken"));
         }
@@ -44,9 +44,9 @@ async fn all_taken(cluster: &Cluster) {
 async fn without_redis_speakers_are_ended_and_listeners_stay() {
     let plan = Cluster::durable_redis(2).with("ROOMCAST_REDIS__TIMEOUT", "1s");
     let mut cluster = plan.start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
-    let mut carol = cluster.door(1).enter_seen_by("carol", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut carol = cluster.endpoint(1).enter_seen_by("carol", &mut [&mut alice]).await;
     cluster.shared().kill();
     cluster.until_unready(SOON).await;
     bob.say("anybody there?").await;
@@ -58,7 +58,7 @@ async fn without_redis_speakers_are_ended_and_listeners_stay() {
     assert!(waited > Duration::from_millis(500), "gave up after {waited:?}: nothing was awaited");
     assert!(waited < Duration::from_secs(5), "only after {waited:?}");
     // Nobody can come in either, and is told why in bounded time.
-    let code = cluster.door(0).join("dave").await.ended(SOON).await.code;
+    let code = cluster.endpoint(0).join("dave").await.ended(SOON).await.code;
     assert_eq!(code, Code::Unavailable);
     alice.assert_open();
     carol.assert_open();
@@ -166,7 +166,7 @@ async fn who_leaves_while_redis_is_away_has_left_when_it_is_back() {
     cluster.until_ready(SOON).await;
     alice.expect_system("bob left").await;
     carol.expect_system("bob left").await;
-    let mut bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    let mut bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
     quiet(&carol, &mut [&mut alice, &mut bob]).await;
 }
 
@@ -188,7 +188,7 @@ async fn who_leaves_while_redis_loses_everything_has_left_when_it_is_back() {
     for name in ["bob", "carol"] {
         alice.until_heard(&format!("{name} left")).await;
         // And once only: what comes in comes after it.
-        let again = cluster.door(0).enter_in_sight_of(&format!("{name} again"), alice).await;
+        let again = cluster.endpoint(0).enter_in_sight_of(&format!("{name} again"), alice).await;
         again.assert_open();
         assert_eq!(alice.times(&format!("{name} left")), 1, "{alice:?}");
     }
@@ -198,8 +198,8 @@ async fn who_leaves_while_redis_loses_everything_has_left_when_it_is_back() {
 async fn last_words_that_cannot_be_stored_are_not_confirmed() {
     let plan = Cluster::durable_redis(1).with("ROOMCAST_REDIS__TIMEOUT", "1s");
     let mut cluster = plan.start().await;
-    let alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(0).enter_in_sight_of("bob", &alice).await;
+    let alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(0).enter_in_sight_of("bob", &alice).await;
     cluster.shared().kill();
     cluster.until_unready(SOON).await;
     bob.say("last words").await;
@@ -213,11 +213,12 @@ async fn last_words_that_cannot_be_stored_are_not_confirmed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_gives_up_while_it_comes_in_is_gone_at_once() {
     let mut cluster = Cluster::redis(1).with("ROOMCAST_REDIS__TIMEOUT", "1m").start().await;
-    let alice = cluster.door(0).enter("alice").await;
+    let alice = cluster.endpoint(0).enter("alice").await;
     cluster.shared().pause();
-    let mut bob = cluster.door(0).join("bob").await;
+    let mut bob = cluster.endpoint(0).join("bob").await;
     bob.say("hello").await;
-    let mut carol = RichClient::open(&cluster.door(0), RichClient::asking("lobby", "carol")).await;
+    let mut carol =
+        RichClient::open(&cluster.endpoint(0), RichClient::asking("lobby", "carol")).await;
     carol.say(1, "hello").await;
     cluster.replicas[0].until_metric("roomcast_streams", 3.0).await;
     bob.cancel();
@@ -225,7 +226,7 @@ async fn a_client_that_gives_up_while_it_comes_in_is_gone_at_once() {
     cluster.replicas[0].until_metric("roomcast_streams", 1.0).await;
     cluster.shared().resume();
     cluster.until_ready(SOON).await;
-    let _dave = cluster.door(0).enter_in_sight_of("dave", &alice).await;
+    let _dave = cluster.endpoint(0).enter_in_sight_of("dave", &alice).await;
     // Their joins were on their way: whoever was heard to come is heard to go, and says nothing.
     eventually(SOON, "they are gone", async || {
         let is_gone =

@@ -15,10 +15,10 @@ use crate::harness::{
 /// How much later than it is due anything may be told, on a busy machine.
 const LATE: Duration = Duration::from_secs(2);
 
-/// Somebody of the rich door in the lobby.
+/// Somebody of the `v1` protocol in the lobby.
 async fn enter(cluster: &Cluster, replica: usize, name: &str) -> RichClient {
     let mut client =
-        RichClient::open(&cluster.door(replica), RichClient::asking("lobby", name)).await;
+        RichClient::open(&cluster.endpoint(replica), RichClient::asking("lobby", name)).await;
     client.welcome().await;
     client
 }
@@ -31,7 +31,7 @@ async fn until_said(listener: &ChatClient, content: &str) {
     assert!(heard.await.is_some(), "nobody said {content:?}: {listener:?}");
 }
 
-/// Members of both doors, of whom those of the plain one hear all.
+/// Members of both protocols, of whom those of the plain one hear all.
 struct Members {
     plain: [ChatClient; 2],
     rich: [RichClient; 4],
@@ -42,8 +42,8 @@ const NAMES: [&str; 6] = ["alice", "bob", "rick", "rita", "rosa", "rudy"];
 impl Members {
     /// On the first two of three replicas.
     async fn enter(cluster: &Cluster) -> Self {
-        let alice = cluster.door(0).enter("alice").await;
-        let bob = cluster.door(1).join("bob").await;
+        let alice = cluster.endpoint(0).enter("alice").await;
+        let bob = cluster.endpoint(1).join("bob").await;
         alice.until_heard("bob joined").await;
         let mut rich = Vec::new();
         for (replica, name) in NAMES[2..].iter().enumerate() {
@@ -97,7 +97,7 @@ async fn strangers_are_refused(strangers: Vec<ChatClient>) -> usize {
 async fn strangers(cluster: &Cluster) -> Vec<ChatClient> {
     let mut strangers = Vec::new();
     for name in NAMES {
-        strangers.push(cluster.door(2).join(name).await);
+        strangers.push(cluster.endpoint(2).join(name).await);
     }
     strangers
 }
@@ -147,7 +147,7 @@ async fn the_newest_stream_keeps_its_session_when_leases_have_ended() {
     cluster.replicas[0].signal(Signal::SIGSTOP);
     // It does not hear either that the session has another stream.
     cluster.shared().kill_subscribers().await;
-    let mut back = bob.resume(&cluster.door(1), None).await;
+    let mut back = bob.resume(&cluster.endpoint(1), None).await;
     assert!(back.welcome().await.resumed);
     // The replica of the older stream stands still until it is due to renew. It goes on first, when all
     // leases have ended.
@@ -185,11 +185,11 @@ async fn an_attempt_that_was_given_up_takes_nothing() {
         attempt,
         ..RichClient::asking("lobby", "bob")
     };
-    let by_path = cluster.door(0).by_way_of(path.addr());
+    let by_path = cluster.endpoint(0).by_way_of(path.addr());
     let given_up = RichClient::open(&by_path, asking(2)).await;
     cluster.replicas[0].until_metric("roomcast_streams", 2.0).await;
     path.freeze();
-    let mut back = RichClient::open(&cluster.door(1), asking(3)).await;
+    let mut back = RichClient::open(&cluster.endpoint(1), asking(3)).await;
     assert!(back.welcome().await.resumed);
     // The old join is carried out.
     cluster.proxies[0].restore();
@@ -224,7 +224,7 @@ async fn a_stream_that_breaks_while_redis_is_away_lingers() {
     cluster.until_ready(SOON).await;
     // As late as may be, and longer than a lease after it.
     sleep(Duration::from_millis(6_500).saturating_sub(broke.elapsed())).await;
-    let mut back = bob.resume(&cluster.door(1), None).await;
+    let mut back = bob.resume(&cluster.endpoint(1), None).await;
     assert!(back.welcome().await.resumed);
     alice.expect_left("carol", LeftCause::TimedOut).await;
     // Redis could not know of it before.
@@ -244,7 +244,7 @@ async fn a_session_lingers_when_its_replica_is_killed() {
     alice.expect_joined("bob").await;
     let _carol = enter(&cluster, 0, "carol").await;
     alice.expect_joined("carol").await;
-    let _dave = cluster.door(0).join("dave").await;
+    let _dave = cluster.endpoint(0).join("dave").await;
     alice.expect_joined("dave").await;
     // Long enough for the other replica to have the right to reap.
     sleep(LEASE * 3 / 2).await;
@@ -255,8 +255,8 @@ async fn a_session_lingers_when_its_replica_is_killed() {
     assert!(killed.elapsed() < LEASE + LATE, "only after {:?}", killed.elapsed());
     // Its lease has ended, its session has not.
     sleep((LEASE + Duration::from_secs(1)).saturating_sub(killed.elapsed())).await;
-    cluster.door(1).join("bob").await.expect_end(Code::AlreadyExists).await;
-    let mut back = bob.resume(&cluster.door(1), None).await;
+    cluster.endpoint(1).join("bob").await.expect_end(Code::AlreadyExists).await;
+    let mut back = bob.resume(&cluster.endpoint(1), None).await;
     assert!(back.welcome().await.resumed);
     alice.expect_left("carol", LeftCause::TimedOut).await;
     assert!(killed.elapsed() > linger, "after {:?} already", killed.elapsed());
@@ -286,8 +286,8 @@ async fn who_is_not_resumed_in_time_is_told_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_speaks_when_the_roster_is_lost_goes_on() {
     let mut cluster = Cluster::redis(2).with("ROOMCAST_NAMES__LEASE", "30s").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     let mut rita = enter(&cluster, 0, "rita").await;
     alice.expect_system("rita joined").await;
     bob.expect_system("rita joined").await;
@@ -300,7 +300,7 @@ async fn whoever_speaks_when_the_roster_is_lost_goes_on() {
     bob.expect_said("rita", "here").await;
     quiet(&alice, &mut [&mut bob]).await;
     quiet(&bob, &mut [&mut alice]).await;
-    cluster.door(1).join("alice").await.expect_end(Code::AlreadyExists).await;
+    cluster.endpoint(1).join("alice").await.expect_end(Code::AlreadyExists).await;
     // Nobody was thrown out, and all are in the roster again.
     eventually(SOON, "all are in the roster", async || {
         let there: u64 = cluster.shared().command(&["HLEN", "rc:{lobby}:roster"]).await.ok()?;
@@ -320,7 +320,7 @@ async fn a_redis_that_evicts_is_warned_of_once() {
         let url = redis.url();
         let cluster = Cluster::on(redis, &url, 1).start().await;
         // All of its connections are open: it is ready, and somebody is in.
-        let _alice = cluster.door(0).enter("alice").await;
+        let _alice = cluster.endpoint(0).enter("alice").await;
         let lines = cluster.replicas[0].log().with("maxmemory-policy");
         assert_eq!(lines.len(), warned, "{policy}: {lines:?}");
         assert!(

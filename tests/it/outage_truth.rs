@@ -51,13 +51,13 @@ async fn speak(client: ChatClient, stop: CancellationToken) -> (ChatClient, Vec<
 
 impl Experiment {
     async fn begin(cluster: Cluster) -> Self {
-        let mut first = cluster.door(0).enter("listener 0").await;
+        let mut first = cluster.endpoint(0).enter("listener 0").await;
         let mut listeners = Vec::new();
         for replica in 1..cluster.replicas.len() {
             let name = format!("listener {replica}");
-            listeners.push(cluster.door(replica).enter_seen_by(&name, &mut [&mut first]).await);
+            listeners.push(cluster.endpoint(replica).enter_seen_by(&name, &mut [&mut first]).await);
         }
-        let speaker = cluster.door(0).enter_seen_by("speaker", &mut [&mut first]).await;
+        let speaker = cluster.endpoint(0).enter_seen_by("speaker", &mut [&mut first]).await;
         listeners.insert(0, first);
         let watches = cluster.replicas.iter().map(|it| ReadinessWatch::over(it.admin())).collect();
         let stop = CancellationToken::new();

@@ -2,7 +2,7 @@
 
 use crate::deploy::{path, run, tool};
 
-/// Names, layout and comments; the plain door is frozen and older than the rules.
+/// Names, layout and comments; the `chat` protocol is frozen and older than the rules.
 #[test]
 fn buf_has_nothing_against_them() {
     let mut buf = tool("BUF_BIN", "buf");

@@ -11,7 +11,7 @@ use tonic::Code;
 
 use roomcast::proto::room::ListMembersRequest;
 
-use crate::harness::{ChatClient, Cluster, Dialect, Door, Proxy, RichClient, SOON, eventually};
+use crate::harness::{ChatClient, Cluster, Dialect, Endpoint, Proxy, RichClient, SOON, eventually};
 
 /// A TCP balancer that says by the PROXY protocol that all it forwards is from `client`.
 struct Balancer {
@@ -62,12 +62,12 @@ async fn the_proxy_protocol_tells_whose_a_connection_is() {
     let server = cluster.replicas[0].grpc();
     let near = Balancer::before(server, [192, 0, 2, 7]).await;
     let far = Balancer::before(server, [192, 0, 2, 8]).await;
-    let door = |balancer: &Balancer| Door::at(balancer.addr, Dialect::Typed);
-    let mut alice = door(&near).join("alice").await;
+    let endpoint = |balancer: &Balancer| Endpoint::at(balancer.addr, Dialect::Typed);
+    let mut alice = endpoint(&near).join("alice").await;
     until_audited(&cluster, &["joined", "alice", "\"peer\":\"192.0.2.7:4711\""]).await;
     // Caps go by whom the balancer names.
-    door(&near).join("bob").await.expect_end(Code::ResourceExhausted).await;
-    let bob = door(&far).join("bob").await;
+    endpoint(&near).join("bob").await.expect_end(Code::ResourceExhausted).await;
+    let bob = endpoint(&far).join("bob").await;
     alice.expect_system("bob joined").await;
     bob.say("hello").await;
     alice.expect_said("bob", "hello").await;
@@ -96,8 +96,8 @@ async fn forwarded_addresses_are_believed_from_listed_proxies_only() {
         .with("ROOMCAST_SERVER__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8")
         .with("ROOMCAST_LIMITS__STREAMS_PER_PEER", "1");
     let cluster = plan.start().await;
-    let door = cluster.door(0);
-    let from = |client: &str| door.clone().on_behalf_of(client);
+    let endpoint = cluster.endpoint(0);
+    let from = |client: &str| endpoint.clone().on_behalf_of(client);
     let mut alice = from("192.0.2.7").join("alice").await;
     until_audited(&cluster, &["joined", "alice", "\"peer\":\"192.0.2.7:0\""]).await;
     // What stands before it, the client may have made up.
@@ -125,11 +125,11 @@ async fn nobody_makes_up_an_address_behind_envoy() {
     let plan = Cluster::memory().with("ROOMCAST_SERVER__TRUSTED_PROXIES", trusted);
     let cluster = plan.start().await;
     let proxy = Proxy::start(&cluster).await;
-    let door = proxy.door(Dialect::Typed).coming_from([127, 0, 0, 9]);
-    let mut alice = door.join("alice").await;
+    let endpoint = proxy.endpoint(Dialect::Typed).coming_from([127, 0, 0, 9]);
+    let mut alice = endpoint.join("alice").await;
     until_audited(&cluster, &["joined", "alice", "\"peer\":\"127.0.0.9:0\""]).await;
     for (name, made_up) in [("bob", "192.0.2.7"), ("carol", "192.0.2.7, 10.1.2.3")] {
-        let guest = door.clone().on_behalf_of(made_up).join(name).await;
+        let guest = endpoint.clone().on_behalf_of(made_up).join(name).await;
         alice.expect_system(&format!("{name} joined")).await;
         until_audited(&cluster, &["joined", name, "\"peer\":\"127.0.0.9:0\""]).await;
         drop(guest);
@@ -146,7 +146,7 @@ async fn calls_are_counted_for_whom_a_proxy_names() {
         .with("ROOMCAST_LIMITS__QUERY_INTERVAL", "1h")
         .with("ROOMCAST_LIMITS__QUERY_BURST", "1");
     let cluster = plan.start().await;
-    let mut calls = RichClient::calls(&cluster.door(0)).await;
+    let mut calls = RichClient::calls(&cluster.endpoint(0)).await;
     let mut ask = async |client: &str| {
         let mut request = tonic::Request::new(ListMembersRequest::default());
         request.metadata_mut().insert("x-forwarded-for", client.parse().expect("a header value"));

@@ -26,14 +26,14 @@ const CHAT_AGE: &str = "ROOMCAST_SERVER__MAX_CHAT_STREAM_AGE";
 
 async fn an_old_rich_stream_is_resumed_in_silence(layout: Layout) {
     let cluster = layout.plan().with(AGE, "3s").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut old = RichClient::open(&cluster.door(0), RichClient::asking("lobby", "bob")).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut old = RichClient::open(&cluster.endpoint(0), RichClient::asking("lobby", "bob")).await;
     old.welcome().await;
     alice.expect_system("bob joined").await;
     for round in 1..3 {
         let reconnect = old.expect_reconnect(SOON).await;
         assert_eq!(reconnect.reason(), ReconnectReason::Rebalance, "{reconnect:?}");
-        let mut new = old.resume(&cluster.door(round), old.last_position()).await;
+        let mut new = old.resume(&cluster.endpoint(round), old.last_position()).await;
         assert!(new.welcome().await.resumed);
         // Whoever does not go by itself is sent away; here the new stream may be first.
         let end = old.ended(SOON).await;
@@ -49,15 +49,15 @@ async fn an_old_rich_stream_is_resumed_in_silence(layout: Layout) {
 async fn an_old_plain_stream_ends_if_that_is_asked_for(layout: Layout) {
     let cluster = layout.plan().with(CHAT_AGE, "3s").start().await;
     let witness = RichClient::asking("lobby", "witness");
-    let mut witness = RichClient::open(&cluster.door(1), witness).await;
+    let mut witness = RichClient::open(&cluster.endpoint(1), witness).await;
     witness.welcome().await;
-    let alice = cluster.door(0).join("alice").await;
+    let alice = cluster.endpoint(0).join("alice").await;
     witness.expect_joined("alice").await;
     let message = alice.expect_end(Code::Unavailable).await;
     assert!(message.contains("connect again"), "{message}");
     witness.expect_left("alice", roomcast::proto::room::LeftCause::Ended).await;
     witness.assert_open();
-    let _again = cluster.door(0).join("alice").await;
+    let _again = cluster.endpoint(0).join("alice").await;
     witness.expect_joined("alice").await;
 }
 

@@ -117,8 +117,8 @@ async fn a_full_house_is_waited_for_and_told_in_redis_words() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rights_lost_later_are_an_outage() {
     let mut cluster = Cluster::redis(1).start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     let redis = cluster.shared();
     redis.command::<String>(&["ACL", "SETUSER", "default", "-xadd"]).await.expect("ACL");
     cluster.until_unready(SOON).await;
@@ -135,8 +135,8 @@ async fn rights_lost_later_are_an_outage() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_full_is_told_once_and_makes_nobody_ready() {
     let mut cluster = Cluster::redis(2).start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     let set = ["CONFIG", "SET", "maxmemory", "1"];
     cluster.shared().command::<String>(&set).await.expect("CONFIG SET");
     cluster.until_unready(SOON).await;
@@ -174,7 +174,7 @@ async fn a_redis_that_is_full_is_told_once_and_makes_nobody_ready() {
         assert_eq!(replica.log().with("redis refuses commands").len(), 1);
     }
     bob.forget();
-    let carol = cluster.door(0).enter_seen_by("carol", &mut [&mut bob]).await;
+    let carol = cluster.endpoint(0).enter_seen_by("carol", &mut [&mut bob]).await;
     quiet(&carol, &mut [&mut bob]).await;
     cluster.assert_no_errors();
 }

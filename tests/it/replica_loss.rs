@@ -24,25 +24,25 @@ async fn expect_left_within(witness: &mut ChatClient, name: &str, since: Instant
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clients_of_a_killed_replica_leave_once_within_the_lease() {
     let mut cluster = Cluster::redis(4).start().await;
-    let mut alice = cluster.door(1).enter("alice").await;
-    let mut carol = cluster.door(2).enter_seen_by("carol", &mut [&mut alice]).await;
-    let typed = cluster.door(0);
+    let mut alice = cluster.endpoint(1).enter("alice").await;
+    let mut carol = cluster.endpoint(2).enter_seen_by("carol", &mut [&mut alice]).await;
+    let typed = cluster.endpoint(0);
     let bob = typed.enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
     let other = typed.into_room("elsewhere").speaking(Dialect::Struct).enter("bob").await;
-    let elsewhere = cluster.door(1).into_room("elsewhere");
+    let elsewhere = cluster.endpoint(1).into_room("elsewhere");
     let mut dora = elsewhere.join("dora").await;
     other.until_heard("dora joined").await;
     cluster.replicas[0].kill();
     let killed = Instant::now();
     // The name is held until the lease has ended.
-    let early = cluster.door(1).join("bob").await.expect_end(Code::AlreadyExists).await;
+    let early = cluster.endpoint(1).join("bob").await.expect_end(Code::AlreadyExists).await;
     assert_eq!(early, "username \"bob\" is already taken");
     expect_left_within(&mut alice, "bob", killed).await;
     expect_left_within(&mut carol, "bob", killed).await;
     expect_left_within(&mut dora, "bob", killed).await;
     assert_ne!(bob.ended(SOON).await.code, Code::Ok);
     // Free now, and nobody is told twice, whichever replica reaps.
-    let mut again = cluster.door(2).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    let mut again = cluster.endpoint(2).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
     cluster.lose_the_last(&mut [&mut alice, &mut carol, &mut again]).await;
     quiet(&again, &mut [&mut alice, &mut carol]).await;
     quiet(&alice, &mut [&mut carol]).await;
@@ -51,16 +51,16 @@ async fn the_clients_of_a_killed_replica_leave_once_within_the_lease() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_room_whose_members_all_died_is_clean_for_the_next_who_comes() {
     let mut cluster = Cluster::redis(2).start().await;
-    let bob = cluster.door(0).enter("bob").await;
-    let carol = cluster.door(0).join("carol").await;
+    let bob = cluster.endpoint(0).enter("bob").await;
+    let carol = cluster.endpoint(0).join("carol").await;
     bob.until_heard("carol joined").await;
     cluster.replicas[0].kill();
     drop((bob, carol));
-    let mut alice = cluster.door(1).join("alice").await;
+    let mut alice = cluster.endpoint(1).join("alice").await;
     // Their leases end while she is there, or have ended: she may hear them leave, once.
     let deadline = Instant::now() + TOLD + LEASE;
     let mut bob = loop {
-        let bob = cluster.door(1).join("bob").await;
+        let bob = cluster.endpoint(1).join("bob").await;
         if alice.hears("bob joined", Duration::from_millis(300)).await {
             break bob;
         }
@@ -74,8 +74,8 @@ async fn a_room_whose_members_all_died_is_clean_for_the_next_who_comes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_replicas_client_goes_on_when_its_name_is_still_free() {
     let cluster = Cluster::redis(3).start().await;
-    let mut alice = cluster.door(1).enter("alice").await;
-    let mut bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(1).enter("alice").await;
+    let mut bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     cluster.replicas[0].signal(Signal::SIGSTOP);
     expect_left_within(&mut alice, "bob", Instant::now()).await;
     alice.say("he is away").await;
@@ -87,7 +87,7 @@ async fn a_paused_replicas_client_goes_on_when_its_name_is_still_free() {
     alice.say("welcome back").await;
     assert!(hears_said(&mut bob, "alice", "welcome back").await, "{bob:?}");
     bob.assert_open();
-    let taken = cluster.door(2).join("bob").await.expect_end(Code::AlreadyExists).await;
+    let taken = cluster.endpoint(2).join("bob").await.expect_end(Code::AlreadyExists).await;
     assert_eq!(taken, "username \"bob\" is already taken");
 }
 
@@ -165,9 +165,9 @@ async fn hears_said(client: &mut ChatClient, from: &str, content: &str) -> bool 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_of_a_paused_replicas_stale_holder_is_ever_delivered() {
     let mut cluster = Cluster::redis(4).start().await;
-    let mut alice = cluster.door(1).enter("alice").await;
-    let mut carol = cluster.door(2).enter_seen_by("carol", &mut [&mut alice]).await;
-    let mut stale = cluster.door(0).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    let mut alice = cluster.endpoint(1).enter("alice").await;
+    let mut carol = cluster.endpoint(2).enter_seen_by("carol", &mut [&mut alice]).await;
+    let mut stale = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
     // His replica knows that he is in.
     quiet(&alice, &mut [&mut stale, &mut carol]).await;
     cluster.replicas[0].signal(Signal::SIGSTOP);
@@ -178,7 +178,7 @@ async fn nothing_of_a_paused_replicas_stale_holder_is_ever_delivered() {
     }
     expect_left_within(&mut alice, "bob", stopped).await;
     expect_left_within(&mut carol, "bob", stopped).await;
-    let mut bob = cluster.door(2).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+    let mut bob = cluster.endpoint(2).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
     cluster.replicas[0].signal(Signal::SIGCONT);
     let message = stale.expect_end(Code::Aborted).await;
     assert!(!message.is_empty(), "says why");
@@ -193,8 +193,8 @@ async fn nothing_of_a_paused_replicas_stale_holder_is_ever_delivered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_off_replicas_client_goes_on_when_its_name_is_still_free() {
     let cluster = Cluster::redis(2).proxied().start().await;
-    let mut alice = cluster.door(1).enter("alice").await;
-    let mut bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(1).enter("alice").await;
+    let mut bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     cluster.proxies[0].cut();
     expect_left_within(&mut alice, "bob", Instant::now()).await;
     cluster.replicas[0].until_unready(SOON).await;
@@ -210,11 +210,11 @@ async fn a_cut_off_replicas_client_goes_on_when_its_name_is_still_free() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_off_replicas_client_is_ended_when_its_name_is_taken() {
     let cluster = Cluster::redis(2).proxied().start().await;
-    let mut alice = cluster.door(1).enter("alice").await;
-    let stale = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(1).enter("alice").await;
+    let stale = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     cluster.proxies[0].freeze();
     expect_left_within(&mut alice, "bob", Instant::now()).await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     cluster.proxies[0].restore();
     let message = stale.expect_end(Code::Aborted).await;
     assert!(!message.is_empty(), "says why");
@@ -228,16 +228,16 @@ async fn a_cut_off_replicas_client_is_ended_when_its_name_is_taken() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_loser_of_two_claims_after_lost_data_is_ended() {
     let mut cluster = Cluster::redis(2).proxied().start().await;
-    let mut alice = cluster.door(1).enter("alice").await;
-    let stale = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
-    let mut dave = cluster.door(0).enter_seen_by("dave", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(1).enter("alice").await;
+    let stale = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut dave = cluster.endpoint(0).enter_seen_by("dave", &mut [&mut alice]).await;
     cluster.proxies[0].cut();
     let redis: &mut Redis = cluster.shared();
     redis.kill();
     redis.restart_empty().await;
     cluster.replicas[1].until_ready(SOON).await;
     // Nobody knows of the first bob any more.
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     cluster.proxies[0].restore();
     stale.expect_end(Code::Aborted).await;
     cluster.replicas[0].until_ready(SOON).await;

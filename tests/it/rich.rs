@@ -1,4 +1,4 @@
-//! The rich door, as its protocol says: sessions, acknowledgements, events without holes.
+//! The `v1` protocol, as its protocol says: sessions, acknowledgements, events without holes.
 
 mod asking;
 mod endings;

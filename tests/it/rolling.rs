@@ -17,7 +17,7 @@ use self::{
     chronicle::{Chronicle, Life},
     watch::Watch,
 };
-use crate::harness::{ChatClient, Cluster, Dialect, Door, Payload, Proxy, SOON, eventually};
+use crate::harness::{ChatClient, Cluster, Dialect, Endpoint, Payload, Proxy, SOON, eventually};
 
 /// Longer than Envoy takes to notice, which is up to three seconds.
 const DELAY: Duration = Duration::from_secs(4);
@@ -54,7 +54,7 @@ struct Cues {
 /// back at once, under its name. Anything else that ends its stream is a failure. Answers the last
 /// stream, still open: nobody shall hear anybody go because the test is over.
 async fn talk(
-    door: Door,
+    endpoint: Endpoint,
     room: &'static str,
     name: String,
     cues: Cues,
@@ -64,7 +64,7 @@ async fn talk(
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut number = 0;
     loop {
-        let client = door.join(&name).await;
+        let client = endpoint.join(&name).await;
         let begun = Instant::now();
         chronicle.add(Life { name: name.clone(), room, begun, record: client.record().clone() });
         let mut said = 0;
@@ -104,20 +104,20 @@ impl Crowd {
         let cues = Cues { farewell: CancellationToken::new(), stop: CancellationToken::new() };
         let mut crowd = Self { talks: JoinSet::new(), cues, chronicle: Chronicle::default() };
         for room in ROOMS {
-            let own = proxy.door(Dialect::Typed).into_room(room);
-            let shared = proxy.door(Dialect::Struct).into_room(room).on_one_connection().await;
+            let own = proxy.endpoint(Dialect::Typed).into_room(room);
+            let shared = proxy.endpoint(Dialect::Struct).into_room(room).on_one_connection().await;
             for number in 0..PER_ROOM {
-                let door = if number % 3 == 1 { &shared } else { &own };
-                crowd.enter(door.clone(), room, format!("{room} {number}"));
+                let endpoint = if number % 3 == 1 { &shared } else { &own };
+                crowd.enter(endpoint.clone(), room, format!("{room} {number}"));
                 crowd.until_all_are_heard().await;
             }
         }
         crowd
     }
 
-    fn enter(&mut self, door: Door, room: &'static str, name: String) {
+    fn enter(&mut self, endpoint: Endpoint, room: &'static str, name: String) {
         let (cues, chronicle) = (self.cues.clone(), self.chronicle.clone());
-        self.talks.spawn(talk(door, room, name, cues, chronicle));
+        self.talks.spawn(talk(endpoint, room, name, cues, chronicle));
     }
 
     /// Fails if somebody's talk has.
@@ -160,8 +160,8 @@ async fn replace(cluster: &mut Cluster, number: usize, proxy: &Proxy, crowd: &mu
     replica.signal(Signal::SIGTERM);
     proxy.until_healthy(2).await;
     // Who comes now is turned away by nobody, and does not have to leave again.
-    let door = proxy.door(Dialect::Typed).into_room(ROOMS[0]);
-    crowd.enter(door, ROOMS[0], format!("guest {number}"));
+    let endpoint = proxy.endpoint(Dialect::Typed).into_room(ROOMS[0]);
+    crowd.enter(endpoint, ROOMS[0], format!("guest {number}"));
     let code = cluster.replicas[number].exit_code(DELAY + DEADLINE + EXIT).await;
     let took = told.elapsed();
     assert_eq!(code, 0);

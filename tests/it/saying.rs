@@ -29,9 +29,9 @@ on_both_backplanes!(
 
 /// Alice, who is there first, and two others on the next replicas.
 async fn three(stage: &Stage) -> [ChatClient; 3] {
-    let mut alice = stage.door(0).enter("alice").await;
-    let mut bob = stage.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
-    let carol = stage.door(2).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
+    let mut alice = stage.endpoint(0).enter("alice").await;
+    let mut bob = stage.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let carol = stage.endpoint(2).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
     [alice, bob, carol]
 }
 
@@ -71,7 +71,7 @@ async fn all_receivers_see_one_timestamp_in_utc(stage: &Stage) {
         assert!(time >= last, "time went back: {one:?}");
         last = time;
     }
-    let mut dave = stage.door(0).join("dave").await;
+    let mut dave = stage.endpoint(0).join("dave").await;
     let heard = alice.expect_system("dave joined").await;
     assert!(heard.timestamp.ends_with('Z'), "{heard:?}");
     let same = carol.expect_system("dave joined").await;
@@ -124,7 +124,7 @@ async fn content_at_the_limit_passes_and_above_it_ends_the_stream(stage: &Stage)
         assert!(message.contains("16384"), "names the limit: {message:?}");
         alice.expect_system("bob left").await;
         carol.expect_system("bob left").await;
-        loud = stage.door(1).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
+        loud = stage.endpoint(1).enter_seen_by("bob", &mut [&mut alice, &mut carol]).await;
     }
     quiet(&loud, &mut [&mut alice, &mut carol]).await;
 }
@@ -154,11 +154,11 @@ async fn a_message_above_the_frame_limit_hurts_only_its_sender(stage: &Stage) {
 
 async fn both_dialects_meet_in_one_room(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let door = |replica, dialect| cluster.door(replica).speaking(dialect);
-    let mut typed = door(0, Dialect::Typed).enter("typed").await;
-    let mut other = door(0, Dialect::Struct).enter_seen_by("struct", &mut [&mut typed]).await;
+    let endpoint = |replica, dialect| cluster.endpoint(replica).speaking(dialect);
+    let mut typed = endpoint(0, Dialect::Typed).enter("typed").await;
+    let mut other = endpoint(0, Dialect::Struct).enter_seen_by("struct", &mut [&mut typed]).await;
     let mut far =
-        door(1, Dialect::Struct).enter_seen_by("far", &mut [&mut typed, &mut other]).await;
+        endpoint(1, Dialect::Struct).enter_seen_by("far", &mut [&mut typed, &mut other]).await;
     typed.say("from typed").await;
     let one = other.expect_said("typed", "from typed").await;
     let two = far.expect_said("typed", "from typed").await;
@@ -168,7 +168,7 @@ async fn both_dialects_meet_in_one_room(layout: Layout) {
     let two = far.expect_said("struct", "from struct").await;
     assert_eq!(one.timestamp, two.timestamp);
     // A name is one name in both.
-    let message = door(1, Dialect::Typed).join("STRUCT").await;
+    let message = endpoint(1, Dialect::Typed).join("STRUCT").await;
     let message = message.expect_end(Code::AlreadyExists).await;
     assert_eq!(message, "username \"STRUCT\" is already taken");
     other.half_close();
@@ -178,9 +178,9 @@ async fn both_dialects_meet_in_one_room(layout: Layout) {
 
 async fn a_field_of_the_wrong_kind_counts_as_empty(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let door = cluster.door(1).speaking(Dialect::Struct);
-    let bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let endpoint = cluster.endpoint(1).speaking(Dialect::Struct);
+    let bob = endpoint.enter_seen_by("bob", &mut [&mut alice]).await;
     let text = |text: &str| Kind::StringValue(text.to_owned());
     bob.send(Payload::fields(&[("content", Kind::NumberValue(7.0))])).await;
     bob.send(Payload::fields(&[("content", Kind::BoolValue(true))])).await;
@@ -193,8 +193,8 @@ async fn a_field_of_the_wrong_kind_counts_as_empty(layout: Layout) {
 
 async fn the_content_limit_is_configured(layout: Layout) {
     let cluster: Cluster = layout.plan().with("ROOMCAST_LIMITS__CONTENT_BYTES", "10").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     // Bytes, not characters: five of two bytes each.
     bob.say("ééééé").await;
     alice.expect_said("bob", "ééééé").await;
@@ -206,8 +206,8 @@ async fn the_content_limit_is_configured(layout: Layout) {
 
 /// A name and a time that are no text, around content that is.
 async fn what_does_not_count_need_not_be_readable(stage: &Stage) {
-    let mut alice = stage.door(0).enter("alice").await;
-    let bob = stage.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = stage.endpoint(0).enter("alice").await;
+    let bob = stage.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     let payload: &[u8] = match stage.dialect {
         Dialect::Typed => b"\x0a\x01\xff\x12\x02hi\x1a\x02\xff\xfe",
         Dialect::Struct => {

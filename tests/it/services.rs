@@ -1,4 +1,4 @@
-//! What else is on the gRPC port, and the plain door through stock clients.
+//! What else is on the gRPC port, and the `chat` protocol through stock clients.
 
 use futures_util::{Stream, StreamExt, stream};
 use prost_types::{Struct, Value, value::Kind};
@@ -29,7 +29,7 @@ fn asked(service: &str) -> HealthCheckRequest {
 async fn health_says_serving(layout: Layout) {
     let cluster = layout.plan().start().await;
     for replica in 0..cluster.replicas.len() {
-        let mut health = HealthClient::new(cluster.door(replica).channel().await);
+        let mut health = HealthClient::new(cluster.endpoint(replica).channel().await);
         for service in SERVICES {
             let answer = health.check(asked(service)).await.expect("a known service");
             assert_eq!(answer.into_inner().status(), ServingStatus::Serving, "{service:?}");
@@ -43,7 +43,7 @@ async fn health_says_serving(layout: Layout) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watched_health_follows_readiness() {
     let mut cluster = Cluster::redis(1).start().await;
-    let mut health = HealthClient::new(cluster.door(0).channel().await);
+    let mut health = HealthClient::new(cluster.endpoint(0).channel().await);
     let mut watch = health.watch(asked("")).await.expect("watch").into_inner();
     let mut next = async || {
         let next = tokio::time::timeout(SOON, watch.message()).await.expect("told in time");
@@ -96,7 +96,7 @@ macro_rules! listed {
 
 async fn reflection_lists_the_services_in_both_versions(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let channel = cluster.door(0).channel().await;
+    let channel = cluster.endpoint(0).channel().await;
     for names in [listed!(v1, channel.clone()), listed!(v1alpha, channel.clone())] {
         assert!(names.iter().any(|name| name == "chat.ChatService"), "{names:?}");
         assert!(names.iter().all(|name| !name.contains("internal")), "{names:?}");
@@ -116,8 +116,8 @@ fn typed(username: &str, content: &str) -> ChatMessage {
 
 async fn a_generated_client_chats(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut client = ChatServiceClient::new(cluster.door(1).channel().await);
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut client = ChatServiceClient::new(cluster.endpoint(1).channel().await);
     let messages = stream::iter([typed("bob", "ignored"), typed("", "hello from bob")]);
     let (done, messages) = held_open(messages);
     let mut answers = client.chat_stream(messages).await.expect("a stream").into_inner();
@@ -139,8 +139,8 @@ fn fields(username: &str, content: &str) -> Struct {
 
 async fn a_struct_client_chats(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut client = Grpc::new(cluster.door(1).channel().await);
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut client = Grpc::new(cluster.endpoint(1).channel().await);
     client.ready().await.expect("ready");
     let messages = stream::iter([fields("bob", "ignored"), fields("", "hello from bob")]);
     let (_done, messages) = held_open(messages);
@@ -171,12 +171,12 @@ async fn unary_code(channel: Channel, path: &str) -> Code {
 
 async fn an_unknown_method_is_unimplemented(layout: Layout) {
     let cluster = layout.plan().start().await;
-    let channel = cluster.door(0).channel().await;
+    let channel = cluster.endpoint(0).channel().await;
     for path in ["/chat.ChatService/Chat", "/no.such.Service/ChatStream", "/"] {
         assert_eq!(unary_code(channel.clone(), path).await, Code::Unimplemented, "{path}");
     }
-    let mut alice = cluster.door(0).enter("alice").await;
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     // A service that says at once that it serves does so without being polled again.
     let mut health = HealthClient::new(channel);

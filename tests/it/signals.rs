@@ -35,8 +35,8 @@ async fn sigquit_ends_streams_and_exits_zero(layout: Layout) {
 /// Neither before nor after it was told to stop.
 async fn signals_by_which_others_reload_end_nothing(layout: Layout) {
     let mut cluster = layout.plan().with("ROOMCAST_DRAIN__DELAY", "60s").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     let ignored = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
     let replica = &cluster.replicas[0];
     for (already, draining) in [(0, false), (ignored.len(), true)] {
@@ -65,11 +65,11 @@ async fn expect_shut_down(client: &ChatClient) {
 
 async fn ends_streams_and_exits_zero(layout: Layout, signal: Signal) {
     let mut cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob =
-        cluster.door(0).speaking(Dialect::Struct).enter_seen_by("bob", &mut [&mut alice]).await;
+        cluster.endpoint(0).speaking(Dialect::Struct).enter_seen_by("bob", &mut [&mut alice]).await;
     // On Redis she is on a replica that stays.
-    let mut carol = cluster.door(1).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
+    let mut carol = cluster.endpoint(1).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
     alice.say("before").await;
     bob.expect_said("alice", "before").await;
     carol.expect_said("alice", "before").await;
@@ -79,8 +79,8 @@ async fn ends_streams_and_exits_zero(layout: Layout, signal: Signal) {
     expect_shut_down(&bob).await;
     if layout == Layout::Redis {
         // Names are released before their streams end: they are free at once.
-        let door = cluster.door(2);
-        let again = [door.join("alice").await, door.join("bob").await];
+        let endpoint = cluster.endpoint(2);
+        let again = [endpoint.join("alice").await, endpoint.join("bob").await];
         for text in ["alice left", "bob left", "alice joined", "bob joined"] {
             carol.until_heard(text).await;
         }
@@ -98,7 +98,7 @@ async fn ends_streams_and_exits_zero(layout: Layout, signal: Signal) {
 
 async fn a_second_signal_ends_it_at_once(layout: Layout) {
     let mut cluster = layout.plan().with("ROOMCAST_DRAIN__DELAY", "60s").start().await;
-    let alice = cluster.door(0).enter("alice").await;
+    let alice = cluster.endpoint(0).enter("alice").await;
     cluster.replicas[0].signal(Signal::SIGTERM);
     cluster.replicas[0].until_unready(SOON).await;
     alice.assert_open();
@@ -109,8 +109,8 @@ async fn a_second_signal_ends_it_at_once(layout: Layout) {
 
 async fn while_it_waits_to_drain_it_serves_but_is_not_ready(layout: Layout) {
     let mut cluster = layout.plan().with("ROOMCAST_DRAIN__DELAY", "2s").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     cluster.replicas[0].signal(Signal::SIGTERM);
     let signalled = Instant::now();
     cluster.replicas[0].until_unready(Duration::from_secs(1)).await;
@@ -131,11 +131,11 @@ async fn idle_connections_do_not_hold_it_up(layout: Layout) {
     begun.write_all(b"PRI * HT").await.expect("half a preface");
     let mut admin = TcpStream::connect(replica.admin()).await.expect("connect");
     admin.write_all(b"GET /met").await.expect("half a request");
-    let channel = cluster.door(0).channel().await;
+    let channel = cluster.endpoint(0).channel().await;
     let mut health = HealthClient::new(channel);
     let watch = health.watch(HealthCheckRequest::default()).await.expect("watch");
-    let alice = cluster.door(0).enter("alice").await;
-    let registered = cluster.door(0).open("nobody yet", None).await;
+    let alice = cluster.endpoint(0).enter("alice").await;
+    let registered = cluster.endpoint(0).open("nobody yet", None).await;
 
     cluster.replicas[0].signal(Signal::SIGTERM);
     expect_shut_down(&alice).await;
@@ -147,14 +147,15 @@ async fn idle_connections_do_not_hold_it_up(layout: Layout) {
 
 async fn a_client_that_never_reads_does_not_hold_it_up(layout: Layout) {
     let mut cluster = layout.plan().with("ROOMCAST_DRAIN__DEADLINE", "3s").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let stalled = cluster.door(0).with_windows(65_535, 65_535).join_without_reading("bob").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let stalled =
+        cluster.endpoint(0).with_windows(65_535, 65_535).join_without_reading("bob").await;
     alice.expect_system("bob joined").await;
     // More than its window takes, so that not even its end can be sent to it.
     for _ in 0..20 {
         alice.say(&"x".repeat(8 * 1024)).await;
     }
-    let mut carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    let mut carol = cluster.endpoint(0).enter_seen_by("carol", &mut [&mut alice]).await;
     // Some of what was said before may still be on its way when carol comes in.
     alice.say("that was all").await;
     while carol.next(SOON).await.expect("more to hear").content != "that was all" {}
@@ -168,8 +169,8 @@ async fn a_client_that_never_reads_does_not_hold_it_up(layout: Layout) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_while_redis_is_away_is_obeyed_in_time() {
     let mut cluster = Cluster::redis(1).with("ROOMCAST_DRAIN__DEADLINE", "3s").start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     cluster.shared().pause();
     cluster.replicas[0].until_unready(SOON).await;
     cluster.replicas[0].signal(Signal::SIGTERM);
@@ -184,11 +185,11 @@ async fn a_signal_while_redis_is_away_is_obeyed_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_replicas_may_go_at_once_and_leave_no_name_behind() {
     let mut cluster = Cluster::redis(3).start().await;
-    let first = cluster.door(0).enter("guest 0").await;
+    let first = cluster.endpoint(0).enter("guest 0").await;
     let mut guests = vec![];
     for number in 1..9 {
         let name = format!("guest {number}");
-        guests.push(cluster.door(number).enter_in_sight_of(&name, &first).await);
+        guests.push(cluster.endpoint(number).enter_in_sight_of(&name, &first).await);
     }
     guests.push(first);
     for replica in &cluster.replicas {
@@ -209,8 +210,8 @@ async fn all_replicas_may_go_at_once_and_leave_no_name_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_key_that_is_left_behind_expires() {
     let mut cluster = Cluster::redis(2).start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     bob.say("something to remember").await;
     alice.expect_said("bob", "something to remember").await;
     bob.half_close();

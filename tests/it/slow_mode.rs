@@ -18,7 +18,7 @@ const NEVER: &str = "1h";
 
 async fn enter(cluster: &Cluster, replica: usize, name: &str) -> RichClient {
     let asking = RichClient::asking("lobby", name);
-    let mut client = RichClient::open(&cluster.door(replica), asking).await;
+    let mut client = RichClient::open(&cluster.endpoint(replica), asking).await;
     client.welcome().await;
     client
 }
@@ -43,7 +43,7 @@ async fn a_plain_client_that_comes_again_says_no_more(layout: Layout) {
     let mut alice = enter(&cluster, 0, "alice").await;
     let mut said = 0;
     for round in 0..12 {
-        let mut bob = cluster.door(round).join("bob").await;
+        let mut bob = cluster.endpoint(round).join("bob").await;
         alice.expect_joined("bob").await;
         bob.say("once more").await;
         match round {
@@ -61,7 +61,7 @@ async fn a_plain_client_that_comes_again_says_no_more(layout: Layout) {
     // The second message may have been overtaken by the end of its stream.
     assert!((1..=2).contains(&said), "{said} messages");
     // Somebody else may.
-    let carol = cluster.door(1).join("carol").await;
+    let carol = cluster.endpoint(1).join("carol").await;
     alice.expect_joined("carol").await;
     carol.say("hello").await;
     alice.expect_said("carol", "hello").await;
@@ -95,7 +95,7 @@ async fn a_rich_client_that_comes_anew_says_no_more(layout: Layout) {
 
 /// Takes the session back, and leaves.
 async fn come_back_and_leave(bob: &mut RichClient, cluster: &Cluster) {
-    let mut back = bob.resume(&cluster.door(1), bob.last_position()).await;
+    let mut back = bob.resume(&cluster.endpoint(1), bob.last_position()).await;
     back.welcome().await;
     back.leave().await;
     back.ended(SOON).await;

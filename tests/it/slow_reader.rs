@@ -67,9 +67,9 @@ async fn readers_that_never_read_cost_bounded_memory_and_nobody_elses_time(layou
     let plan = layout.plan().with("ROOMCAST_HISTORY__LENGTH", "5000");
     let cluster = plan.alone().start().await;
     // The stalled ones are all on the last replica, one listener beside them.
-    let mut near = cluster.door(2).enter("near").await;
-    let mut far = cluster.door(1).enter_seen_by("far", &mut [&mut near]).await;
-    let sender = cluster.door(0).enter_seen_by("sender", &mut [&mut near, &mut far]).await;
+    let mut near = cluster.endpoint(2).enter("near").await;
+    let mut far = cluster.endpoint(1).enter_seen_by("far", &mut [&mut near]).await;
+    let sender = cluster.endpoint(0).enter_seen_by("sender", &mut [&mut near, &mut far]).await;
     let pace = Pace::of([&near, &far], 200);
     let sent = say_many(&sender, 0..BEFORE, 1024, &pace).await;
     assert_complete(&near, "sender", BEFORE).await;
@@ -79,8 +79,8 @@ async fn readers_that_never_read_cost_bounded_memory_and_nobody_elses_time(layou
     let before = replica.resident_bytes();
     let mut stalled = Vec::new();
     for number in 0..8 {
-        let door = cluster.door(2).speaking([Dialect::Typed, Dialect::Struct][number % 2]);
-        stalled.push(door.join_without_reading(&format!("stalled {number}")).await);
+        let endpoint = cluster.endpoint(2).speaking([Dialect::Typed, Dialect::Struct][number % 2]);
+        stalled.push(endpoint.join_without_reading(&format!("stalled {number}")).await);
     }
     for number in 0..8 {
         near.until_heard(&format!("stalled {number} joined")).await;
@@ -111,8 +111,8 @@ async fn readers_that_never_read_cost_bounded_memory_and_nobody_elses_time(layou
 async fn a_stream_beside_a_stalled_one_on_its_connection_is_not_cut(layout: Layout) {
     const TOTAL: usize = 4_000;
     let cluster: Cluster = layout.plan().alone().start().await;
-    let sender = cluster.door(0).enter("sender").await;
-    let shared = cluster.door(1).with_windows(MODEST.0, MODEST.1).on_one_connection().await;
+    let sender = cluster.endpoint(0).enter("sender").await;
+    let shared = cluster.endpoint(1).with_windows(MODEST.0, MODEST.1).on_one_connection().await;
     let good = shared.enter_in_sight_of("good", &sender).await;
     let stalled = shared.join_without_reading("stalled").await;
     sender.until_heard("stalled joined").await;
@@ -126,11 +126,11 @@ async fn a_stream_beside_a_stalled_one_on_its_connection_is_not_cut(layout: Layo
 async fn a_reader_that_pauses_for_a_thousand_tiny_messages_misses_none(layout: Layout) {
     const TOTAL: usize = 1_200;
     let cluster = layout.plan().alone().start().await;
-    let sender = cluster.door(0).enter("sender").await;
-    let door = cluster.door(1).with_windows(MODEST.0, MODEST.1);
-    let dozing = door.join_without_reading("dozing").await;
+    let sender = cluster.endpoint(0).enter("sender").await;
+    let endpoint = cluster.endpoint(1).with_windows(MODEST.0, MODEST.1);
+    let dozing = endpoint.join_without_reading("dozing").await;
     sender.until_heard("dozing joined").await;
-    let awake = cluster.door(1).enter_in_sight_of("awake", &sender).await;
+    let awake = cluster.endpoint(1).enter_in_sight_of("awake", &sender).await;
     say_many(&sender, 0..TOTAL, 1, &Pace::of([&awake], 256)).await;
     assert_complete(&awake, "sender", TOTAL).await;
     dozing.drain();
@@ -141,9 +141,10 @@ async fn a_reader_that_pauses_for_a_thousand_tiny_messages_misses_none(layout: L
 async fn a_reader_that_says_goodbye_still_gets_what_came_before(layout: Layout) {
     const TOTAL: usize = 60;
     let cluster = layout.plan().start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut carol = cluster.door(0).enter_seen_by("carol", &mut [&mut alice]).await;
-    let mut bob = cluster.door(1).with_windows(65_535, 65_535).join_without_reading("bob").await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut carol = cluster.endpoint(0).enter_seen_by("carol", &mut [&mut alice]).await;
+    let mut bob =
+        cluster.endpoint(1).with_windows(65_535, 65_535).join_without_reading("bob").await;
     alice.expect_system("bob joined").await;
     carol.expect_system("bob joined").await;
     let pace = Pace::of([&carol], TOTAL);

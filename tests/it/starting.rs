@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tonic::Code;
 
 use crate::harness::{
-    Cluster, Dialect, Door, Finished, Redis, Replica, SOON, get, quiet, roomcast, run,
+    Cluster, Dialect, Endpoint, Finished, Redis, Replica, SOON, get, quiet, roomcast, run,
 };
 
 fn settings(url: &str) -> Vec<(String, String)> {
@@ -36,13 +36,13 @@ async fn it_lives_without_redis_and_is_ready_once_redis_is_there() {
     let admin = replica.admin();
     assert_eq!(get(admin, "/livez").await.expect("livez").0, 200);
     assert_eq!(get(admin, "/readyz").await.expect("readyz").0, 503);
-    let door = Door::at(replica.grpc(), Dialect::Typed);
-    let message = door.join("too early").await.expect_end(Code::Unavailable).await;
+    let endpoint = Endpoint::at(replica.grpc(), Dialect::Typed);
+    let message = endpoint.join("too early").await.expect_end(Code::Unavailable).await;
     assert!(!message.is_empty(), "says why");
     redis.restart().await;
     replica.until_ready(SOON).await;
-    let mut alice = door.enter("alice").await;
-    let bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = endpoint.enter("alice").await;
+    let bob = endpoint.enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     redis.kill();
     replica.until_unready(SOON).await;

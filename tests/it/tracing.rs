@@ -28,9 +28,9 @@ fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
 }
 
 async fn one_on_each(cluster: &Cluster) -> [ChatClient; 3] {
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
-    let carol = cluster.door(2).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let carol = cluster.endpoint(2).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
     [alice, bob, carol]
 }
 
@@ -43,7 +43,7 @@ async fn one_message_is_one_trace_through_all_replicas() {
         plan.with("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=pod-1,k8s.namespace.name=chat");
     let cluster = cluster.start().await;
     let [alice, mut bob, mut carol] = one_on_each(&cluster).await;
-    let dave = cluster.door(2).enter_seen_by("dave", &mut [&mut bob, &mut carol]).await;
+    let dave = cluster.endpoint(2).enter_seen_by("dave", &mut [&mut bob, &mut carol]).await;
     // No other message here has so many bytes.
     let content = "a message that is followed".repeat(3);
     alice.say(&content).await;
@@ -105,13 +105,13 @@ async fn one_message_is_one_trace_through_all_replicas() {
 async fn a_stream_joins_in_the_trace_of_its_call_and_its_messages_point_there() {
     let collector = Collector::start().await;
     let cluster = Cluster::memory().with(ENDPOINT, &collector.endpoint()).start().await;
-    let mut listener = cluster.door(0).enter("listener").await;
+    let mut listener = cluster.endpoint(0).enter("listener").await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let parent = format!("00-{trace}-b7ad6b7169203331-01");
-    let traced = cluster.door(0).in_trace(&parent).speaking(Dialect::Struct);
+    let traced = cluster.endpoint(0).in_trace(&parent).speaking(Dialect::Struct);
     let traced = traced.enter_seen_by("traced", &mut [&mut listener]).await;
     let unsampled = "1af7651916cd43dd8448eb211c80319c";
-    let quiet = cluster.door(0).in_trace(&format!("00-{unsampled}-b7ad6b7169203331-00"));
+    let quiet = cluster.endpoint(0).in_trace(&format!("00-{unsampled}-b7ad6b7169203331-00"));
     let _quiet = quiet.enter_seen_by("quiet", &mut [&mut listener]).await;
     let content = "a message whose length nobody else's has";
     traced.say(content).await;
@@ -147,8 +147,8 @@ async fn a_stream_joins_in_the_trace_of_its_call_and_its_messages_point_there() 
 async fn a_name_that_is_taken_is_an_answer_and_no_error() {
     let collector = Collector::start().await;
     let cluster = Cluster::memory().with(ENDPOINT, &collector.endpoint()).start().await;
-    let _alice = cluster.door(0).enter("alice").await;
-    cluster.door(0).join("alice").await.expect_end(Code::AlreadyExists).await;
+    let _alice = cluster.endpoint(0).enter("alice").await;
+    cluster.endpoint(0).join("alice").await.expect_end(Code::AlreadyExists).await;
     let code = |it: &Span| it.attribute("rpc.response.status_code");
     let taken = |it: &Span| code(it).as_deref() == Some("ALREADY_EXISTS");
     let join = collector.until("room.join", 1, taken).await.remove(0);
@@ -160,8 +160,8 @@ async fn what_befalls_members_is_a_span_too() {
     let collector = Collector::start().await;
     let plan = Cluster::redis(2).with(ENDPOINT, &collector.endpoint()).with(RATIO, "1");
     let mut cluster = plan.start().await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     bob.half_close();
     alice.expect_system("bob left").await;
     let asked = |span: &Span| span.attribute("roomcast.cause").as_deref() == Some("asked");
@@ -178,7 +178,7 @@ async fn what_befalls_members_is_a_span_too() {
     let retaken = |span: &Span| span.attribute("roomcast.outcome").as_deref() == Some("kept");
     collector.until("room.retake", 1, retaken).await;
 
-    let mut witness = cluster.door(1).join("witness").await;
+    let mut witness = cluster.endpoint(1).join("witness").await;
     alice.until_heard("witness joined").await;
     cluster.replicas[0].kill();
     assert!(witness.hears("alice left", LEASE * 4).await, "{witness:?}");
@@ -193,8 +193,8 @@ async fn the_last_spans_are_exported_at_the_end() {
         let collector = Collector::start().await;
         let plan = Cluster::memory().with(ENDPOINT, &collector.endpoint());
         let mut cluster = plan.with("ROOMCAST_DRAIN__DELAY", "10s").start().await;
-        let mut alice = cluster.door(0).enter("alice").await;
-        let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+        let mut alice = cluster.endpoint(0).enter("alice").await;
+        let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
         // Else the collector is met for the first time in the last moment.
         collector.until("room.join", 1, |_| true).await;
         bob.say("the last word").await;
@@ -256,8 +256,8 @@ impl BlackHole {
 async fn delays(clusters: [&Cluster; 2], bursts: usize, burst: usize) -> [Vec<Duration>; 2] {
     let mut pairs = vec![];
     for cluster in clusters {
-        let mut alice = cluster.door(0).enter("alice").await;
-        let bob = cluster.door(0).enter_seen_by("bob", &mut [&mut alice]).await;
+        let mut alice = cluster.endpoint(0).enter("alice").await;
+        let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
         pairs.push((alice, bob, vec![]));
     }
     for number in 0..bursts {
@@ -327,7 +327,7 @@ async fn a_second_signal_ends_at_once_whoever_is_waited_for() {
     let hole = BlackHole::dig().await;
     let endpoint = format!("http://{}", hole.addr);
     let mut cluster = Cluster::memory().with(ENDPOINT, &endpoint).start().await;
-    let alice = cluster.door(0).enter("alice").await;
+    let alice = cluster.endpoint(0).enter("alice").await;
     drop(alice);
     let told = || cluster.replicas[0].log().with("\"message\":\"stopped\"").len();
     cluster.replicas[0].signal(Signal::SIGTERM);

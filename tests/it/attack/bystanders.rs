@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{ChatClient, Door, Payload, SOON};
+use crate::harness::{ChatClient, Endpoint, Payload, SOON};
 
 /// Where they speak, and how often.
 const ROOM: &str = "bystanders";
@@ -54,11 +54,11 @@ pub(super) struct Report {
 
 impl Bystanders {
     /// They are in, and speak.
-    pub(super) async fn enter(door: Door) -> Self {
+    pub(super) async fn enter(endpoint: Endpoint) -> Self {
         let stop = CancellationToken::new();
         let newcomers = Arc::<Newcomers>::default();
         let (ready, is_ready) = oneshot::channel();
-        let life = live(door, stop.clone(), newcomers.clone(), ready);
+        let life = live(endpoint, stop.clone(), newcomers.clone(), ready);
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let thread = thread::spawn(move || runtime.block_on(life));
         is_ready.await.expect("they come in");
@@ -95,12 +95,12 @@ impl Report {
 }
 
 async fn live(
-    door: Door,
+    endpoint: Endpoint,
     stop: CancellationToken,
     newcomers: Arc<Newcomers>,
     ready: oneshot::Sender<()>,
 ) -> Report {
-    let their_room = door.clone().into_room(ROOM);
+    let their_room = endpoint.clone().into_room(ROOM);
     let alice = their_room.enter("alice").await;
     let bob = their_room.enter_in_sight_of("bob", &alice).await;
     let heard = |client: &ChatClient, count: usize| {
@@ -129,7 +129,7 @@ async fn live(
     };
     tokio::select! {
         () = talking => {}
-        () = come_and_go(&door, &newcomers) => {}
+        () = come_and_go(&endpoint, &newcomers) => {}
     }
     let ended = [&alice, &bob].into_iter().find_map(|client| {
         let ended = client.record().state().ended.clone();
@@ -146,19 +146,19 @@ async fn live(
 }
 
 /// Newcomers, one after another, each on a connection of its own.
-async fn come_and_go(door: &Door, newcomers: &Newcomers) {
+async fn come_and_go(endpoint: &Endpoint, newcomers: &Newcomers) {
     let mut pace = interval(COMES);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 0_u64.. {
         pace.tick().await;
-        let welcomed = timeout(PATIENCE, is_welcome(door, number)).await == Ok(Some(()));
+        let welcomed = timeout(PATIENCE, is_welcome(endpoint, number)).await == Ok(Some(()));
         newcomers.came.fetch_add(1, Ordering::Relaxed);
         newcomers.turned_away.fetch_add(usize::from(!welcomed), Ordering::Relaxed);
     }
 }
 
-async fn is_welcome(door: &Door, number: u64) -> Option<()> {
-    let mut service = RoomServiceClient::new(door.try_channel().await.ok()?);
+async fn is_welcome(endpoint: &Endpoint, number: u64) -> Option<()> {
+    let mut service = RoomServiceClient::new(endpoint.try_channel().await.ok()?);
     let (room, username) = ("newcomers".to_owned(), format!("newcomer {number}"));
     let join = Frame::Join(Join { room, username, ..Join::default() });
     // The stream stays open until the answer is there.

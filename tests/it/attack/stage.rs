@@ -5,7 +5,7 @@ use std::{fmt, process::Stdio, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{bystanders::Bystanders, cases::Case, outcome::Outcome, target::Target};
-use crate::harness::{Authority, Cluster, Dialect, Door, Proxy, SOON, get};
+use crate::harness::{Authority, Cluster, Dialect, Endpoint, Proxy, SOON, get};
 
 /// What is attacked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,11 +94,11 @@ pub(super) async fn run(case: &Case, way: Way, small: bool) -> Outcome {
         Way::Envoy => Some(Proxy::start_with_two_workers(&cluster).await),
     };
     let addr = proxy.as_ref().map_or(replica.grpc(), Proxy::addr);
-    let mut door = Door::at(addr, Dialect::Typed).coming_from(BYSTANDERS);
+    let mut endpoint = Endpoint::at(addr, Dialect::Typed).coming_from(BYSTANDERS);
     if case.setting == Setting::Tls {
-        door = door.over_tls(authority.trusted());
+        endpoint = endpoint.over_tls(authority.trusted());
     }
-    let bystanders = Bystanders::enter(door).await;
+    let bystanders = Bystanders::enter(endpoint).await;
     let began = Instant::now();
     sleep(times.before).await;
 

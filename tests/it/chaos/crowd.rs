@@ -13,7 +13,7 @@ use super::{
     raw,
     record::{Entry, Event, Record},
 };
-use crate::harness::{Dialect, Door, FaultProxy, Proxy, RichClient, SOON, eventually};
+use crate::harness::{Dialect, Endpoint, FaultProxy, Proxy, RichClient, SOON, eventually};
 
 /// How many rooms there are, and how many clients in each.
 pub(super) const ROOMS: [&str; 3] = ["lobby", "kitchen", "balcony"];
@@ -28,7 +28,7 @@ pub(super) struct Crowd {
     cues: Cues,
     pub(super) ways: Vec<FaultProxy>,
     diaries: Vec<Diary>,
-    door: Door,
+    endpoint: Endpoint,
 }
 
 impl Crowd {
@@ -41,14 +41,14 @@ impl Crowd {
             ways: vec![],
             diaries: vec![],
             guests: Guests::default(),
-            door: proxy.door(Dialect::Typed),
+            endpoint: proxy.endpoint(Dialect::Typed),
         };
         for number in 0..PER_ROOM {
             for room in ROOMS {
-                let door = crowd.way_to(proxy).await;
+                let endpoint = crowd.way_to(proxy).await;
                 let diary = Diary::new(room, &format!("{room} {number}"), clock);
                 let (cues, speech) = (crowd.cues.clone(), Speech::new(PACE, &crowd.cues));
-                let part = Part { door, diary: diary.clone(), cues, speech };
+                let part = Part { endpoint, diary: diary.clone(), cues, speech };
                 // A third of them is not helped by the library.
                 if number % 3 == 0 {
                     crowd.talks.spawn(raw::talk(part));
@@ -71,7 +71,7 @@ impl Crowd {
 
     /// Waits until nobody else is there: those who said that no more comes have lingered.
     async fn until_others_are_gone(&self, within: Duration) {
-        let mut calls = RichClient::calls(&self.door).await;
+        let mut calls = RichClient::calls(&self.endpoint).await;
         for room in ROOMS {
             let what = format!("only the crowd is in the {room}");
             eventually(within, &what, async || {
@@ -123,25 +123,25 @@ impl Crowd {
     /// From now on guests come and go in each room.
     pub(super) async fn invite(&mut self, proxy: &Proxy, clock: Clock) {
         for room in ROOMS {
-            let door = self.way_to(proxy).await;
-            self.guests.invite(door, room, clock);
+            let endpoint = self.way_to(proxy).await;
+            self.guests.invite(endpoint, room, clock);
         }
     }
 
     /// And others want the names of those who are there, or come for one message.
     pub(super) async fn invite_strangers(&mut self, proxy: &Proxy, clock: Clock) {
         for room in ROOMS {
-            let door = self.way_to(proxy).await;
-            self.guests.invite_strangers(&door, room, clock);
+            let endpoint = self.way_to(proxy).await;
+            self.guests.invite_strangers(&endpoint, room, clock);
         }
     }
 
-    /// A door to the proxy by a way that can be cut with the others.
-    async fn way_to(&mut self, proxy: &Proxy) -> Door {
+    /// A endpoint to the proxy by a way that can be cut with the others.
+    async fn way_to(&mut self, proxy: &Proxy) -> Endpoint {
         let way = FaultProxy::to(proxy.addr()).await;
-        let door = proxy.door(Dialect::Typed).by_way_of(way.addr());
+        let endpoint = proxy.endpoint(Dialect::Typed).by_way_of(way.addr());
         self.ways.push(way);
-        door
+        endpoint
     }
 
     /// Waits until everybody has heard the last word of everybody, and has them stop.
@@ -167,8 +167,8 @@ impl Crowd {
 }
 
 /// What the rooms' logs have, as the service lists it.
-pub(super) async fn logs(door: &Door, clock: Clock) -> BTreeMap<String, Vec<Event>> {
-    let mut calls = RichClient::calls(door).await;
+pub(super) async fn logs(endpoint: &Endpoint, clock: Clock) -> BTreeMap<String, Vec<Event>> {
+    let mut calls = RichClient::calls(endpoint).await;
     let mut logs = BTreeMap::new();
     for room in ROOMS {
         let mut log: Vec<Event> = vec![];

@@ -20,7 +20,7 @@ use super::{
     part::{Cues, Part, Speech},
     raw,
 };
-use crate::harness::Door;
+use crate::harness::Endpoint;
 
 /// How often somebody comes for one message.
 const ONCE: Duration = Duration::from_millis(400);
@@ -46,18 +46,23 @@ struct Pages {
 }
 
 impl Guests {
-    pub(super) fn invite(&mut self, door: Door, room: &'static str, clock: Clock) {
-        self.visits.spawn(visit(door, room, clock, self.over.clone(), self.book.clone()));
+    pub(super) fn invite(&mut self, endpoint: Endpoint, room: &'static str, clock: Clock) {
+        self.visits.spawn(visit(endpoint, room, clock, self.over.clone(), self.book.clone()));
     }
 
     /// Those who want names, and those who come for one message.
-    pub(super) fn invite_strangers(&mut self, door: &Door, room: &'static str, clock: Clock) {
+    pub(super) fn invite_strangers(
+        &mut self,
+        endpoint: &Endpoint,
+        room: &'static str,
+        clock: Clock,
+    ) {
         for _ in 0..2 {
             let (over, book) = (self.over.clone(), self.book.clone());
-            self.visits.spawn(knock_on(door.clone(), room, clock, over, book));
+            self.visits.spawn(knock_on(endpoint.clone(), room, clock, over, book));
         }
         let (over, book) = (self.over.clone(), self.book.clone());
-        self.visits.spawn(say_one_thing(door.clone(), room, clock, over, book));
+        self.visits.spawn(say_one_thing(endpoint.clone(), room, clock, over, book));
     }
 
     /// Has them leave, and waits until they have.
@@ -79,9 +84,9 @@ impl Guests {
 
 impl Book {
     /// Asks for the name of somebody in this room.
-    async fn knock(&self, door: &Door, room: &'static str, clock: Clock) {
+    async fn knock(&self, endpoint: &Endpoint, room: &'static str, clock: Clock) {
         let name = format!("{room} {}", rand::rng().random_range(0..PER_ROOM));
-        let rival = part(door, room, &name, clock);
+        let rival = part(endpoint, room, &name, clock);
         let answer = raw::knock(&rival).await;
         let told = answer.map_or("no answer".to_owned(), |code| format!("{code:?}"));
         let mut pages = self.0.lock().expect("book lock");
@@ -97,17 +102,23 @@ impl Book {
     }
 }
 
-fn part(door: &Door, room: &'static str, name: &str, clock: Clock) -> Part {
+fn part(endpoint: &Endpoint, room: &'static str, name: &str, clock: Clock) -> Part {
     let cues = Cues::new();
     let (diary, speech) = (Diary::new(room, name, clock), Speech::new(PACE, &cues));
-    Part { door: door.clone(), diary, cues, speech }
+    Part { endpoint: endpoint.clone(), diary, cues, speech }
 }
 
-async fn visit(door: Door, room: &'static str, clock: Clock, over: CancellationToken, book: Book) {
+async fn visit(
+    endpoint: Endpoint,
+    room: &'static str,
+    clock: Clock,
+    over: CancellationToken,
+    book: Book,
+) {
     let mut number = 0;
     while !over.is_cancelled() {
-        book.knock(&door, room, clock).await;
-        let guest = part(&door, room, &format!("{room} guest {number}"), clock);
+        book.knock(&endpoint, room, clock).await;
+        let guest = part(&endpoint, room, &format!("{room} guest {number}"), clock);
         number += 1;
         book.add(&guest);
         let leave = guest.cues.leave.clone();
@@ -121,21 +132,21 @@ async fn visit(door: Door, room: &'static str, clock: Clock, over: CancellationT
 }
 
 async fn knock_on(
-    door: Door,
+    endpoint: Endpoint,
     room: &'static str,
     clock: Clock,
     over: CancellationToken,
     book: Book,
 ) {
     while !over.is_cancelled() {
-        book.knock(&door, room, clock).await;
+        book.knock(&endpoint, room, clock).await;
         let pause = Duration::from_millis(rand::rng().random_range(50..250));
         sleep(pause).await;
     }
 }
 
 async fn say_one_thing(
-    door: Door,
+    endpoint: Endpoint,
     room: &'static str,
     clock: Clock,
     over: CancellationToken,
@@ -145,7 +156,7 @@ async fn say_one_thing(
         if over.run_until_cancelled(sleep(ONCE)).await.is_none() {
             return;
         }
-        let caller = part(&door, room, &format!("{room} once {number}"), clock);
+        let caller = part(&endpoint, room, &format!("{room} once {number}"), clock);
         book.add(&caller);
         raw::say_once(&caller, number % 2 == 0).await;
     }

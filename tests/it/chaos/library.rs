@@ -38,7 +38,7 @@ pub(super) async fn talk(mut part: Part) {
 
 /// Comes in and talks, until its name is somebody else's.
 async fn live(part: &mut Part, session: &mut u64) {
-    let addr = Address::parse(&part.door.addr().to_string()).expect("an address");
+    let addr = Address::parse(&part.endpoint.addr().to_string()).expect("an address");
     let mut options = Options::new(part.diary.room, &*part.diary.name);
     // With its own coming, from whose position on it is told everything.
     options.history = 1;

@@ -9,7 +9,7 @@ use super::{
     diary::{Diary, FAREWELL},
     record::Entry,
 };
-use crate::harness::Door;
+use crate::harness::Endpoint;
 
 /// Tells everybody what to do.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl Cues {
 /// One client's way in, what it writes, and what it says.
 #[derive(Debug)]
 pub(super) struct Part {
-    pub(super) door: Door,
+    pub(super) endpoint: Endpoint,
     pub(super) diary: Diary,
     pub(super) cues: Cues,
     pub(super) speech: Speech,

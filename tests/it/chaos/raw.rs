@@ -104,7 +104,7 @@ impl Line {
 }
 
 async fn open(part: &Part, session: &Session) -> Result<(Line, Welcome), Status> {
-    let channel = part.door.try_channel().await;
+    let channel = part.endpoint.try_channel().await;
     let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
     let (outgoing, mut queue) = mpsc::channel(64);
     let join = Join {

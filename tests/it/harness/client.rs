@@ -12,13 +12,13 @@ use tokio::{
 use tonic::{Code, Request, Status, Streaming, client::Grpc, transport::Channel};
 
 use super::{
-    Door, Heard, Payload, RawCodec, SOON,
+    Endpoint, Heard, Payload, RawCodec, SOON,
     record::{Ended, Record},
 };
 
 const METHOD: &str = "/chat.ChatService/ChatStream";
 
-/// One stream through the plain door. A task of its own reads it into a record; the `expect…`
+/// One stream through the `chat` protocol. A task of its own reads it into a record; the `expect…`
 /// methods go through that record in order, so nothing unexpected is ever passed over.
 ///
 /// Dropped, it cancels its stream and closes its connection, unless others share that.
@@ -36,31 +36,31 @@ pub(crate) struct ChatClient {
 impl ChatClient {
     /// Opens a stream that is read from the start. The first message is queued before the call,
     /// as proxies need it.
-    pub(crate) async fn open(door: &Door, name: &str, first: Option<Payload>) -> Self {
-        let client = Self::open_unread(door, name, first).await;
+    pub(crate) async fn open(endpoint: &Endpoint, name: &str, first: Option<Payload>) -> Self {
+        let client = Self::open_unread(endpoint, name, first).await;
         client.drain();
         client
     }
 
     /// Opens a stream that is not read until [`Self::drain`].
-    pub(crate) async fn open_stalled(door: &Door, name: &str, first: Payload) -> Self {
-        Self::open_unread(door, name, Some(first)).await
+    pub(crate) async fn open_stalled(endpoint: &Endpoint, name: &str, first: Payload) -> Self {
+        Self::open_unread(endpoint, name, Some(first)).await
     }
 
-    async fn open_unread(door: &Door, name: &str, first: Option<Payload>) -> Self {
-        let channel = door.channel().await;
+    async fn open_unread(endpoint: &Endpoint, name: &str, first: Option<Payload>) -> Self {
+        let channel = endpoint.channel().await;
         let (outgoing, mut queue) = mpsc::channel(16);
         if let Some(first) = first {
             outgoing.try_send(first).expect("room for the first message");
         }
         let mut request = Request::new(stream::poll_fn(move |context| queue.poll_recv(context)));
-        if let Some(room) = &door.room {
+        if let Some(room) = &endpoint.room {
             request.metadata_mut().insert("chat-room", room.clone());
         }
-        if let Some(forwarded_for) = &door.forwarded_for {
+        if let Some(forwarded_for) = &endpoint.forwarded_for {
             request.metadata_mut().insert("x-forwarded-for", forwarded_for.clone());
         }
-        if let Some(traceparent) = &door.traceparent {
+        if let Some(traceparent) = &endpoint.traceparent {
             request.metadata_mut().insert("traceparent", traceparent.clone());
         }
         let record = Arc::new(Record::default());
@@ -68,7 +68,7 @@ impl ChatClient {
         let mut stream = JoinSet::new();
         let mut grpc = Grpc::new(channel.clone());
         let (codec, to, start) =
-            (RawCodec(door.dialect), Arc::clone(&record), Arc::clone(&reading));
+            (RawCodec(endpoint.dialect), Arc::clone(&record), Arc::clone(&reading));
         stream.spawn(async move {
             let call = async {
                 let ready = grpc.ready().await;

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{ChatClient, Dialect, Door, FaultProxy, LEASE, Redis, Replica, SOON, machine::Machine};
+use super::{
+    ChatClient, Dialect, Endpoint, FaultProxy, LEASE, Redis, Replica, SOON, machine::Machine,
+};
 
 const REDIS_URL: &str = "ROOMCAST_REDIS__URL";
 
@@ -61,8 +63,8 @@ impl Cluster {
     }
 
     /// The way in to a replica, counted round so that a test written for three also runs on one.
-    pub(crate) fn door(&self, replica: usize) -> Door {
-        Door::at(self.replicas[replica % self.replicas.len()].grpc(), Dialect::Typed)
+    pub(crate) fn endpoint(&self, replica: usize) -> Endpoint {
+        Endpoint::at(self.replicas[replica % self.replicas.len()].grpc(), Dialect::Typed)
     }
 
     /// Redis, in a cluster that has one.
@@ -89,8 +91,8 @@ impl Cluster {
     /// would have been heard to leave as well.
     pub(crate) async fn lose_the_last(&mut self, listeners: &mut [&mut ChatClient]) {
         let mut last = self.replicas.pop().expect("a replica to lose");
-        let door = Door::at(last.grpc(), Dialect::Typed);
-        let _lost = door.enter_seen_by("lost one", listeners).await;
+        let endpoint = Endpoint::at(last.grpc(), Dialect::Typed);
+        let _lost = endpoint.enter_seen_by("lost one", listeners).await;
         last.kill();
         for listener in listeners {
             listener.expect_system("lost one left").await;

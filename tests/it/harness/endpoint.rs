@@ -7,14 +7,14 @@ use std::{
 
 use tonic::{
     metadata::{Ascii, MetadataValue},
-    transport::{Channel, ClientTlsConfig, Endpoint, Error},
+    transport::{self, Channel, ClientTlsConfig, Error},
 };
 
 use super::{ChatClient, Dialect, Payload, SOON};
 
 /// A replica's address, and what a client that connects to it speaks and asks for.
 #[derive(Clone, Debug)]
-pub(crate) struct Door {
+pub(crate) struct Endpoint {
     addr: SocketAddr,
     /// What the client speaks.
     pub(crate) dialect: Dialect,
@@ -30,8 +30,8 @@ pub(crate) struct Door {
     shared: Option<Channel>,
 }
 
-impl Door {
-    /// The plain door at this address.
+impl Endpoint {
+    /// The `chat` protocol at this address.
     pub(crate) fn at(addr: SocketAddr, dialect: Dialect) -> Self {
         let (room, traceparent, forwarded_for, from) = Default::default();
         let (windows, tls, shared) = Default::default();
@@ -108,7 +108,7 @@ impl Door {
             return Ok(channel.clone());
         }
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.addr))
+        let mut endpoint = transport::Endpoint::from_shared(format!("{scheme}://{}", self.addr))
             .expect("a URL")
             .connect_timeout(SOON)
             .local_address(self.from);

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Cluster, Dialect, Door, eventually, free_port, get};
+use super::{Cluster, Dialect, Endpoint, eventually, free_port, get};
 use crate::deploy::envoy::{envoy, local_config};
 
 /// A running Envoy in front of a cluster. Killed when dropped.
@@ -80,8 +80,8 @@ impl Proxy {
     }
 
     /// The way in for clients.
-    pub(crate) fn door(&self, dialect: Dialect) -> Door {
-        Door::at(self.addr(), dialect)
+    pub(crate) fn endpoint(&self, dialect: Dialect) -> Endpoint {
+        Endpoint::at(self.addr(), dialect)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A call on the plain door below gRPC, for what no gRPC client library does.
+//! A call on the `chat` protocol below gRPC, for what no gRPC client library does.
 
 use std::net::SocketAddr;
 
@@ -49,7 +49,7 @@ impl RawCall {
         Self { body, answer: Some(answer), _driver: driver }
     }
 
-    /// Begins a stream of the plain door.
+    /// Begins a stream of the `chat` protocol.
     pub(crate) async fn chat(addr: SocketAddr) -> Self {
         Self::begin(addr, "POST", "/chat.ChatService/ChatStream", "application/grpc").await
     }

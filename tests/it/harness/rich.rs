@@ -1,4 +1,4 @@
-//! A client of the rich door that does only what a test tells it, and remembers everything.
+//! A client of the `v1` protocol that does only what a test tells it, and remembers everything.
 //!
 //! It neither reconnects nor resends: [`RichClient::resume`] is one more stream, which the test
 //! opens when it wants to.
@@ -21,9 +21,9 @@ use tokio::{
 use tonic::{Code, Status, transport::Channel};
 
 pub(crate) use self::inbox::{Inbox, Told};
-use super::{Door, SOON, record::Ended};
+use super::{Endpoint, SOON, record::Ended};
 
-/// One stream through the rich door. A task of its own reads it into an [`Inbox`], from which three
+/// One stream through the `v1` protocol. A task of its own reads it into an [`Inbox`], from which three
 /// kinds of frames are taken, each in its order: answers (acks and nacks), news (events and gaps),
 /// and signs (welcome, reconnect, pongs). Nothing is passed over within a kind.
 ///
@@ -67,15 +67,15 @@ impl RichClient {
     }
 
     /// Opens a stream with this join. Whether it is let in shows later: [`Self::welcome`].
-    pub(crate) async fn open(door: &Door, join: Join) -> Self {
-        let client = Self::open_stalled(door, Ask::Join(join)).await;
+    pub(crate) async fn open(endpoint: &Endpoint, join: Join) -> Self {
+        let client = Self::open_stalled(endpoint, Ask::Join(join)).await;
         client.drain();
         client
     }
 
     /// Opens a stream with whatever first frame, which is not read until [`Self::drain`].
-    pub(crate) async fn open_stalled(door: &Door, first: Ask) -> Self {
-        let channel = door.channel().await;
+    pub(crate) async fn open_stalled(endpoint: &Endpoint, first: Ask) -> Self {
+        let channel = endpoint.channel().await;
         let (outgoing, mut queue) = mpsc::channel(64);
         let (name, room) = match &first {
             Ask::Join(join) => (join.username.clone(), join.room.clone()),
@@ -103,12 +103,12 @@ impl RichClient {
         Self { name, room, inbox, answers, news, signs, outgoing, stream, reading, channel }
     }
 
-    /// Another stream of the same session by way of `door`, from after this position on.
-    pub(crate) async fn resume(&self, door: &Door, after: Option<Position>) -> Self {
+    /// Another stream of the same session by way of `endpoint`, from after this position on.
+    pub(crate) async fn resume(&self, endpoint: &Endpoint, after: Option<Position>) -> Self {
         let session_token = self.seen_welcome().expect("it was welcomed").session_token;
         let since = after.map(Since::After);
         let join = Join { session_token, since, ..Self::asking(&self.room, &self.name) };
-        Self::open(door, join).await
+        Self::open(endpoint, join).await
     }
 
     /// The name it asked for.
@@ -116,9 +116,9 @@ impl RichClient {
         &self.name
     }
 
-    /// The unary calls, on a connection to `door`.
-    pub(crate) async fn calls(door: &Door) -> RoomServiceClient<Channel> {
-        RoomServiceClient::new(door.channel().await)
+    /// The unary calls, on a connection to `endpoint`.
+    pub(crate) async fn calls(endpoint: &Endpoint) -> RoomServiceClient<Channel> {
+        RoomServiceClient::new(endpoint.channel().await)
     }
 
     /// All that it has been told so far, and how the stream ended.

@@ -1,6 +1,6 @@
 //! The same behaviour, wherever it has to hold.
 
-use super::{Cluster, Dialect, Door};
+use super::{Cluster, Dialect, Endpoint};
 
 /// A cluster and the dialect that a test's clients speak.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ impl Stage {
     }
 
     /// The way in to a replica, in the test's dialect; numbers are counted round.
-    pub(crate) fn door(&self, replica: usize) -> Door {
-        self.cluster.door(replica).speaking(self.dialect)
+    pub(crate) fn endpoint(&self, replica: usize) -> Endpoint {
+        self.cluster.endpoint(replica).speaking(self.dialect)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The two dialects of the plain door, and whatever else a test puts on its wire.
+//! The two dialects of the `chat` protocol, and whatever else a test puts on its wire.
 
 use std::collections::BTreeMap;
 

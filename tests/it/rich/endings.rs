@@ -58,7 +58,7 @@ async fn come_and_go(cluster: &Cluster, end: End, linger: Duration) {
         }
         End::Leave | End::HalfClose | End::Cancel | End::BadFrame => {}
     }
-    let mut bob = RichClient::open(&cluster.door(1), join.clone()).await;
+    let mut bob = RichClient::open(&cluster.endpoint(1), join.clone()).await;
     bob.welcome().await;
     match end {
         End::Leave => bob.leave().await,
@@ -80,7 +80,7 @@ async fn the_room_hears_what_the_table_says() {
     for plan in [Cluster::memory(), Cluster::redis(2)] {
         let cluster = plan.start().await;
         let mut alice =
-            RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+            RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
         alice.welcome().await;
         let linger = Duration::from_secs(1);
         for (end, without, with) in [
@@ -105,9 +105,10 @@ async fn the_room_hears_what_the_table_says() {
 #[tokio::test]
 async fn a_member_without_linger_is_told_to_have_gone_with_its_replica() {
     let cluster = Cluster::redis(2).with("ROOMCAST_DRAIN__DEADLINE", "4s").start().await;
-    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    let mut alice =
+        RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
     alice.welcome().await;
-    let mut bob = RichClient::open(&cluster.door(1), join(Duration::ZERO)).await;
+    let mut bob = RichClient::open(&cluster.endpoint(1), join(Duration::ZERO)).await;
     bob.welcome().await;
     alice.expect_joined("bob").await;
     cluster.replicas[1].signal(Signal::SIGTERM);
@@ -119,9 +120,10 @@ async fn a_member_without_linger_is_told_to_have_gone_with_its_replica() {
 async fn a_leave_is_confirmed_once_it_is_stored() {
     let plan = Cluster::durable_redis(1).with("ROOMCAST_REDIS__TIMEOUT", "1s");
     let mut cluster = plan.start().await;
-    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    let mut alice =
+        RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
     alice.welcome().await;
-    let mut bob = RichClient::open(&cluster.door(0), RichClient::asking("den", "bob")).await;
+    let mut bob = RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "bob")).await;
     bob.welcome().await;
     alice.expect_joined("bob").await;
     cluster.shared().kill();
@@ -135,7 +137,8 @@ async fn a_leave_is_confirmed_once_it_is_stored() {
 #[tokio::test]
 async fn frames_that_are_not_known_are_passed_over_before_the_join_too() {
     let cluster = Cluster::memory().start().await;
-    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    let mut alice =
+        RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
     alice.welcome().await;
     let path = "/roomcast.v1.RoomService/Connect";
     let addr = cluster.replicas[0].grpc();
@@ -182,7 +185,7 @@ async fn a_member_gets_what_stands_between_its_joined_and_its_left() {
         let cluster = plan.start().await;
         let enter = async |name| {
             let mut client =
-                RichClient::open(&cluster.door(0), RichClient::asking("lobby", name)).await;
+                RichClient::open(&cluster.endpoint(0), RichClient::asking("lobby", name)).await;
             client.welcome().await;
             client
         };
@@ -190,7 +193,7 @@ async fn a_member_gets_what_stands_between_its_joined_and_its_left() {
         let watched = async {
             for round in 0..20 {
                 if round % 2 == 0 {
-                    let mut bob: ChatClient = cluster.door(1).join("bob").await;
+                    let mut bob: ChatClient = cluster.endpoint(1).join("bob").await;
                     for _ in 0..5 {
                         assert!(bob.next(SOON).await.is_some());
                     }
@@ -202,7 +205,7 @@ async fn a_member_gets_what_stands_between_its_joined_and_its_left() {
                     assert_eq!(got, said, "round {round}");
                 } else {
                     let join = RichClient::asking("lobby", "bob");
-                    let mut bob = RichClient::open(&cluster.door(1), join).await;
+                    let mut bob = RichClient::open(&cluster.endpoint(1), join).await;
                     bob.welcome().await;
                     for _ in 0..5 {
                         bob.next_event().await;

@@ -19,7 +19,8 @@ const NEVER: &str = "1h";
 const INTERVAL: Duration = Duration::from_millis(200);
 
 async fn enter(cluster: &Cluster, replica: usize, room: &str, name: &str) -> RichClient {
-    let mut client = RichClient::open(&cluster.door(replica), RichClient::asking(room, name)).await;
+    let mut client =
+        RichClient::open(&cluster.endpoint(replica), RichClient::asking(room, name)).await;
     client.welcome().await;
     client
 }
@@ -122,7 +123,7 @@ async fn coming_back_makes_nobody_faster() {
         }
         for replica in [1, 0, 1] {
             alice.disconnect();
-            let mut back = alice.resume(&cluster.door(replica), alice.last_position()).await;
+            let mut back = alice.resume(&cluster.endpoint(replica), alice.last_position()).await;
             assert!(back.welcome().await.resumed);
             back.say(3, "at last").await;
             expect_too_fast(&mut back, 3).await;
@@ -162,7 +163,7 @@ async fn a_plain_client_that_is_too_fast_is_slowed_and_loses_nothing() {
         let cluster = plan.start().await;
         let mut witness = enter(&cluster, 0, "den", "witness").await;
         let mut plain =
-            cluster.door(1).into_room("den").speaking(Dialect::Typed).join("paul").await;
+            cluster.endpoint(1).into_room("den").speaking(Dialect::Typed).join("paul").await;
         witness.expect_joined("paul").await;
         let began = Instant::now();
         for number in 1..=MESSAGES {

@@ -5,14 +5,14 @@ use std::time::Duration;
 use roomcast::proto::room::{Gap, Position};
 
 use crate::harness::{
-    Cluster, Dialect, Door, FaultProxy, Proxy, Redis, RichClient, SOON, eventually,
+    Cluster, Dialect, Endpoint, FaultProxy, Proxy, Redis, RichClient, SOON, eventually,
 };
 
 /// How soon after an outage everything works.
 const HEALED: Duration = Duration::from_secs(20);
 
-async fn enter(door: &Door, name: &str) -> RichClient {
-    let mut client = RichClient::open(door, RichClient::asking("den", name)).await;
+async fn enter(endpoint: &Endpoint, name: &str) -> RichClient {
+    let mut client = RichClient::open(endpoint, RichClient::asking("den", name)).await;
     client.welcome().await;
     client
 }
@@ -38,15 +38,15 @@ fn gap(epoch: u64, from: u64, to: u64) -> Gap {
 async fn a_redis_that_comes_back_empty_is_told_once_to_everybody() {
     let mut cluster = Cluster::redis(2).start().await;
     let proxy = Proxy::start(&cluster).await;
-    let door = proxy.door(Dialect::Typed);
-    let mut alice = enter(&door, "alice").await;
-    let mut bob = enter(&door, "bob").await;
+    let endpoint = proxy.endpoint(Dialect::Typed);
+    let mut alice = enter(&endpoint, "alice").await;
+    let mut bob = enter(&endpoint, "bob").await;
     alice.expect_joined("bob").await;
     alice.say_and_wait(1, "before").await;
     for client in [&mut alice, &mut bob] {
         client.expect_said("alice", "before").await;
     }
-    let away = enter(&door, "carol").await;
+    let away = enter(&endpoint, "carol").await;
     let after = away.last_position();
     drop(away);
     for client in [&mut alice, &mut bob] {
@@ -68,7 +68,7 @@ async fn a_redis_that_comes_back_empty_is_told_once_to_everybody() {
     // And to whoever comes from the old log.
     let mut join = RichClient::asking("den", "carol");
     join.since = after.map(roomcast::proto::room::join::Since::After);
-    let mut carol = RichClient::open(&door, join).await;
+    let mut carol = RichClient::open(&endpoint, join).await;
     carol.welcome().await;
     assert_eq!(carol.next_gap().await, Gap::default());
     carol.expect_said("alice", "after").await;
@@ -80,9 +80,9 @@ async fn a_redis_that_comes_back_empty_is_told_once_to_everybody() {
 async fn a_redis_that_kept_everything_is_not_told_of() {
     let mut cluster = Cluster::durable_redis(2).start().await;
     let proxy = Proxy::start(&cluster).await;
-    let door = proxy.door(Dialect::Typed);
-    let mut alice = enter(&door, "alice").await;
-    let mut bob = enter(&door, "bob").await;
+    let endpoint = proxy.endpoint(Dialect::Typed);
+    let mut alice = enter(&endpoint, "alice").await;
+    let mut bob = enter(&endpoint, "bob").await;
     alice.expect_joined("bob").await;
     for number in 1..=10 {
         alice.say_and_wait(number, &format!("before {number}")).await;
@@ -142,10 +142,10 @@ impl Failover {
 async fn a_failover_tells_exactly_what_it_lost_to_those_who_had_seen_it() {
     let mut redis = Failover::prepare().await;
     let proxy = Proxy::start(&redis.cluster).await;
-    let door = proxy.door(Dialect::Typed);
-    let mut alice = enter(&door, "alice").await;
-    let mut bob = enter(&door, "bob").await;
-    let mut carol = enter(&door, "carol").await;
+    let endpoint = proxy.endpoint(Dialect::Typed);
+    let mut alice = enter(&endpoint, "alice").await;
+    let mut bob = enter(&endpoint, "bob").await;
+    let mut carol = enter(&endpoint, "carol").await;
     let kept = alice.say_and_wait(1, "kept").await;
     assert_eq!(kept.seq, 4);
     for name in ["bob", "carol"] {
@@ -179,11 +179,11 @@ async fn a_failover_tells_exactly_what_it_lost_to_those_who_had_seen_it() {
     assert_eq!(alice.next_gap().await, lost);
     alice.expect_said("alice", "new").await;
     proxy.until_healthy(2).await;
-    let mut bob = bob.resume(&door, bob_after).await;
+    let mut bob = bob.resume(&endpoint, bob_after).await;
     assert!(bob.welcome().await.resumed);
     assert_eq!(bob.next_gap().await, lost);
     bob.expect_said("alice", "new").await;
-    let mut carol = carol.resume(&door, carol_after).await;
+    let mut carol = carol.resume(&endpoint, carol_after).await;
     assert!(carol.welcome().await.resumed);
     carol.expect_said("alice", "new").await;
     let last = alice.say_and_wait(6, "last").await;
@@ -196,9 +196,9 @@ async fn a_failover_tells_exactly_what_it_lost_to_those_who_had_seen_it() {
 async fn a_failover_that_lost_nothing_is_silent() {
     let mut redis = Failover::prepare().await;
     let proxy = Proxy::start(&redis.cluster).await;
-    let door = proxy.door(Dialect::Typed);
-    let mut alice = enter(&door, "alice").await;
-    let mut bob = enter(&door, "bob").await;
+    let endpoint = proxy.endpoint(Dialect::Typed);
+    let mut alice = enter(&endpoint, "alice").await;
+    let mut bob = enter(&endpoint, "bob").await;
     alice.expect_joined("bob").await;
     let before = alice.say_and_wait(1, "before").await;
     redis.in_step().await;

@@ -184,7 +184,7 @@ async fn a_generated_client_in_python_resumes_through_a_killed_replica() {
     let mut witnesses = vec![];
     for replica in [0, 1] {
         let join = RichClient::asking("den", &format!("witness {replica}"));
-        let mut witness = RichClient::open(&cluster.door(replica), join).await;
+        let mut witness = RichClient::open(&cluster.endpoint(replica), join).await;
         witness.welcome().await;
         witnesses.push(witness);
     }

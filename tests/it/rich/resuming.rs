@@ -11,7 +11,7 @@ use crate::harness::{Answer, Cluster, RichClient, SOON};
 
 async fn enter(cluster: &Cluster, replica: usize, name: &str) -> RichClient {
     let mut client =
-        RichClient::open(&cluster.door(replica), RichClient::asking("den", name)).await;
+        RichClient::open(&cluster.endpoint(replica), RichClient::asking("den", name)).await;
     client.welcome().await;
     client
 }
@@ -31,7 +31,7 @@ async fn what_was_missed_comes_whole_into_a_room_that_has_fallen_silent() {
         for number in 2..=100 {
             alice.say_and_wait(number, &missed(number)).await;
         }
-        let mut back = bob.resume(&cluster.door(2), after).await;
+        let mut back = bob.resume(&cluster.endpoint(2), after).await;
         assert!(back.welcome().await.resumed);
         for number in 2..=100 {
             back.expect_said("alice", &missed(number)).await;
@@ -56,7 +56,7 @@ async fn a_session_goes_on_elsewhere_and_misses_nothing() {
         for number in 2..=40 {
             alice.say_and_wait(number, &format!("missed {number}")).await;
         }
-        let mut back = bob.resume(&cluster.door(2), after).await;
+        let mut back = bob.resume(&cluster.endpoint(2), after).await;
         let welcome = back.welcome().await;
         assert!(welcome.resumed);
         assert_eq!(welcome.last_client_seq, 1);
@@ -96,7 +96,7 @@ async fn the_old_stream_is_superseded_at_once() {
     let cluster = Cluster::redis(2).start().await;
     let mut bob = enter(&cluster, 0, "bob").await;
     for replica in [1, 1, 0] {
-        let mut next = bob.resume(&cluster.door(replica), None).await;
+        let mut next = bob.resume(&cluster.endpoint(replica), None).await;
         assert!(next.welcome().await.resumed);
         assert!(bob.expect_end(Code::Aborted).await.contains("superseded"));
         bob = next;
@@ -114,11 +114,11 @@ async fn a_session_lingers_and_then_it_is_over() {
         alice.expect_joined("bob").await;
         bob.half_close();
         bob.expect_end(Code::Ok).await;
-        let mut back = bob.resume(&cluster.door(0), None).await;
+        let mut back = bob.resume(&cluster.endpoint(0), None).await;
         assert!(back.welcome().await.resumed);
         back.cancel();
         alice.expect_left("bob", LeftCause::TimedOut).await;
-        let late = back.resume(&cluster.door(1), None).await;
+        let late = back.resume(&cluster.endpoint(1), None).await;
         late.expect_end(Code::NotFound).await;
         cluster.assert_no_errors();
     }
@@ -133,7 +133,7 @@ async fn a_killed_replica_is_not_noticed_by_the_room() {
     bob.say_and_wait(1, "one").await;
     cluster.replicas[1].kill();
     alice.say_and_wait(1, "while you were away").await;
-    let mut back = bob.resume(&cluster.door(2), bob.last_position()).await;
+    let mut back = bob.resume(&cluster.endpoint(2), bob.last_position()).await;
     assert!(back.welcome().await.resumed);
     back.say_and_wait(2, "two").await;
     alice.expect_said("bob", "one").await;
@@ -155,7 +155,7 @@ async fn a_killed_replica_is_not_noticed_by_the_room() {
 #[tokio::test]
 async fn a_drained_replica_sends_its_clients_away_and_nobody_is_told() {
     let mut cluster = Cluster::redis(2).with("ROOMCAST_DRAIN__DEADLINE", "8s").start().await;
-    let mut plain = cluster.door(1).into_room("den").enter("paul").await;
+    let mut plain = cluster.endpoint(1).into_room("den").enter("paul").await;
     let mut bob = enter(&cluster, 0, "bob").await;
     plain.expect_system("bob joined").await;
     cluster.replicas[0].signal(Signal::SIGTERM);
@@ -164,7 +164,7 @@ async fn a_drained_replica_sends_its_clients_away_and_nobody_is_told() {
     // It is still served.
     bob.say_and_wait(1, "on my way").await;
     plain.expect_said("bob", "on my way").await;
-    let mut back = bob.resume(&cluster.door(1), bob.last_position()).await;
+    let mut back = bob.resume(&cluster.endpoint(1), bob.last_position()).await;
     assert!(back.welcome().await.resumed);
     bob.expect_end(Code::Aborted).await;
     assert_eq!(cluster.replicas[0].exit_code(SOON).await, 0);

@@ -11,12 +11,13 @@ async fn everybody_gets_every_event_at_one_position_the_speaker_too() {
     for plan in [Cluster::memory(), Cluster::redis(3)] {
         let cluster = plan.start().await;
         let alice =
-            &mut RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+            &mut RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
         let welcome = alice.welcome().await;
         assert!(!welcome.resumed);
         assert_eq!((&*welcome.username, &*welcome.room), ("alice", "den"));
         assert_eq!(welcome.session_token.len(), 48);
-        let bob = &mut RichClient::open(&cluster.door(1), RichClient::asking("den", "bob")).await;
+        let bob =
+            &mut RichClient::open(&cluster.endpoint(1), RichClient::asking("den", "bob")).await;
         bob.welcome().await;
         let joined = alice.expect_joined("bob").await;
         assert_eq!(joined.seq, welcome.head.unwrap().seq + 1);
@@ -46,7 +47,8 @@ async fn everybody_gets_every_event_at_one_position_the_speaker_too() {
 #[tokio::test]
 async fn what_is_refused_is_answered_and_everything_behind_it() {
     let cluster = Cluster::redis(1).with("ROOMCAST_LIMITS__CONTENT_BYTES", "100").start().await;
-    let alice = &mut RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    let alice =
+        &mut RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
     alice.welcome().await;
     for (seq, text) in [
         (1, "a".to_owned()),
@@ -88,25 +90,26 @@ async fn what_is_refused_is_answered_and_everything_behind_it() {
 #[tokio::test]
 async fn history_and_plain_clients_share_the_room() {
     let cluster = Cluster::redis(2).start().await;
-    let alice = &mut RichClient::open(&cluster.door(0), RichClient::asking("lobby", "alice")).await;
+    let alice =
+        &mut RichClient::open(&cluster.endpoint(0), RichClient::asking("lobby", "alice")).await;
     alice.welcome().await;
-    let mut plain = cluster.door(1).join("paul").await;
+    let mut plain = cluster.endpoint(1).join("paul").await;
     alice.expect_joined("paul").await;
     for number in 1..=20 {
         alice.say_and_wait(number, &format!("message {number}")).await;
         plain.expect_said("alice", &format!("message {number}")).await;
     }
-    plain.say("from the plain door").await;
+    plain.say("from the `chat` protocol").await;
     alice.inbox().wait(SOON, |state| (state.told.len() >= 43).then_some(())).await;
     let mut join = RichClient::asking("lobby", "carol");
     join.since = Some(roomcast::proto::room::join::Since::Latest(3));
-    let carol = &mut RichClient::open(&cluster.door(1), join).await;
+    let carol = &mut RichClient::open(&cluster.endpoint(1), join).await;
     let head = carol.welcome().await.head.unwrap();
     plain.expect_system("carol joined").await;
     for text in ["message 19", "message 20"] {
         carol.expect_said("alice", text).await;
     }
-    carol.expect_said("paul", "from the plain door").await;
+    carol.expect_said("paul", "from the `chat` protocol").await;
     assert_eq!(carol.expect_joined("carol").await, head);
     carol.leave().await;
     plain.expect_system("carol left").await;

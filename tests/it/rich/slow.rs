@@ -35,14 +35,14 @@ async fn a_reader_that_sleeps_gets_everything_when_it_wakes() {
     for plan in [Cluster::memory(), Cluster::redis(2)] {
         let cluster = plan.with("ROOMCAST_LIMITS__WINDOW_BYTES", "2MiB").start().await;
         let proxy = Proxy::start(&cluster).await;
-        let door = proxy.door(Dialect::Typed);
+        let endpoint = proxy.endpoint(Dialect::Typed);
         let join = |name| RichClient::asking("den", name);
-        let mut alice = RichClient::open(&door, join("alice")).await;
+        let mut alice = RichClient::open(&endpoint, join("alice")).await;
         alice.welcome().await;
-        let mut awake = RichClient::open(&door, join("awake")).await;
+        let mut awake = RichClient::open(&endpoint, join("awake")).await;
         awake.welcome().await;
         alice.expect_joined("awake").await;
-        let mut asleep = RichClient::open_stalled(&door, Frame::Join(join("asleep"))).await;
+        let mut asleep = RichClient::open_stalled(&endpoint, Frame::Join(join("asleep"))).await;
         awake.expect_joined("asleep").await;
         alice.expect_joined("asleep").await;
         let resident = || cluster.replicas.iter().map(Replica::resident_bytes).sum::<u64>();
@@ -75,10 +75,11 @@ async fn a_reader_that_takes_nothing_for_long_is_dropped_and_its_session_lingers
         .with("ROOMCAST_SERVER__IDLE_TIMEOUT", "2s")
         .start()
         .await;
-    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    let mut alice =
+        RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
     alice.welcome().await;
     let stuck = Frame::Join(RichClient::asking("den", "stuck"));
-    let stuck = RichClient::open_stalled(&cluster.door(0), stuck).await;
+    let stuck = RichClient::open_stalled(&cluster.endpoint(0), stuck).await;
     alice.expect_joined("stuck").await;
     let began = Instant::now();
     let mut number = 0;
@@ -105,9 +106,10 @@ async fn a_client_that_says_nothing_is_dropped_and_one_that_pings_is_not() {
         .with("ROOMCAST_NAMES__LINGER", "1s")
         .start()
         .await;
-    let mut alice = RichClient::open(&cluster.door(0), RichClient::asking("den", "alice")).await;
+    let mut alice =
+        RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "alice")).await;
     alice.welcome().await;
-    let mut mute = RichClient::open(&cluster.door(0), RichClient::asking("den", "mute")).await;
+    let mut mute = RichClient::open(&cluster.endpoint(0), RichClient::asking("den", "mute")).await;
     mute.welcome().await;
     alice.expect_joined("mute").await;
     let mut pace = tokio::time::interval(Duration::from_millis(200));
@@ -133,9 +135,9 @@ async fn a_minute_of_sleep_at_five_hundred_messages_a_second() {
     const TOTAL: u64 = 60 * RATE;
     let cluster = Cluster::redis(2).alone().start().await;
     let join = |name| RichClient::asking("den", name);
-    let mut alice = RichClient::open(&cluster.door(0), join("alice")).await;
+    let mut alice = RichClient::open(&cluster.endpoint(0), join("alice")).await;
     alice.welcome().await;
-    let mut awake = RichClient::open(&cluster.door(1), join("awake")).await;
+    let mut awake = RichClient::open(&cluster.endpoint(1), join("awake")).await;
     awake.welcome().await;
     let (mut alone, mut beside) = (vec![], vec![]);
     let mut asleep = None;
@@ -147,8 +149,8 @@ async fn a_minute_of_sleep_at_five_hundred_messages_a_second() {
             before = cluster.replicas[1].resident_bytes();
             let join = Frame::Join(join("asleep"));
             // With tonic's own windows its HTTP/2 would give up the connection: see `docs/guarantees.md`.
-            let door = cluster.door(1).with_windows(64 * 1024, 1024 * 1024);
-            asleep = Some(RichClient::open_stalled(&door, join).await);
+            let endpoint = cluster.endpoint(1).with_windows(64 * 1024, 1024 * 1024);
+            asleep = Some(RichClient::open_stalled(&endpoint, join).await);
             awake.expect_joined("asleep").await;
         }
         pace.tick().await;

@@ -21,7 +21,7 @@ async fn it_chats_with_a_server_that_it_trusts() {
     let authority = Authority::new("servers");
     let cluster = serving(&authority.issue_files("server")).await;
     let addr = format!("https://{}", cluster.replicas[0].grpc());
-    let mut alice = cluster.door(0).over_tls(authority.trusted()).enter("alice").await;
+    let mut alice = cluster.endpoint(0).over_tls(authority.trusted()).enter("alice").await;
     let mut bob = Terminal::open(&addr, "bob", &["--ca", &authority.ca_file()]);
     alice.expect_system("bob joined").await;
     bob.enter("hello over TLS");
@@ -56,8 +56,8 @@ async fn it_says_what_is_wrong_with_the_server() {
     // Plain text to a TLS port.
     let hint = "it speaks TLS: begin the address with https://";
     let addr = addr.to_string();
-    for door in [&["--addr", &addr][..], &["--addr", &addr, "--plain"]] {
-        assert_refused(door, hint).await;
+    for endpoint in [&["--addr", &addr][..], &["--addr", &addr, "--plain"]] {
+        assert_refused(endpoint, hint).await;
     }
 
     let plain = Cluster::memory().start().await;

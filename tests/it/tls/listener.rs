@@ -13,16 +13,16 @@ use tokio::{
 use tonic::Code;
 
 use super::{CERT, CLIENT_CA, KEY, handshake, serving};
-use crate::harness::{Authority, Cluster, Door, FaultProxy, Payload, SOON, eventually, quiet};
+use crate::harness::{Authority, Cluster, Endpoint, FaultProxy, Payload, SOON, eventually, quiet};
 
 const REFUSED: &str = "roomcast_refusals_total{reason=\"tls_handshake\"}";
 
 /// Nobody comes in here: there is no connection, or the stream on it fails.
-async fn assert_kept_out(door: &Door) {
-    let Ok(channel) = door.try_channel().await else { return };
+async fn assert_kept_out(endpoint: &Endpoint) {
+    let Ok(channel) = endpoint.try_channel().await else { return };
     drop(channel);
-    let ended = match timeout(SOON, door.clone().try_channel()).await.expect("bounded") {
-        Ok(_) => door.join("intruder").await.ended(SOON).await,
+    let ended = match timeout(SOON, endpoint.clone().try_channel()).await.expect("bounded") {
+        Ok(_) => endpoint.join("intruder").await.ended(SOON).await,
         Err(_) => return,
     };
     assert!(!matches!(ended.code, Code::Ok), "{ended:?}");
@@ -44,9 +44,9 @@ async fn two_replicas_are_one_room() {
     let authority = Authority::new("servers");
     let files = authority.issue_files("server");
     let cluster = Cluster::redis(2).with(CERT, &files.cert).with(KEY, &files.key).start().await;
-    let door = |replica| cluster.door(replica).over_tls(authority.trusted());
-    let mut alice = door(0).enter("alice").await;
-    let mut bob = door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let endpoint = |replica| cluster.endpoint(replica).over_tls(authority.trusted());
+    let mut alice = endpoint(0).enter("alice").await;
+    let mut bob = endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&alice, &mut [&mut bob]).await;
     quiet(&bob, &mut [&mut alice]).await;
     bob.half_close();
@@ -65,8 +65,8 @@ async fn a_client_certificate_is_required_where_a_ca_is_named() {
     let files = servers.issue_files("server");
     let plan = Cluster::memory().with(CERT, &files.cert).with(KEY, &files.key);
     let cluster = plan.with(CLIENT_CA, &clients.ca_file()).start().await;
-    let door = cluster.door(0);
-    let mut alice = door
+    let endpoint = cluster.endpoint(0);
+    let mut alice = endpoint
         .clone()
         .over_tls(servers.trusted_with(&clients.issue("alice.example")))
         .enter("alice")
@@ -76,11 +76,11 @@ async fn a_client_certificate_is_required_where_a_ca_is_named() {
         servers.trusted_with(&servers.issue("stranger.example")),
         servers.trusted_with(&clients.issue_expired("late.example")),
     ] {
-        assert_kept_out(&door.clone().over_tls(stranger)).await;
+        assert_kept_out(&endpoint.clone().over_tls(stranger)).await;
     }
     cluster.replicas[0].until_metric(REFUSED, 3.0).await;
     let tls = servers.trusted_with(&clients.issue("bob.example"));
-    let bob = door.over_tls(tls).enter_seen_by("bob", &mut [&mut alice]).await;
+    let bob = endpoint.over_tls(tls).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     assert_quiet_log(&cluster);
 }
@@ -99,8 +99,8 @@ async fn plain_text_gets_a_closed_connection() {
     let authority = Authority::new("servers");
     let cluster = serving(&authority.issue_files("server")).await;
     let tls = authority.trusted();
-    let mut alice = cluster.door(0).over_tls(tls.clone()).enter("alice").await;
-    assert_kept_out(&cluster.door(0)).await;
+    let mut alice = cluster.endpoint(0).over_tls(tls.clone()).enter("alice").await;
+    assert_kept_out(&cluster.endpoint(0)).await;
     for said in
         ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\0\x05xxxxx"]
     {
@@ -110,7 +110,7 @@ async fn plain_text_gets_a_closed_connection() {
         assert!(took < Duration::from_secs(5), "{said:?}: only after {took:?}");
     }
     cluster.replicas[0].until_metric(REFUSED, 4.0).await;
-    let bob = cluster.door(0).over_tls(tls).enter_seen_by("bob", &mut [&mut alice]).await;
+    let bob = cluster.endpoint(0).over_tls(tls).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     assert_quiet_log(&cluster);
 }
@@ -153,9 +153,9 @@ async fn a_stalled_handshake_is_cut_and_holds_up_nobody() {
     let mut silent = handshake(addr, &authority, rustls::ALL_VERSIONS, &["h2"]).await.expect("TLS");
     cluster.replicas[0].until_metric("roomcast_connections", 4.0).await;
     let began = Instant::now();
-    let door = cluster.door(0).over_tls(authority.trusted()).on_one_connection().await;
-    let mut alice = door.enter("alice").await;
-    let bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
+    let endpoint = cluster.endpoint(0).over_tls(authority.trusted()).on_one_connection().await;
+    let mut alice = endpoint.enter("alice").await;
+    let bob = endpoint.enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     assert!(began.elapsed() < Duration::from_secs(2), "held up for {:?}", began.elapsed());
     // They count against limits.connections.
@@ -185,10 +185,10 @@ async fn a_reader_behind_a_frozen_line_gets_all_of_it_after() {
     let files = authority.issue_files("server");
     let plan = Cluster::memory().with(CERT, &files.cert).with(KEY, &files.key);
     let cluster = plan.with("ROOMCAST_LIMITS__WINDOW_BYTES", "64MiB").start().await;
-    let door = cluster.door(0).over_tls(authority.trusted());
+    let endpoint = cluster.endpoint(0).over_tls(authority.trusted());
     let line = FaultProxy::to(cluster.replicas[0].grpc()).await;
-    let mut alice = door.enter("alice").await;
-    let far = door.by_way_of(line.addr()).with_windows(1 << 26, 1 << 26);
+    let mut alice = endpoint.enter("alice").await;
+    let far = endpoint.by_way_of(line.addr()).with_windows(1 << 26, 1 << 26);
     let bob = far.enter_seen_by("bob", &mut [&mut alice]).await;
     line.freeze();
     let filler = "x".repeat(16_000);

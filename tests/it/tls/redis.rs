@@ -75,8 +75,8 @@ async fn a_url_of_the_other_kind_is_guessed() {
 }
 
 async fn assert_room_works(cluster: &Cluster) -> (ChatClient, ChatClient) {
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&alice, &mut [&mut bob]).await;
     quiet(&bob, &mut [&mut alice]).await;
     (alice, bob)
@@ -108,7 +108,7 @@ async fn an_outage_heals_as_it_does_without_tls() {
     alice.say("the log has it").await;
     bob.expect_said("alice", "the log has it").await;
     for name in ["alice", "bob"] {
-        let claim = cluster.door(0).join(name).await;
+        let claim = cluster.endpoint(0).join(name).await;
         claim.expect_end(Code::AlreadyExists).await;
     }
     cluster.assert_no_errors();

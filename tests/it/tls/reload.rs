@@ -105,11 +105,12 @@ async fn a_reload_under_load_drops_nobody() {
         let mut mounted = Mounted::new(swapped, &first.issue("127.0.0.1"));
         let plan = Cluster::redis(2).with(CERT, &mounted.setting("tls.crt"));
         let cluster = plan.with(KEY, &mounted.setting("tls.key")).start().await;
-        let mut talkers = vec![cluster.door(0).over_tls(first.trusted()).enter("talker 0").await];
+        let mut talkers =
+            vec![cluster.endpoint(0).over_tls(first.trusted()).enter("talker 0").await];
         for number in 1..8 {
-            let door = cluster.door(number).over_tls(first.trusted());
+            let endpoint = cluster.endpoint(number).over_tls(first.trusted());
             let name = format!("talker {number}");
-            talkers.push(door.enter_in_sight_of(&name, &talkers[0]).await);
+            talkers.push(endpoint.enter_in_sight_of(&name, &talkers[0]).await);
         }
         let stop = CancellationToken::new();
         // Nobody hears what they say themselves.
@@ -139,7 +140,7 @@ async fn a_reload_under_load_drops_nobody() {
         assert!(talkers.iter().all(|(_, said)| *said > 20), "they talked meanwhile");
         assert_complete(&talkers).await;
         // And those who come now are in the same room.
-        let late = cluster.door(1).over_tls(second.trusted());
+        let late = cluster.endpoint(1).over_tls(second.trusted());
         late.enter_in_sight_of("late", &talkers[0].0).await.assert_open();
         assert_eq!(cluster.replicas[0].log().with(KEPT), [""; 0]);
         cluster.assert_no_errors();
@@ -162,15 +163,15 @@ async fn a_bad_pair_is_told_once_and_the_old_one_stays() {
     let plan = Cluster::memory().with(CERT, &mounted.setting("tls.crt"));
     let cluster = plan.with(KEY, &mounted.setting("tls.key")).start().await;
     let replica = &cluster.replicas[0];
-    let door = cluster.door(0).over_tls(authority.trusted());
-    let mut alice = door.enter("alice").await;
+    let endpoint = cluster.endpoint(0).over_tls(authority.trusted());
+    let mut alice = endpoint.enter("alice").await;
 
     let mut bad = authority.issue("127.0.0.1");
     bad.key.clone_from(&good.key);
     mounted.put(&bad);
     replica.until_metric(REFUSED, 1.0).await;
     assert_eq!(shown(replica, &authority).await.expect("TLS"), good.der);
-    let mut bob = door.enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut bob = endpoint.enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&alice, &mut [&mut bob]).await;
     // Looked at again and again, said once.
     tokio::time::sleep(2 * A_LOOK).await;
@@ -200,18 +201,18 @@ async fn the_ca_of_clients_is_followed_too() {
     fs::write(&ca, old.pem()).expect("write");
     let plan = Cluster::memory().with(CERT, &files.cert).with(KEY, &files.key);
     let cluster = plan.with(CLIENT_CA, &ca).start().await;
-    let door = |client: &Authority| {
-        cluster.door(0).over_tls(servers.trusted_with(&client.issue("client.example")))
+    let endpoint = |client: &Authority| {
+        cluster.endpoint(0).over_tls(servers.trusted_with(&client.issue("client.example")))
     };
-    let mut alice = door(&old).enter("alice").await;
+    let mut alice = endpoint(&old).enter("alice").await;
     fs::write(&ca, new.pem()).expect("write");
     cluster.replicas[0].until_metric(RELOADED, 1.0).await;
-    let bob = door(&new).enter_seen_by("bob", &mut [&mut alice]).await;
+    let bob = endpoint(&new).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     let refused = "roomcast_refusals_total{reason=\"tls_handshake\"}";
     let before = cluster.replicas[0].metric(refused).await;
     // With TLS 1.3 a client learns of it after its own part of the handshake.
-    let _ = door(&old).try_channel().await;
+    let _ = endpoint(&old).try_channel().await;
     eventually(SOON, "the old CA is refused", async || {
         (cluster.replicas[0].metric(refused).await > before).then_some(())
     })

@@ -36,8 +36,8 @@ async fn every_metric_that_is_asked_for_is_there() {
 async fn prometheus_answers_the_dashboard() {
     let cluster = Cluster::redis(2).start().await;
     let prometheus = Prometheus::over(&cluster).await;
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     let began = now();
 
     // A rate needs two scrapes with a change between them: they talk until there is one.
@@ -87,8 +87,8 @@ async fn exemplars_lead_to_traces() {
     let cluster = plan.with("ROOMCAST_TELEMETRY__SAMPLE_RATIO", "1").start().await;
     let prometheus = Prometheus::over(&cluster).await;
     let began = now();
-    let mut alice = cluster.door(0).enter("alice").await;
-    let mut bob = cluster.door(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    let mut alice = cluster.endpoint(0).enter("alice").await;
+    let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     alice.say("follow me").await;
     bob.expect_said("alice", "follow me").await;
 
