@@ -37,7 +37,7 @@ use crate::domain::{
 /// **What may be lost.** Live events may be lost in any number, whether or not
 /// [`Signal::Resumed`] follows; the log then has them, within its bounds on length and age. So
 /// a reader must judge every position it is handed. A whole log may be lost, or its tail;
-/// then the epoch differs, and [`Head::past`] says up to where positions of the epochs before
+/// then the epoch differs, and [`Head::past`](crate::domain::Head::past) says up to where positions of the epochs before
 /// are still good.
 ///
 /// **Repeatable.** When an operation fails with [`Unavailable`] it is unknown whether it took

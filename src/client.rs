@@ -26,8 +26,8 @@
 //!             other => println!("{} {}: {other:?}", event.position, event.username),
 //!         },
 //!         Update::Gap(gap) => println!("gone: {gap:?}"),
-//!         Update::Away { reason } => println!("away: {reason}"),
-//!         Update::Back { resumed } => println!("back; did nobody notice? {resumed}"),
+//!         Update::Disconnected { reason } => println!("away: {reason}"),
+//!         Update::Reconnected { resumed } => println!("back; did nobody notice? {resumed}"),
 //!     }
 //! }
 //! // Whoever says something has to read on: answers come with the events.
@@ -65,7 +65,7 @@ pub use self::{
     options::Options,
     requests::Said,
     tls::Credentials,
-    update::{Event, Gap, LeftCause, Reason, Update, What},
+    update::{Event, EventKind, Gap, LeftCause, Reason, Update},
 };
 pub use crate::domain::{Epoch, Position};
 

@@ -14,7 +14,7 @@ mod username;
 
 pub use address::{Network, NetworkError, forwarded_for, origin};
 pub use contact::Contact;
-pub use event::{Event, LeftCause, Member, TraceParent, What};
+pub use event::{Event, EventKind, LeftCause, Member, TraceParent};
 pub use ids::{FencingToken, ReplicaId, SessionId, StreamId};
 pub use log::{Head, PAST_EPOCHS, Page};
 pub use position::{Epoch, Position};

@@ -34,7 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use self::{
     chunk::{Chunk, Shared},
     delivery_probe::{DeliveryProbe, Silent},
-    entry::{Arrived, Claim, EnterError, SessionClaim, Since},
+    entry::{Arrived, Claim, EnterError, SessionClaim, StartFrom},
     member::{Member, Notice},
     membership::{Membership, Reacquired, Reader},
     slot::{ENCODINGS, Encoder},
@@ -43,7 +43,7 @@ pub use self::{
 use self::{lease_manager::Watch, listener::Finding, release_queue::ReleaseQueue, room::Room};
 use crate::{
     backplane::{Backplane, Eviction, Hold, Overdue, Signals, Unavailable},
-    domain::{Event, Head, Member as Who, ReplicaId, RoomName, What},
+    domain::{Event, EventKind, Head, Member as Who, ReplicaId, RoomName},
     metrics::Metrics,
     room::{Rate, ReapGuard},
     trace::{self, Sampler},
@@ -303,7 +303,7 @@ impl Hub {
         let (at, here) = (jiff::Timestamp::now(), room.map(Room::sessions).unwrap_or_default());
         let trace = trace::current();
         let evict = |overdue: Overdue| {
-            let what = What::Left { cause: overdue.cause() };
+            let what = EventKind::Left { cause: overdue.cause() };
             let event = Event { at, member: overdue.member.clone(), what, trace: trace.clone() };
             Eviction { overdue, event: Arc::new(event) }
         };
@@ -313,7 +313,7 @@ impl Hub {
 }
 
 /// An event of a hold's member that happens now, in the trace of the span that is entered.
-fn event_now(hold: &Hold, what: What) -> Arc<Event> {
+fn event_now(hold: &Hold, what: EventKind) -> Arc<Event> {
     let member = Who { name: hold.name.display().clone(), session: hold.session };
     Arc::new(Event { at: jiff::Timestamp::now(), member, what, trace: trace::current() })
 }

@@ -116,19 +116,19 @@ pub enum Answer {
     /// Somebody is here.
     Pong(u64),
     /// The stream will end soon: go elsewhere after this time.
-    Reconnect(Duration, Away),
+    Reconnect(Duration, ReconnectReason),
 }
 
 /// Why a client is sent elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Away {
+pub enum ReconnectReason {
     /// The replica shuts down.
     ShuttingDown,
     /// The stream has been open for long: another replica may have fewer.
     TooOld,
 }
 
-impl Away {
+impl ReconnectReason {
     /// How a stream ends whose client does not go by itself.
     fn ending(self) -> Ending {
         match self {
@@ -329,7 +329,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
             None => Err(Ending::ShuttingDown),
             Some(pace) => {
                 let spread = pace.with.drain_spread;
-                pace.send_away(spread.mul_f64(rand::random()), Away::ShuttingDown);
+                pace.send_away(spread.mul_f64(rand::random()), ReconnectReason::ShuttingDown);
                 Ok(())
             }
         }
@@ -339,7 +339,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         match &mut self.link {
             None => Err(Ending::TooOld),
             Some(pace) => {
-                pace.send_away(Duration::ZERO, Away::TooOld);
+                pace.send_away(Duration::ZERO, ReconnectReason::TooOld);
                 Ok(())
             }
         }

@@ -1,5 +1,5 @@
 //! The listener of the gRPC port: an accept loop of our own, TLS, HTTP/2, and a connection as one task. It knows
-//! sockets and streams of bytes; what requests mean is for the [`Service`] that answers them.
+//! sockets and streams of bytes; what requests mean is for the `Service` that answers them.
 
 mod buffered_socket;
 mod connection;

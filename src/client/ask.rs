@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{
     Client,
     error::CallError,
-    requests::Here,
+    requests::Connected,
     update::{Event, Gap, position, wire},
 };
 use crate::{
@@ -73,7 +73,7 @@ impl Client {
             let rest = u32::try_from(limit - all.members.len()).unwrap_or(0);
             let token = std::mem::take(&mut page_token);
             let page = self
-                .ask(async |here: Here| {
+                .ask(async |here: Connected| {
                     let request =
                         ListMembersRequest { room: here.room, page_size: rest, page_token: token };
                     RoomServiceClient::new(here.channel).list_members(request).await
@@ -98,7 +98,7 @@ impl Client {
             Range::Before(at) => Some(list_events_request::Range::Before(wire(at))),
         };
         let page = self
-            .ask(async |here: Here| {
+            .ask(async |here: Connected| {
                 let request = ListEventsRequest { room: here.room, page_size: limit, range };
                 RoomServiceClient::new(here.channel).list_events(request).await
             })
@@ -114,7 +114,7 @@ impl Client {
     /// Asks on the connection in use, or on the next one.
     async fn ask<T>(
         &self,
-        question: impl AsyncFnOnce(Here) -> Result<tonic::Response<T>, tonic::Status>,
+        question: impl AsyncFnOnce(Connected) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, CallError> {
         let mut here = self.here.clone();
         let asked = async {

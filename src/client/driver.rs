@@ -1,7 +1,7 @@
 //! The task behind a client: keeps it in its room.
 
-mod away;
-mod here;
+mod connected;
+mod disconnected;
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::{
 };
 use tonic::{Code, transport::Channel};
 
-use self::here::End;
+use self::connected::End;
 use super::{
     Connector,
     core::{
@@ -24,7 +24,9 @@ use super::{
     },
     error::{Error, LeaveError, SayError},
     options::Options,
-    requests::{Answer, Command, Ends, Entered, Here, Joined, LEAVE_PATIENCE, Leave, Said, Told},
+    requests::{
+        Answer, Command, Connected, Ends, Entered, Joined, LEAVE_PATIENCE, Leave, Said, Told,
+    },
     stream::{Entry, Token},
     update::{Reason, position},
 };
@@ -214,7 +216,9 @@ impl Driver {
             leaving.sent = false;
         }
         self.settle(false);
-        self.ends.here.send_replace(Some(Here { channel: channel.clone(), room: welcome.room }));
+        self.ends
+            .here
+            .send_replace(Some(Connected { channel: channel.clone(), room: welcome.room }));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::{
     driver::Driver,
     error::{Error, LeaveError, SayError},
     options::Options,
-    requests::{Command, Ends, Entered, Here, LEAVE_PATIENCE, Leave, Said},
+    requests::{Command, Connected, Ends, Entered, LEAVE_PATIENCE, Leave, Said},
     update::Update,
 };
 use crate::domain::Position;
@@ -31,7 +31,7 @@ pub struct Client {
     says: mpsc::Sender<Command>,
     turn: Arc<Mutex<()>>,
     leaves: mpsc::Sender<Leave>,
-    pub(super) here: watch::Receiver<Option<Here>>,
+    pub(super) here: watch::Receiver<Option<Connected>>,
     entered: Entered,
     task: Arc<JoinSet<()>>,
 }

@@ -51,7 +51,7 @@ pub(super) type Leave = oneshot::Sender<Result<(), LeaveError>>;
 
 /// What others may know of the client: how to ask the server something, while it is reached.
 #[derive(Clone, Debug)]
-pub(super) struct Here {
+pub(super) struct Connected {
     pub(super) channel: Channel,
     pub(super) room: String,
 }
@@ -61,5 +61,5 @@ pub(super) struct Ends {
     pub(super) says: mpsc::Receiver<Command>,
     pub(super) leaves: mpsc::Receiver<Leave>,
     pub(super) updates: mpsc::Sender<Told>,
-    pub(super) here: watch::Sender<Option<Here>>,
+    pub(super) here: watch::Sender<Option<Connected>>,
 }

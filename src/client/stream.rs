@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use super::{
-    core::reader::Since,
+    core::reader::StartFrom,
     details::Details,
     update::{Reason, wire},
     words::{root_cause, sanitise},
@@ -36,7 +36,7 @@ pub(super) struct Entry {
     pub(super) room: String,
     pub(super) username: String,
     pub(super) token: Option<Token>,
-    pub(super) since: Since,
+    pub(super) since: StartFrom,
     pub(super) linger: Option<Duration>,
     pub(super) attempt: u64,
 }
@@ -44,9 +44,9 @@ pub(super) struct Entry {
 impl Entry {
     fn into_frame(self) -> ConnectRequest {
         let since = match self.since {
-            Since::Nothing => None,
-            Since::Latest(count) => Some(join::Since::Latest(count)),
-            Since::After(position) => Some(join::Since::After(wire(position))),
+            StartFrom::Nothing => None,
+            StartFrom::Latest(count) => Some(join::Since::Latest(count)),
+            StartFrom::After(position) => Some(join::Since::After(wire(position))),
         };
         let join = Join {
             room: self.room,

@@ -207,15 +207,15 @@ async fn hears(events: &mut Events, seq: u64, content: &str) {
     match next(events).await {
         Update::Event(event) => {
             assert_eq!(event.position.seq, seq);
-            assert_eq!(event.what, What::Said(content.to_owned()));
+            assert_eq!(event.what, EventKind::Said(content.to_owned()));
         }
         other => panic!("{other:?}"),
     }
 }
 
 async fn comes_back(events: &mut Events, resumed: bool) {
-    assert!(matches!(next(events).await, Update::Away { .. }));
-    assert_eq!(next(events).await, Update::Back { resumed });
+    assert!(matches!(next(events).await, Update::Disconnected { .. }));
+    assert_eq!(next(events).await, Update::Reconnected { resumed });
 }
 
 #[tokio::test]
@@ -374,8 +374,8 @@ async fn a_silent_server_is_left() {
     assert_eq!(line.hears_join().await.session_token, b"secret");
     line.welcomes(10, true, 0).await;
     let away = next(&mut events).await;
-    assert!(matches!(away, Update::Away { reason: Reason::Silent { .. } }), "{away:?}");
-    assert_eq!(next(&mut events).await, Update::Back { resumed: true });
+    assert!(matches!(away, Update::Disconnected { reason: Reason::Silent { .. } }), "{away:?}");
+    assert_eq!(next(&mut events).await, Update::Reconnected { resumed: true });
 }
 
 #[tokio::test]

@@ -19,12 +19,12 @@ pub enum Update {
     Gap(Gap),
     /// The server is out of reach. Nothing has to be done: the client tries to come back, and messages
     /// wait.
-    Away {
+    Disconnected {
         /// What became of the stream.
         reason: Reason,
     },
     /// The client is in the room again; what it missed follows.
-    Back {
+    Reconnected {
         /// Whether nobody noticed. Otherwise the session had ended: the room may have heard that this
         /// member left and came. What was said meanwhile follows all the same.
         resumed: bool,
@@ -41,13 +41,13 @@ pub struct Event {
     /// The name of the member that it is about.
     pub username: String,
     /// What happened.
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// The kinds of events.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum What {
+pub enum EventKind {
     /// The member said this.
     Said(String),
     /// The member came.
@@ -159,10 +159,10 @@ impl Event {
             time: time.unwrap_or(SystemTime::UNIX_EPOCH),
             username: event.username,
             what: match event.what {
-                Some(proto::event::What::Said(said)) => What::Said(said.content),
-                Some(proto::event::What::Joined(_)) => What::Joined,
-                Some(proto::event::What::Left(left)) => What::Left(left.cause().into()),
-                None => What::Unknown,
+                Some(proto::event::What::Said(said)) => EventKind::Said(said.content),
+                Some(proto::event::What::Joined(_)) => EventKind::Joined,
+                Some(proto::event::What::Left(left)) => EventKind::Left(left.cause().into()),
+                None => EventKind::Unknown,
             },
         })
     }

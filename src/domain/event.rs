@@ -14,7 +14,7 @@ pub struct Event {
     /// The member it concerns.
     pub member: Member,
     /// What happened.
-    pub what: What,
+    pub what: EventKind,
     /// The trace it belongs to, if it is traced.
     pub trace: Option<TraceParent>,
 }
@@ -25,8 +25,8 @@ impl Event {
         const AROUND: usize = 128;
         AROUND
             + match &self.what {
-                What::Said { content } => content.len(),
-                What::Joined | What::Left { .. } | What::Unknown => 0,
+                EventKind::Said { content } => content.len(),
+                EventKind::Joined | EventKind::Left { .. } | EventKind::Unknown => 0,
             }
     }
 }
@@ -42,7 +42,7 @@ pub struct Member {
 
 /// The kinds of events.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum What {
+pub enum EventKind {
     /// The member said something.
     Said {
         /// The text, as sent.

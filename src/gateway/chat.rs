@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::{RoomName, TraceParent, Username, UsernameLimits},
-    hub::{Claim, Membership, SessionClaim, Since},
+    hub::{Claim, Membership, SessionClaim, StartFrom},
     session::{self, Ending, Input, Say, SessionLimits},
     transport::Incoming,
 };
@@ -71,7 +71,7 @@ impl Chat {
         let name = Username::parse(&asked, self.config.names).map_err(Outcome::Name)?;
         stream.may_come(&room)?;
         stream.take_place(&room)?;
-        let (session, since, linger) = (SessionClaim::Plain, Since::Now, Duration::ZERO);
+        let (session, since, linger) = (SessionClaim::Plain, StartFrom::Now, Duration::ZERO);
         let (attempt, told) = (0, Arc::default());
         let claim = Claim { room, name, session, since, linger, attempt, told };
         let arrived = stream.enter::<Self>(claim, asked, trace.as_ref()).await?;

@@ -47,7 +47,9 @@ use crate::{
         connect_response::Frame as Response_,
     },
     room::Lost,
-    session::{self, Answer, Away, ClientLink, Ending, Input, Responder, Say, SessionLimits},
+    session::{
+        self, Answer, ClientLink, Ending, Input, ReconnectReason, Responder, Say, SessionLimits,
+    },
     transport::Incoming,
 };
 
@@ -366,7 +368,7 @@ fn encode(frame: Response_) -> Bytes {
 
 impl Responder for Egress {
     fn answer(&self, answer: &Answer) {
-        if matches!(answer, Answer::Reconnect(_, Away::TooOld)) {
+        if matches!(answer, Answer::Reconnect(_, ReconnectReason::TooOld)) {
             self.retire();
         }
         self.push(&encode(translate::answer(answer)));

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
-use crate::domain::{Event, Position, SessionId, TraceParent, What};
+use crate::domain::{Event, EventKind, Position, SessionId, TraceParent};
 
 /// What a reader takes in one go.
 #[derive(Debug, Default)]
@@ -157,7 +157,8 @@ impl Taken {
             return false;
         }
         // Others may be told long after they happened.
-        if let (What::Said { .. }, None, false) = (&event.what, &self.oldest, frame.is_empty()) {
+        if let (EventKind::Said { .. }, None, false) = (&event.what, &self.oldest, frame.is_empty())
+        {
             self.oldest = Some((event.at, event.trace.clone()));
         }
         true

@@ -8,7 +8,7 @@ use std::{
 use super::{Hub, Member, Membership, event_now, membership::Coming, room::Room};
 use crate::{
     backplane::{Eviction, Hold, Join, JoinError, Joined, Seated, Takeover, Unavailable},
-    domain::{FencingToken, Position, RoomName, SecretHash, SessionId, Username, What},
+    domain::{EventKind, FencingToken, Position, RoomName, SecretHash, SessionId, Username},
     room::LogCursor,
     wakers::ReaderWaker,
 };
@@ -27,7 +27,7 @@ pub struct Claim {
     /// Its session.
     pub session: SessionClaim,
     /// What the member is to get of the past.
-    pub since: Since,
+    pub since: StartFrom,
     /// How long its session outlives its stream; zero to end with it.
     pub linger: Duration,
     /// The number of its client's attempt; zero where the client does not count.
@@ -49,7 +49,7 @@ pub enum SessionClaim {
 
 /// What a member is to get of the past.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Since {
+pub enum StartFrom {
     /// Nothing.
     Now,
     /// Everything after this position; see [`LogCursor::claimed`].
@@ -231,7 +231,7 @@ impl Hub {
 
     /// Takes a session over from the stream that was seen to have it.
     async fn take_over(&self, hold: &Hold, takeover: Takeover) -> Result<Joined, JoinError> {
-        let event = event_now(hold, What::Joined);
+        let event = event_now(hold, EventKind::Joined);
         let (takeover, contact) = (Some(takeover), None);
         let join = Join { takeover, contact, ..Join::new(hold, event) };
         self.backplane.join(join).await
@@ -247,7 +247,7 @@ impl Hub {
         coming: Coming,
     ) -> Result<Joined, JoinError> {
         let silent = coming == Coming::AgainUnheard;
-        let event = event_now(hold, What::Joined);
+        let event = event_now(hold, EventKind::Joined);
         let mut evict: Vec<Eviction> = Vec::new();
         for round in 0..EVICTION_ROUNDS {
             let reap_first = coming == Coming::Anew && round == 0;
@@ -284,9 +284,9 @@ impl Hub {
 /// Where the reader of somebody who is in begins.
 fn place(claim: &Claim, joined: &Joined) -> LogCursor {
     match claim.since {
-        Since::Now => LogCursor::after(joined.position),
-        Since::After(position) => LogCursor::claimed(position),
-        Since::Latest(events) => {
+        StartFrom::Now => LogCursor::after(joined.position),
+        StartFrom::After(position) => LogCursor::claimed(position),
+        StartFrom::Latest(events) => {
             // Of a new session the last one is its own coming.
             let own = u64::from(!matches!(claim.session, SessionClaim::Resumed(..)));
             LogCursor::latest(joined.position, u64::from(events) + own)

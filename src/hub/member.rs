@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 use super::{catch_up_reader::CatchUpReader, chunk::SharedChunk, unread::Held};
 use crate::{
     backplane::Hold,
-    domain::{Event, FencingToken, Page, Position, SessionId, What},
+    domain::{Event, EventKind, FencingToken, Page, Position, SessionId},
     room::LogCursor,
     wakers::ReaderWaker,
 };
@@ -244,7 +244,7 @@ impl Member {
     /// and came back has an earlier one.
     pub(super) fn last_event(&self, position: Position, event: &Event) -> Option<LastEvent> {
         let own = event.member.session == self.session() && self.is_over();
-        if !own || !matches!(event.what, What::Left { .. }) {
+        if !own || !matches!(event.what, EventKind::Left { .. }) {
             return None;
         }
         match self.left() {

@@ -17,7 +17,7 @@ use tracing::{Instrument as _, Span};
 use super::{Hub, Member, event_now};
 use crate::{
     backplane::{Hold, Unavailable},
-    domain::{Event, LeftCause, Position, What},
+    domain::{Event, EventKind, LeftCause, Position},
     metrics::{Metrics, Queue},
     trace::{self, Sampler},
 };
@@ -55,7 +55,7 @@ impl Release {
     pub(super) fn leave(member: &Member, cause: LeftCause, sampler: &Sampler) -> Self {
         let (hold, owes) = (member.hold(), member.owes());
         let span = sampler.leave(&hold.room, cause);
-        let event = span.in_scope(|| event_now(&hold, What::Left { cause }));
+        let event = span.in_scope(|| event_now(&hold, EventKind::Left { cause }));
         Self { hold, way: Way::Leave(event), owes, span: Some(span) }
     }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, Position, RoomName, SessionId, StreamId, What},
+    domain::{Event, EventKind, Position, RoomName, SessionId, StreamId},
     metrics::{Metrics, items},
     room::{Coalescer, Fallen, Item, Moves, RateLimiter, RingBuffer, Sequencer},
     trace::Sampler,
@@ -463,8 +463,8 @@ fn weight(event: &Event) -> usize {
     EVENT_OVERHEAD
         + match &event.what {
             // Once as it came, once encoded.
-            What::Said { content } => 2 * content.len(),
-            What::Joined | What::Left { .. } | What::Unknown => 0,
+            EventKind::Said { content } => 2 * content.len(),
+            EventKind::Joined | EventKind::Left { .. } | EventKind::Unknown => 0,
         }
 }
 

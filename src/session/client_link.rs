@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
-use super::{Answer, Away, Ending};
+use super::{Answer, Ending, ReconnectReason};
 use crate::{
     backplane::Unavailable,
     domain::{Page, Position},
@@ -76,17 +76,17 @@ pub(super) struct Pace<'a> {
     /// When it was told, as long as it may not have taken that, and the time that it has then.
     sent_away: Option<(Instant, Duration)>,
     /// Why it was.
-    why: Away,
+    why: ReconnectReason,
 }
 
 impl<'a> Pace<'a> {
     pub(super) fn new(with: &'a ClientLink<'a>) -> Self {
         let (over, sent_away) = (None, None);
-        Self { with, heard: Instant::now(), over, sent_away, why: Away::ShuttingDown }
+        Self { with, heard: Instant::now(), over, sent_away, why: ReconnectReason::ShuttingDown }
     }
 
     /// The client is told to go elsewhere after a time.
-    pub(super) fn send_away(&mut self, after: Duration, why: Away) {
+    pub(super) fn send_away(&mut self, after: Duration, why: ReconnectReason) {
         self.with.answers.answer(&Answer::Reconnect(after, why));
         self.why = why;
         let now = Instant::now();

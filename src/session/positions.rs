@@ -11,7 +11,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::Repeats;
 use crate::{
     backplane::{Backplane, PageLimit},
-    domain::{Position, RoomName, SessionId, What},
+    domain::{EventKind, Position, RoomName, SessionId},
 };
 
 /// How much of the log is read at a time, and how much in all.
@@ -156,7 +156,7 @@ impl<'a> Positions<'a> {
             let own = page.events.into_iter().filter(|(seq, event)| {
                 *seq <= end.seq
                     && event.member.session == session
-                    && matches!(event.what, What::Said { .. })
+                    && matches!(event.what, EventKind::Said { .. })
             });
             found.extend(own.map(|(seq, _)| Position::new(head.position.epoch, seq)));
         }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     backplane::{AppendError, Appended, Hold},
-    domain::{Event, Member as Who, What},
+    domain::{Event, EventKind, Member as Who},
     hub::{Hub, Membership},
     room::RateLimiter,
     trace,
@@ -277,7 +277,7 @@ impl<'a> Publisher<'a> {
         let span = sampler.say(trace.as_ref(), stream_trace.as_ref(), &hold.room, content.len());
         let trace = trace::traceparent(&span);
         let member = Who { name: hold.name.display().clone(), session: hold.session };
-        let what = What::Said { content: Arc::from(content) };
+        let what = EventKind::Said { content: Arc::from(content) };
         let event = Event { at: jiff::Timestamp::now(), member, what, trace };
         let seq = self.next_seq;
         self.next_seq += 1;

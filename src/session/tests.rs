@@ -17,7 +17,7 @@ use crate::{
         memory::{Memory, MemoryConfig},
     },
     domain::{Page, ReplicaId, RoomName, Username, UsernameLimits},
-    hub::{Claim, EnterError, HubConfig, SessionClaim, Since},
+    hub::{Claim, EnterError, HubConfig, SessionClaim, StartFrom},
     metrics::Metrics,
     trace::Sampler,
     wakers::{ReaderWaker, Wakers},
@@ -98,7 +98,7 @@ fn hub_config() -> HubConfig {
 
 fn claim(room: &RoomName, session: SessionClaim) -> Claim {
     let name = Username::parse("bob", UsernameLimits { max_chars: 64 }).unwrap();
-    let (since, linger) = (Since::Now, Duration::ZERO);
+    let (since, linger) = (StartFrom::Now, Duration::ZERO);
     let (attempt, told) = (0, Arc::default());
     Claim { room: room.clone(), name, session, since, linger, attempt, told }
 }

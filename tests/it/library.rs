@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::maybe_done;
 use nix::sys::signal::Signal;
-use roomcast::client::{Address, Client, Connector, Events, Options, Position, Update, What};
+use roomcast::client::{Address, Client, Connector, EventKind, Events, Options, Position, Update};
 use tokio::time::{interval, timeout};
 
 use crate::harness::{Cluster, RichClient, SOON};
@@ -38,11 +38,11 @@ async fn record(mut events: Events) -> Vec<(Position, String)> {
         let update = timeout(SOON * 2, events.next()).await.expect("nothing is told");
         match update.expect("an end").expect("an update") {
             Update::Event(event) => match event.what {
-                What::Said(text) => said.push((event.position, text)),
-                What::Joined if event.username == "bob" => {}
+                EventKind::Said(text) => said.push((event.position, text)),
+                EventKind::Joined if event.username == "bob" => {}
                 other => panic!("{} {other:?}", event.username),
             },
-            Update::Away { .. } | Update::Back { resumed: true } => {}
+            Update::Disconnected { .. } | Update::Reconnected { resumed: true } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -125,12 +125,12 @@ async fn a_session_that_is_lost_loses_and_doubles_nothing() {
         let update = timeout(SOON, events.next()).await.expect("told").expect("more");
         match update.expect("an update") {
             Update::Event(event) => match event.what {
-                What::Said(text) if text == "that was all" => break,
-                What::Said(text) => said.push(text),
+                EventKind::Said(text) if text == "that was all" => break,
+                EventKind::Said(text) => said.push(text),
                 _ => {}
             },
-            Update::Back { resumed } => lost |= !resumed,
-            Update::Away { .. } => {}
+            Update::Reconnected { resumed } => lost |= !resumed,
+            Update::Disconnected { .. } => {}
             other @ Update::Gap(_) => panic!("{other:?}"),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Fixture, Setup, outlast_leases, props::*, replicas};
 use crate::{
     backplane::{AppendError, Join, Verdict},
-    domain::{Epoch, Position, What},
+    domain::{Epoch, EventKind, Position},
 };
 
 pub(crate) async fn renewing_keeps_a_name(fixture: &impl Fixture) {
@@ -93,7 +93,7 @@ pub(crate) async fn a_session_tells_where_it_stands(fixture: &impl Fixture) {
     // Its log is lost: the room knows nothing of what it said.
     let mut bob = a.hold(&room, "bob");
     bob.confirmed = Some(Position::new(Epoch(rand::random()), 7));
-    let event = event(&bob, What::Joined);
+    let event = event(&bob, EventKind::Joined);
     let join = Join { appended: 41, ..Join::new(&bob, event) };
     a.backplane.join(join).await.expect("the name is free");
     assert!(a.say(&bob, 41, "before").await.duplicate, "that was appended once");

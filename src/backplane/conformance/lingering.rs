@@ -7,14 +7,14 @@ use tokio::join;
 use super::{Fixture, Replica, SHORT, Setup, outlast_leases, props::*, replicas};
 use crate::{
     backplane::{AppendError, Hold, Join, JoinError, LogBounds, Verdict},
-    domain::{LeftCause, RoomName, What},
+    domain::{EventKind, LeftCause, RoomName},
 };
 
 /// Why members left, in the order of the log.
 async fn causes(replica: &Replica, room: &RoomName) -> Vec<(String, LeftCause)> {
     let page = replica.read(room, 0, 1000).await;
     let left = page.events.iter().filter_map(|(_, event)| match event.what {
-        What::Left { cause } => Some((event.member.name.to_string(), cause)),
+        EventKind::Left { cause } => Some((event.member.name.to_string(), cause)),
         _ => None,
     });
     left.collect()
@@ -90,7 +90,7 @@ pub(crate) async fn who_has_last_words_only_is_not_announced_again(fixture: &imp
     let room = some_room();
     let last = async |hold: &Hold| {
         let hold = again(hold, a.head(&room).await.position);
-        let (event, contact) = (event(&hold, What::Joined), Some(EVER));
+        let (event, contact) = (event(&hold, EventKind::Joined), Some(EVER));
         let join = Join { silent: true, contact, ..Join::new(&hold, event) };
         a.backplane.join(join).await.map(|joined| (hold.clone(), joined.told))
     };

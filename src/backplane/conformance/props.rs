@@ -11,8 +11,8 @@ use crate::{
         PageLimit, Reaped, Renewal, Seated, Signal, Takeover, Verdict,
     },
     domain::{
-        Contact, Event, FencingToken, Head, LeftCause, Member, Page, Position, RoomName, SessionId,
-        StreamId, Username, UsernameLimits, What,
+        Contact, Event, EventKind, FencingToken, Head, LeftCause, Member, Page, Position, RoomName,
+        SessionId, StreamId, Username, UsernameLimits,
     },
 };
 
@@ -40,14 +40,14 @@ pub(crate) fn again(hold: &Hold, confirmed: Position) -> Hold {
 }
 
 /// An event of the member who has this hold.
-pub(crate) fn event(hold: &Hold, what: What) -> Arc<Event> {
+pub(crate) fn event(hold: &Hold, what: EventKind) -> Arc<Event> {
     let member = Member { name: hold.name.display().clone(), session: hold.session };
     Arc::new(Event { at: jiff::Timestamp::now(), member, what, trace: None })
 }
 
 /// That the member said `content`.
 pub(crate) fn said(hold: &Hold, content: &str) -> Arc<Event> {
-    event(hold, What::Said { content: Arc::from(content) })
+    event(hold, EventKind::Said { content: Arc::from(content) })
 }
 
 /// The evictions of these members.
@@ -55,7 +55,7 @@ pub(crate) fn evictions(overdue: &[Overdue]) -> Vec<Eviction> {
     let eviction = |overdue: &Overdue| {
         let member = overdue.member.clone();
         let at = jiff::Timestamp::now();
-        let what = What::Left { cause: overdue.cause() };
+        let what = EventKind::Left { cause: overdue.cause() };
         let event = Arc::new(Event { at, member, what, trace: None });
         Eviction { overdue: overdue.clone(), event }
     };
@@ -71,10 +71,10 @@ pub(crate) fn names(overdue: &[Overdue]) -> Vec<&str> {
 pub(crate) fn line(seq: u64, event: &Event) -> String {
     let name = &event.member.name;
     match &event.what {
-        What::Said { content } => format!("{seq} {name}: {content}"),
-        What::Joined => format!("{seq} {name} joined"),
-        What::Left { .. } => format!("{seq} {name} left"),
-        What::Unknown => format!("{seq} unknown"),
+        EventKind::Said { content } => format!("{seq} {name}: {content}"),
+        EventKind::Joined => format!("{seq} {name} joined"),
+        EventKind::Left { .. } => format!("{seq} {name} left"),
+        EventKind::Unknown => format!("{seq} unknown"),
     }
 }
 
@@ -141,7 +141,7 @@ impl Replica {
         reap_first: bool,
         evict: &[Eviction],
     ) -> Result<Joined, JoinError> {
-        let event = event(hold, What::Joined);
+        let event = event(hold, EventKind::Joined);
         let join = Join { reap_first, contact, evict, ..Join::new(hold, event) };
         self.backplane.join(join).await
     }
@@ -181,7 +181,7 @@ impl Replica {
         hold: &Hold,
         from: Option<StreamId>,
     ) -> Result<Joined, JoinError> {
-        let (takeover, event) = (Some(Takeover { from }), event(hold, What::Joined));
+        let (takeover, event) = (Some(Takeover { from }), event(hold, EventKind::Joined));
         let (contact, reap_first) = (Some(EVER), true);
         let join = Join { takeover, reap_first, contact, ..Join::new(hold, event) };
         self.backplane.join(join).await
@@ -220,7 +220,7 @@ impl Replica {
 
     /// Gives a name back.
     pub(crate) async fn leave(&self, hold: &Hold) -> Option<Position> {
-        let left = event(hold, What::Left { cause: LeftCause::Asked });
+        let left = event(hold, EventKind::Left { cause: LeftCause::Asked });
         self.backplane.leave(hold, left).await.expect("the backplane answers")
     }
 

@@ -8,7 +8,7 @@ use tokio::join;
 use super::{Fixture, Setup, outlast_leases, props::*, replicas};
 use crate::{
     backplane::{AppendError, Hold, Join, Verdict},
-    domain::{Event, LeftCause, TraceParent, What},
+    domain::{Event, EventKind, LeftCause, TraceParent},
 };
 
 pub(crate) async fn what_is_said_is_read_back_whole(fixture: &impl Fixture) {
@@ -29,12 +29,12 @@ pub(crate) async fn what_is_said_is_read_back_whole(fixture: &impl Fixture) {
     }
     let causes = [LeftCause::Disconnected, LeftCause::Ended, LeftCause::Shutdown];
     for cause in causes {
-        let left = event(&hold, What::Left { cause });
+        let left = event(&hold, EventKind::Left { cause });
         told.push((*left).clone());
         a.backplane.leave(&hold, left).await.unwrap();
         // A membership that has ended does not come back.
         hold = a.hold(&room, "Zoë 🌵");
-        let joined = event(&hold, What::Joined);
+        let joined = event(&hold, EventKind::Joined);
         told.push((*joined).clone());
         a.backplane.join(Join::new(&hold, joined)).await.unwrap();
     }

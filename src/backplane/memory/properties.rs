@@ -16,8 +16,8 @@ use crate::{
         conformance::props::{EVER, event, evictions},
     },
     domain::{
-        Epoch, Event, FencingToken, Position, ReplicaId, RoomName, SessionId, StreamId, Username,
-        UsernameLimits, What,
+        Epoch, Event, EventKind, FencingToken, Position, ReplicaId, RoomName, SessionId, StreamId,
+        Username, UsernameLimits,
     },
 };
 
@@ -217,7 +217,7 @@ impl History {
         let stay = self.sitters.keys().filter(|it| !evicted(it)).count();
         let full = hold.confirmed.is_none() && stay >= self.members;
 
-        let event = event(hold, What::Joined);
+        let event = event(hold, EventKind::Joined);
         let contact = may_reap.then_some(EVER);
         let evictions = evictions(evict);
         let join =
@@ -335,15 +335,15 @@ impl History {
             let name = event.member.name.as_str().to_lowercase();
             let session = event.member.session;
             match event.what {
-                What::Joined => {
+                EventKind::Joined => {
                     assert_eq!(present.insert(name, session), None, "two under one name");
                 }
-                What::Left { .. } => {
+                EventKind::Left { .. } => {
                     let left = present.remove(&name);
                     assert!(left == Some(session) || log_was_lost, "left without having come");
                 }
-                What::Unknown => panic!("nobody appended that"),
-                What::Said { .. } => {
+                EventKind::Unknown => panic!("nobody appended that"),
+                EventKind::Said { .. } => {
                     let speaker = present.get(&name);
                     assert!(speaker == Some(&session) || log_was_lost, "a stranger speaks");
                 }

@@ -9,8 +9,8 @@ use super::scripts::millis;
 use crate::{
     backplane::{Hold, Overdue, Present, Seated},
     domain::{
-        DisplayName, Event, LeftCause, Member, ReplicaId, SecretHash, SessionId, StreamId,
-        TraceParent, What,
+        DisplayName, Event, EventKind, LeftCause, Member, ReplicaId, SecretHash, SessionId,
+        StreamId, TraceParent,
     },
     proto::internal,
 };
@@ -29,15 +29,15 @@ pub(super) enum CodecError {
 /// Encodes one event, so that a concatenation of encoded events decodes as one batch.
 pub(super) fn encode(event: &Event) -> Vec<u8> {
     let what = match &event.what {
-        What::Said { content } => {
+        EventKind::Said { content } => {
             internal::event::What::Said(internal::Said { content: content.to_string() })
         }
-        What::Joined => internal::event::What::Joined(internal::Joined {}),
-        What::Left { cause } => {
+        EventKind::Joined => internal::event::What::Joined(internal::Joined {}),
+        EventKind::Left { cause } => {
             internal::event::What::Left(internal::Left { cause: encode_cause(*cause).into() })
         }
         // Never made here, only read.
-        What::Unknown => return Vec::new(),
+        EventKind::Unknown => return Vec::new(),
     };
     let event = internal::Event {
         at_nanos: nanos(event.at),
@@ -61,7 +61,7 @@ pub(super) fn unknown() -> Event {
     Event {
         at: Timestamp::UNIX_EPOCH,
         member: Member { name: DisplayName::from_log(""), session: SessionId::from_bytes([0; 16]) },
-        what: What::Unknown,
+        what: EventKind::Unknown,
         trace: None,
     }
 }
@@ -69,11 +69,15 @@ pub(super) fn unknown() -> Event {
 fn decode_event(event: internal::Event) -> Result<Event, CodecError> {
     let session = <[u8; 16]>::try_from(event.session.as_ref());
     let what = match event.what {
-        Some(internal::event::What::Said(said)) => What::Said { content: Arc::from(said.content) },
-        Some(internal::event::What::Joined(_)) => What::Joined,
-        Some(internal::event::What::Left(left)) => What::Left { cause: decode_cause(left.cause()) },
+        Some(internal::event::What::Said(said)) => {
+            EventKind::Said { content: Arc::from(said.content) }
+        }
+        Some(internal::event::What::Joined(_)) => EventKind::Joined,
+        Some(internal::event::What::Left(left)) => {
+            EventKind::Left { cause: decode_cause(left.cause()) }
+        }
         // A kind that a later version invents.
-        None => What::Unknown,
+        None => EventKind::Unknown,
     };
     Ok(Event {
         at: Timestamp::from_nanosecond(event.at_nanos.into())
@@ -224,7 +228,7 @@ mod tests {
 
     use super::*;
 
-    fn event(what: What) -> Event {
+    fn event(what: EventKind) -> Event {
         Event {
             at: Timestamp::from_nanosecond(1_234_567_890_123_456_789).unwrap(),
             member: Member {
@@ -246,9 +250,11 @@ mod tests {
             LeftCause::ReplicaLost,
             LeftCause::TimedOut,
         ];
-        let mut events =
-            vec![event(What::Said { content: Arc::from("hello\0") }), event(What::Joined)];
-        events.extend(causes.map(|cause| event(What::Left { cause })));
+        let mut events = vec![
+            event(EventKind::Said { content: Arc::from("hello\0") }),
+            event(EventKind::Joined),
+        ];
+        events.extend(causes.map(|cause| event(EventKind::Left { cause })));
         let bytes: Vec<u8> = events.iter().flat_map(encode).collect();
         let decoded: Vec<Event> = decode(&bytes).unwrap().iter().map(|e| (**e).clone()).collect();
         assert_eq!(decoded, events);

@@ -33,11 +33,11 @@ impl Notices {
     pub(in crate::client) fn next(&mut self, is_here: bool) -> Option<Update> {
         if let Some(reason) = self.away.take() {
             self.told_away = true;
-            return Some(Update::Away { reason });
+            return Some(Update::Disconnected { reason });
         }
         let resumed = if is_here { self.back.take()? } else { return None };
         self.told_away = false;
-        Some(Update::Back { resumed })
+        Some(Update::Reconnected { resumed })
     }
 
     /// Whether there is nothing to tell.
@@ -65,13 +65,14 @@ mod tests {
         let mut notices = Notices::default();
         assert!(notices.is_empty(true));
         notices.away(reason("a"));
-        assert_eq!(notices.next(false), Some(Update::Away { reason: reason("a") }));
+        assert_eq!(notices.next(false), Some(Update::Disconnected { reason: reason("a") }));
         assert_eq!(notices.next(false), None);
         notices.back(true);
-        assert_eq!(all(&mut notices), [Update::Back { resumed: true }]);
+        assert_eq!(all(&mut notices), [Update::Reconnected { resumed: true }]);
         notices.away(reason("b"));
         notices.back(false);
-        let told = [Update::Away { reason: reason("b") }, Update::Back { resumed: false }];
+        let told =
+            [Update::Disconnected { reason: reason("b") }, Update::Reconnected { resumed: false }];
         assert_eq!(all(&mut notices), told);
     }
 
@@ -81,10 +82,10 @@ mod tests {
         notices.away(reason("a"));
         notices.back(false);
         notices.away(reason("b"));
-        assert_eq!(notices.next(false), Some(Update::Away { reason: reason("a") }));
+        assert_eq!(notices.next(false), Some(Update::Disconnected { reason: reason("a") }));
         assert_eq!(notices.next(false), None, "still away");
         notices.back(true);
-        assert_eq!(all(&mut notices), [Update::Back { resumed: false }]);
+        assert_eq!(all(&mut notices), [Update::Reconnected { resumed: false }]);
     }
 
     #[test]
@@ -96,6 +97,6 @@ mod tests {
         notices.away(reason("b"));
         assert!(notices.is_empty(false));
         notices.back(true);
-        assert_eq!(all(&mut notices), [Update::Back { resumed: true }]);
+        assert_eq!(all(&mut notices), [Update::Reconnected { resumed: true }]);
     }
 }

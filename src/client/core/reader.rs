@@ -28,7 +28,7 @@ pub(in crate::client) enum Verdict {
 
 /// What of the past to ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::client) enum Since {
+pub(in crate::client) enum StartFrom {
     Nothing,
     Latest(u32),
     After(Position),
@@ -41,17 +41,17 @@ impl Reader {
     }
 
     /// What to ask for next.
-    pub(in crate::client) fn since(&self) -> Since {
+    pub(in crate::client) fn since(&self) -> StartFrom {
         match (self.last, self.start) {
-            (Some(last), _) => Since::After(last),
+            (Some(last), _) => StartFrom::After(last),
             // The stream broke before anything came. What was asked for ends with our coming in, at
             // `start`; asking for the latest again would miss what is new when that is more.
             (None, Some(start)) => {
                 let before = start.seq.saturating_sub(u64::from(self.past) + 1);
-                Since::After(Position::new(start.epoch, before))
+                StartFrom::After(Position::new(start.epoch, before))
             }
-            (None, None) if self.past == 0 => Since::Nothing,
-            (None, None) => Since::Latest(self.past),
+            (None, None) if self.past == 0 => StartFrom::Nothing,
+            (None, None) => StartFrom::Latest(self.past),
         }
     }
 
@@ -157,19 +157,19 @@ mod tests {
             assert_eq!(reader.event(at(1, seq)), Ok(Verdict::Drop));
         }
         assert!(reader.event(at(1, 13)).is_err());
-        assert_eq!(reader.since(), Since::After(at(1, 11)));
+        assert_eq!(reader.since(), StartFrom::After(at(1, 11)));
         // A failover that lost nothing goes on in another epoch.
         assert_eq!(reader.event(at(2, 12)), Ok(Verdict::Tell));
         assert!(reader.event(at(3, 14)).is_err());
         assert!(reader.event(at(3, 1)).is_err());
-        assert_eq!(reader.since(), Since::After(at(2, 12)));
+        assert_eq!(reader.since(), StartFrom::After(at(2, 12)));
     }
 
     #[test]
     fn what_is_told_as_a_gap_may_be_missing() {
         let mut trimmed = reader(10);
         assert_eq!(trimmed.gap(range(1, 11, 20)), Verdict::Tell);
-        assert_eq!(trimmed.since(), Since::After(at(1, 20)));
+        assert_eq!(trimmed.since(), StartFrom::After(at(1, 20)));
         assert_eq!(trimmed.gap(range(1, 11, 20)), Verdict::Drop);
         assert!(trimmed.event(at(1, 22)).is_err());
         assert_eq!(trimmed.event(at(1, 21)), Ok(Verdict::Tell));
@@ -177,10 +177,10 @@ mod tests {
         // The log lost 9 and 10, which we had, and gives those places to others.
         let mut rolled_back = reader(10);
         assert_eq!(rolled_back.gap(range(1, 9, 10)), Verdict::Tell);
-        assert_eq!(rolled_back.since(), Since::After(at(1, 8)));
+        assert_eq!(rolled_back.since(), StartFrom::After(at(1, 8)));
         assert_eq!(rolled_back.event(at(2, 9)), Ok(Verdict::Tell));
         assert_eq!(rolled_back.event(at(2, 10)), Ok(Verdict::Tell));
-        assert_eq!(rolled_back.since(), Since::After(at(2, 10)));
+        assert_eq!(rolled_back.since(), StartFrom::After(at(2, 10)));
 
         let mut emptied = reader(10);
         assert_eq!(emptied.gap(Gap::Everything), Verdict::Tell);
@@ -193,10 +193,10 @@ mod tests {
     #[test]
     fn the_past_that_was_asked_for_ends_with_our_coming_in() {
         let mut reader = Reader::new(5);
-        assert_eq!(reader.since(), Since::Latest(5));
+        assert_eq!(reader.since(), StartFrom::Latest(5));
         reader.welcomed(at(1, 20), false, 3);
         // Nothing came: the same again, by position.
-        assert_eq!(reader.since(), Since::After(at(1, 16)));
+        assert_eq!(reader.since(), StartFrom::After(at(1, 16)));
         assert_eq!(reader.gap(range(1, 17, 18)), Verdict::Drop, "older than the log");
         assert_eq!(reader.event(at(1, 19)), Ok(Verdict::Tell));
         assert_eq!(reader.event(at(1, 20)), Ok(Verdict::Tell));
@@ -207,7 +207,7 @@ mod tests {
     fn our_own_coming_in_may_be_left_out_after_a_lost_session() {
         let mut reader = reader(10);
         reader.welcomed(at(1, 13), false, 500);
-        assert_eq!(reader.since(), Since::After(at(1, 10)));
+        assert_eq!(reader.since(), StartFrom::After(at(1, 10)));
         assert_eq!(reader.event(at(1, 11)), Ok(Verdict::Tell));
         assert_eq!(reader.event(at(1, 12)), Ok(Verdict::Tell));
         let mut with = reader.clone();

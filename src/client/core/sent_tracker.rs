@@ -5,7 +5,7 @@
 //! is lost, the events up to its end tell which of its unanswered messages arrived.
 
 use crate::{
-    client::update::{Event, What},
+    client::update::{Event, EventKind},
     domain::Position,
 };
 
@@ -69,8 +69,8 @@ impl SentTracker {
             return None;
         }
         match (&event.what, &mut self.phase) {
-            (What::Said(_), _) => {}
-            (What::Left(_), Phase::After { closed, .. }) => {
+            (EventKind::Said(_), _) => {}
+            (EventKind::Left(_), Phase::After { closed, .. }) => {
                 *closed = true;
                 return None;
             }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn said(seq: u64, who: &str) -> Event {
-        let what = What::Said(format!("{seq}"));
+        let what = EventKind::Said(format!("{seq}"));
         Event { position: at(seq), time: SystemTime::UNIX_EPOCH, username: who.to_owned(), what }
     }
 
@@ -153,7 +153,7 @@ mod tests {
         echo.began(at(20), true);
         assert!(!echo.settles(Some(at(11)), false));
         assert_eq!(echo.event(&said(12, "bob"), "bob"), Some(2));
-        let left = Event { what: What::Left(LeftCause::TimedOut), ..said(13, "bob") };
+        let left = Event { what: EventKind::Left(LeftCause::TimedOut), ..said(13, "bob") };
         assert_eq!(echo.event(&left, "bob"), None);
         assert_eq!(echo.event(&said(14, "bob"), "bob"), None, "somebody else of that name");
         echo.began(at(25), true);

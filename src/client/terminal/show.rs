@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::lines::{Place, Printer};
 use crate::client::{
-    Event, Gap, LeftCause, Members, Position, Reason, Update, What, words::sanitise,
+    Event, EventKind, Gap, LeftCause, Members, Position, Reason, Update, words::sanitise,
 };
 
 /// The most characters of a reason: its line is replaced later, so it has to be one.
@@ -72,11 +72,11 @@ impl Screen {
                 note(place, notes.as_ref(), note_of_gap(gap));
                 *away = false;
             }
-            Update::Away { reason } => {
+            Update::Disconnected { reason } => {
                 note(place, notes.as_ref(), note_of_away(&reason));
                 *away = notes.is_none();
             }
-            Update::Back { resumed } => {
+            Update::Reconnected { resumed } => {
                 let replace = if std::mem::take(away) { REPLACE } else { "" };
                 note(place, notes.as_ref(), format!("{replace}{}", note_of_back(resumed)));
             }
@@ -121,10 +121,10 @@ fn line(event: &Event) -> Option<String> {
     let time = timestamp(event.time);
     let name = &event.username;
     let text = match &event.what {
-        What::Said(content) => format!("[{time}] {name}: {content}"),
-        What::Joined => format!("[{time}] System: {name} joined"),
-        What::Left(cause) => format!("[{time}] System: {name} left{}", words(*cause)),
-        What::Unknown => return None,
+        EventKind::Said(content) => format!("[{time}] {name}: {content}"),
+        EventKind::Joined => format!("[{time}] System: {name} joined"),
+        EventKind::Left(cause) => format!("[{time}] System: {name} left{}", words(*cause)),
+        EventKind::Unknown => return None,
     };
     Some(sanitise(&text))
 }
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::client::{Epoch, Member};
 
-    fn event(seq: u64, username: &str, what: What) -> Event {
+    fn event(seq: u64, username: &str, what: EventKind) -> Event {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
         let position = Position::new(Epoch(1), seq);
         Event { position, time, username: username.to_owned(), what }
@@ -195,27 +195,27 @@ mod tests {
     fn events_are_lines() {
         let shown = |what| line(&event(1, "bob", what));
         let time = "[1970-01-01T00:00:01.5Z]";
-        let said = What::Said("hello\u{7}".to_owned());
+        let said = EventKind::Said("hello\u{7}".to_owned());
         assert_eq!(shown(said), Some(format!("{time} bob: hello\\u{{7}}")));
-        assert_eq!(shown(What::Joined), Some(format!("{time} System: bob joined")));
+        assert_eq!(shown(EventKind::Joined), Some(format!("{time} System: bob joined")));
         for (cause, end) in [
             (LeftCause::Asked, "bob left"),
             (LeftCause::Unknown, "bob left"),
             (LeftCause::TimedOut, "bob left (timed out)"),
             (LeftCause::ReplicaLost, "bob left (server lost)"),
         ] {
-            assert_eq!(shown(What::Left(cause)), Some(format!("{time} System: {end}")));
+            assert_eq!(shown(EventKind::Left(cause)), Some(format!("{time} System: {end}")));
         }
-        assert_eq!(shown(What::Unknown), None);
+        assert_eq!(shown(EventKind::Unknown), None);
     }
 
     #[test]
     fn what_we_did_before_is_not_ours() {
         let mut us = Us::new("bob", Position::new(Epoch(1), 10));
-        let said = || What::Said("x".to_owned());
+        let said = || EventKind::Said("x".to_owned());
         assert!(!us.did(&event(8, "bob", said())));
         assert!(!us.did(&event(9, "eve", said())));
-        assert!(us.did(&event(10, "bob", What::Joined)));
+        assert!(us.did(&event(10, "bob", EventKind::Joined)));
         assert!(us.did(&event(11, "bob", said())));
         assert!(!us.did(&event(12, "eve", said())));
         // A log that begins anew.

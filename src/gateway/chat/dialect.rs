@@ -11,7 +11,7 @@ use crate::gateway::{
     scan::{ScanError, Value as Scanned, fields},
 };
 use crate::{
-    domain::{Event, Position, What},
+    domain::{Event, EventKind, Position},
     hub::Encoder,
     proto::chat::ChatMessage,
     room::Lost,
@@ -136,10 +136,10 @@ impl Encoder for Dialect {
     fn encode(&self, _: Position, event: &Event) -> Bytes {
         let name = event.member.name.as_str();
         let (username, content) = match &event.what {
-            What::Said { content } => (name.to_owned(), Arc::clone(content).to_string()),
-            What::Joined => ("System".to_owned(), format!("{name} joined")),
-            What::Left { .. } => ("System".to_owned(), format!("{name} left")),
-            What::Unknown => return Bytes::new(),
+            EventKind::Said { content } => (name.to_owned(), Arc::clone(content).to_string()),
+            EventKind::Joined => ("System".to_owned(), format!("{name} joined")),
+            EventKind::Left { .. } => ("System".to_owned(), format!("{name} left")),
+            EventKind::Unknown => return Bytes::new(),
         };
         // RFC 3339, in UTC, ending in Z, with as many decimals as it takes.
         self.encode_message(ChatMessage { username, content, timestamp: event.at.to_string() })
@@ -258,7 +258,7 @@ mod tests {
         let at = Timestamp::from_nanosecond(1_700_000_000_123_456_789).unwrap();
         let member =
             Member { name: DisplayName::from_log("Bob"), session: SessionId::from_bytes([0; 16]) };
-        let event = Event { at, member, what: What::Joined, trace: None };
+        let event = Event { at, member, what: EventKind::Joined, trace: None };
         let expected = message("System", "Bob joined", "2023-11-14T22:13:20.123456789Z");
         let strings = Struct::decode(a_struct_of(&expected)).unwrap();
         for dialect in [Dialect::Typed, Dialect::Struct] {

@@ -10,7 +10,7 @@ use super::{V1Config, translate};
 use crate::{
     domain::{RoomName, SecretHash, SessionId, TraceParent, Username},
     gateway::status::Outcome,
-    hub::{Claim, SessionClaim, Since},
+    hub::{Claim, SessionClaim, StartFrom},
     proto::room::{Join, join::Since as AskedSince},
 };
 
@@ -79,10 +79,12 @@ impl Asked {
             (token, session)
         };
         let since = match join.since {
-            None => Since::Now,
-            Some(AskedSince::After(position)) => Since::After(translate::read_position(position)),
+            None => StartFrom::Now,
+            Some(AskedSince::After(position)) => {
+                StartFrom::After(translate::read_position(position))
+            }
             Some(AskedSince::Latest(events)) => {
-                Since::Latest(events.min(u32::try_from(config.page_size).unwrap_or(u32::MAX)))
+                StartFrom::Latest(events.min(u32::try_from(config.page_size).unwrap_or(u32::MAX)))
             }
         };
         // A negative one is none at all.

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use prost_types::Duration as ProtoDuration;
 
 use crate::{
-    domain::{Epoch, Event, LeftCause, Position, TraceParent, What},
+    domain::{Epoch, Event, EventKind, LeftCause, Position, TraceParent},
     proto::room::{self as proto, connect_response::Frame, event::What as ProtoWhat},
     room::Lost,
-    session::{Answer, Away, Refused},
+    session::{Answer, ReconnectReason, Refused},
 };
 
 /// The largest sequence number that is looked for: Redis's scripts count in doubles.
@@ -46,14 +46,14 @@ pub(super) fn duration(time: std::time::Duration) -> ProtoDuration {
 /// An event. One that this version cannot read has its place and nothing else.
 pub(super) fn event(at: Position, event: &Event) -> proto::Event {
     let what = match &event.what {
-        What::Said { content } => {
+        EventKind::Said { content } => {
             Some(ProtoWhat::Said(proto::Said { content: content.to_string() }))
         }
-        What::Joined => Some(ProtoWhat::Joined(proto::Joined {})),
-        What::Left { cause: why } => {
+        EventKind::Joined => Some(ProtoWhat::Joined(proto::Joined {})),
+        EventKind::Left { cause: why } => {
             Some(ProtoWhat::Left(proto::Left { cause: cause(*why).into() }))
         }
-        What::Unknown => None,
+        EventKind::Unknown => None,
     };
     proto::Event {
         position: Some(position(at)),
@@ -98,8 +98,8 @@ pub(super) fn answer(answer: &Answer) -> Frame {
         Answer::Reconnect(after, why) => Frame::Reconnect(proto::Reconnect {
             after: Some(duration(*after)),
             reason: match why {
-                Away::ShuttingDown => proto::ReconnectReason::ShuttingDown,
-                Away::TooOld => proto::ReconnectReason::Rebalance,
+                ReconnectReason::ShuttingDown => proto::ReconnectReason::ShuttingDown,
+                ReconnectReason::TooOld => proto::ReconnectReason::Rebalance,
             }
             .into(),
         }),
@@ -132,7 +132,7 @@ mod tests {
 
     const AT: Position = Position::new(Epoch(7), 9);
 
-    fn told(what: What) -> proto::Event {
+    fn told(what: EventKind) -> proto::Event {
         let name = DisplayName::from_log("Zoë");
         let member = Member { name, session: SessionId::from_bytes([1; 16]) };
         let trace = TraceParent::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn an_event_is_told_whole() {
-        let said = told(What::Said { content: "hi".into() });
+        let said = told(EventKind::Said { content: "hi".into() });
         assert_eq!(
             said,
             proto::Event {
@@ -153,8 +153,8 @@ mod tests {
                 traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
             }
         );
-        assert_eq!(told(What::Joined).what, Some(ProtoWhat::Joined(proto::Joined {})));
-        let unknown = told(What::Unknown);
+        assert_eq!(told(EventKind::Joined).what, Some(ProtoWhat::Joined(proto::Joined {})));
+        let unknown = told(EventKind::Unknown);
         assert_eq!(unknown, proto::Event { what: None, ..said }, "it has its place");
     }
 
@@ -168,7 +168,7 @@ mod tests {
             (LeftCause::ReplicaLost, "LEFT_CAUSE_REPLICA_LOST"),
             (LeftCause::TimedOut, "LEFT_CAUSE_TIMED_OUT"),
         ] {
-            let Some(ProtoWhat::Left(left)) = told(What::Left { cause: why }).what else {
+            let Some(ProtoWhat::Left(left)) = told(EventKind::Left { cause: why }).what else {
                 panic!("it is told as a leave");
             };
             assert_eq!(left.cause().as_str_name(), name);

@@ -11,7 +11,7 @@ use crate::{
         memory::{Memory, MemoryConfig},
     },
     domain::{ReplicaId, Username, UsernameLimits},
-    hub::{Claim, HubConfig, Membership, SessionClaim, Since},
+    hub::{Claim, HubConfig, Membership, SessionClaim, StartFrom},
     metrics::Metrics,
     room::Rate,
     trace::Sampler,
@@ -61,7 +61,7 @@ fn start(config: HubConfig) -> (Arc<Hub>, Replica) {
 
 async fn stalled(hub: &Arc<Hub>, room: &RoomName) -> Membership {
     let name = Username::parse("reader", UsernameLimits { max_chars: 64 }).unwrap();
-    let (session, since) = (SessionClaim::Plain, Since::Now);
+    let (session, since) = (SessionClaim::Plain, StartFrom::Now);
     let linger = Duration::ZERO;
     let claim = Claim {
         room: room.clone(),

@@ -86,7 +86,7 @@ impl Responder for Taker {
 async fn whoever_is_sent_elsewhere_has_the_time_that_it_was_told_from_when_it_takes_that() {
     let taker = Taker::new();
     let link = taker.link(Position::new(Epoch(1), 1));
-    let ways = [Away::ShuttingDown, Away::TooOld];
+    let ways = [ReconnectReason::ShuttingDown, ReconnectReason::TooOld];
     for (asleep, why) in [false, true].into_iter().flat_map(|it| ways.map(|why| (it, why))) {
         let mut pace = Pace::new(&link);
         taker.sleep(asleep);

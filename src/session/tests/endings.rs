@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     backplane::Overdue,
-    domain::{Event, LeftCause, Position, SecretHash, SessionId, What},
+    domain::{Event, EventKind, LeftCause, Position, SecretHash, SessionId},
     hub::{Encoder, Membership, Reader},
     room::Lost,
 };
@@ -62,7 +62,7 @@ async fn heard(end: Ending, linger: Duration, told: bool) -> Option<LeftCause> {
     let page = reader.read(&room, 0, 100).await;
     let left = page.events.iter().filter(|(_, event)| event.member.session == session);
     let causes = left.filter_map(|(_, event)| match event.what {
-        What::Left { cause } => Some(cause),
+        EventKind::Left { cause } => Some(cause),
         _ => None,
     });
     let overdue = reader.backplane.overdue(&room).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_leave_that_is_not_stored_is_not_confirmed_and_told_later() {
     sleep(Duration::from_secs(5)).await;
     let page = there.read(&room, 0, 100).await;
     let last = page.events.last().map(|(_, event)| event.what.clone());
-    assert_eq!(last, Some(What::Left { cause: LeftCause::Asked }));
+    assert_eq!(last, Some(EventKind::Left { cause: LeftCause::Asked }));
     hub.stop().await;
 }
 
@@ -166,9 +166,9 @@ impl Encoder for Writer {
 
     fn encode(&self, _: Position, event: &Event) -> Bytes {
         match &event.what {
-            What::Said { content } => content.to_string().into(),
-            What::Left { .. } => "!".into(),
-            What::Joined | What::Unknown => Bytes::new(),
+            EventKind::Said { content } => content.to_string().into(),
+            EventKind::Left { .. } => "!".into(),
+            EventKind::Joined | EventKind::Unknown => Bytes::new(),
         }
     }
 

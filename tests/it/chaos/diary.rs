@@ -8,7 +8,7 @@ use std::{
 
 use roomcast::proto::room as proto;
 
-use super::record::{At, Entry, Event, Position, Record, What};
+use super::record::{At, Entry, Event, EventKind, Position, Record};
 
 /// The beginning of a test, by the clock that replicas and clients share.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +32,9 @@ impl Clock {
     pub(super) fn event(self, event: proto::Event) -> Option<Event> {
         let time = event.time.and_then(|time| SystemTime::try_from(time).ok())?;
         let what = match event.what? {
-            proto::event::What::Said(said) => What::Said(said.content),
-            proto::event::What::Joined(_) => What::Joined,
-            proto::event::What::Left(left) => What::Left(left.cause()),
+            proto::event::What::Said(said) => EventKind::Said(said.content),
+            proto::event::What::Joined(_) => EventKind::Joined,
+            proto::event::What::Left(left) => EventKind::Left(left.cause()),
         };
         let position = position(event.position?);
         Some(Event { position, at: self.since(time), username: event.username, what })

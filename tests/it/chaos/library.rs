@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use roomcast::{
     client::{
-        Address, Client, Connector, Error, Events, Gap, LeftCause, Options, Reason, Said, SayError,
-        Update, What as Happened,
+        Address, Client, Connector, Error, EventKind as Happened, Events, Gap, LeftCause, Options,
+        Reason, Said, SayError, Update,
     },
     proto::room as proto,
 };
@@ -16,7 +16,7 @@ use tonic::Code;
 
 use super::{
     part::Part,
-    record::{Entry, Event, Position, What},
+    record::{Entry, Event, EventKind, Position},
 };
 
 /// How many of its messages wait for their answers.
@@ -113,9 +113,9 @@ fn note(part: &Part, session: &mut u64, update: Update) {
     let entry = match update {
         Update::Event(event) => {
             let what = match event.what {
-                Happened::Said(content) => What::Said(content),
-                Happened::Joined => What::Joined,
-                Happened::Left(cause) => What::Left(left(cause)),
+                Happened::Said(content) => EventKind::Said(content),
+                Happened::Joined => EventKind::Joined,
+                Happened::Left(cause) => EventKind::Left(left(cause)),
                 other => return part.diary.note(Entry::Broken(format!("an event {other:?}"))),
             };
             let (position, at) = (place(event.position), part.diary.clock.since(event.time));
@@ -123,13 +123,13 @@ fn note(part: &Part, session: &mut u64, update: Update) {
         }
         Update::Gap(Gap::Range { from, to }) => Entry::Gap(Some((place(from), place(to)))),
         Update::Gap(Gap::Everything) => Entry::Gap(None),
-        Update::Away { reason } => {
+        Update::Disconnected { reason } => {
             if let Reason::Broken { what } = reason {
                 part.diary.note(Entry::Broken(what));
             }
             Entry::Away
         }
-        Update::Back { resumed } => {
+        Update::Reconnected { resumed } => {
             *session += u64::from(!resumed);
             if resumed {
                 Entry::Resumed { session: *session }

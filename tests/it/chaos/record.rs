@@ -16,7 +16,7 @@ pub(super) struct Position {
 
 /// What happened in a room.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum What {
+pub(super) enum EventKind {
     Said(String),
     Joined,
     Left(LeftCause),
@@ -29,15 +29,15 @@ pub(super) struct Event {
     /// By the clock of the replica that took it in.
     pub(super) at: At,
     pub(super) username: String,
-    pub(super) what: What,
+    pub(super) what: EventKind,
 }
 
 impl Event {
     /// What was said, if something was.
     pub(super) fn content(&self) -> Option<&str> {
         match &self.what {
-            What::Said(content) => Some(content),
-            What::Joined | What::Left(_) => None,
+            EventKind::Said(content) => Some(content),
+            EventKind::Joined | EventKind::Left(_) => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     assert_nothing_found, conditions,
     crowd::{Crowd, PER_ROOM, ROOMS, figures, logs},
     diary::Clock,
-    record::{At, Evidence, Record, What},
+    record::{At, EventKind, Evidence, Record},
     terms,
 };
 use crate::harness::{Cluster, Dialect, Proxy, SOON, eventually};
@@ -99,7 +99,7 @@ async fn replicas_are_replaced_one_by_one_and_nobody_notices() {
     crowd.part(SOON).await;
     let logs = logs(&proxy.endpoint(Dialect::Typed), clock).await;
     let told = logs.values().flatten().filter(|event| event.content().is_none());
-    let (joined, left): (Vec<_>, Vec<_>) = told.partition(|event| event.what == What::Joined);
+    let (joined, left): (Vec<_>, Vec<_>) = told.partition(|event| event.what == EventKind::Joined);
     assert!(left.is_empty(), "the rooms heard {left:?}");
     assert_eq!(joined.len(), ROOMS.len() * PER_ROOM, "everybody came once: {joined:?}");
     let evidence = Evidence { records: crowd.records(), logs, faults: vec![] };

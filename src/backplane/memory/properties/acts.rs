@@ -8,7 +8,7 @@ use crate::{
         AppendError, Hold, Overdue, Verdict,
         conformance::props::{EVER, event, evictions, said},
     },
-    domain::{LeftCause, What},
+    domain::{EventKind, LeftCause},
 };
 
 impl History {
@@ -48,7 +48,7 @@ impl History {
     }
 
     pub(super) fn leave(&mut self, hold: &Hold) {
-        let left = event(hold, What::Left { cause: LeftCause::Asked });
+        let left = event(hold, EventKind::Left { cause: LeftCause::Asked });
         let outcome = self.room.leave(self.now, hold, left);
         let name = hold.name.skeleton();
         let stream = hold.token.stream();

@@ -8,7 +8,7 @@ use crate::{
         Hold, LogBounds, MembersPage, Verdict,
         conformance::{Replica, props},
     },
-    domain::{LeftCause, RoomName, What},
+    domain::{EventKind, LeftCause, RoomName},
 };
 
 /// A member as an earlier version joined it. Without resumable sessions its lease held a token of which no
@@ -67,7 +67,7 @@ async fn entries_of_an_earlier_version_are_understood() {
         .iter()
         .map(|(_, event)| (event.member.name.as_str(), event.what.clone()))
         .collect();
-    let left = |cause| What::Left { cause };
+    let left = |cause| EventKind::Left { cause };
     let expected = [("dave", left(LeftCause::TimedOut)), ("carol", left(LeftCause::ReplicaLost))];
     assert_eq!(told, expected);
 }

@@ -8,7 +8,7 @@ use std::{
 use roomcast::proto::room::LeftCause;
 
 use super::{Entry, Event, Kind, Position, Record, Room, Terms};
-use crate::chaos::record::{At, What};
+use crate::chaos::record::{At, EventKind};
 
 pub(super) fn check(room: &mut Room<'_>) {
     check_told(room);
@@ -25,8 +25,8 @@ fn check_told(room: &mut Room<'_>) {
         let name = event.username.as_str();
         match event.what {
             // Whoever speaks knows that it is in.
-            What::Said(_) => drop(there.insert(name, Presence::In)),
-            What::Joined => {
+            EventKind::Said(_) => drop(there.insert(name, Presence::In)),
+            EventKind::Joined => {
                 let was = there.get(name).copied().unwrap_or(Presence::Out);
                 let (is, wrong) = match reasons.coming(room, event, was) {
                     Ok(is) => (is, None),
@@ -40,7 +40,7 @@ fn check_told(room: &mut Room<'_>) {
                     room.report(Kind::Untold, name, detail);
                 }
             }
-            What::Left(cause) => {
+            EventKind::Left(cause) => {
                 let was = there.insert(name, Presence::Out).unwrap_or(unknown);
                 if let Some(why) = reasons.false_left(room, event, cause, was) {
                     room.report(Kind::FalseLeft, name, format!("{why}: {event:?}"));
@@ -201,11 +201,11 @@ fn check_untold(room: &mut Room<'_>) {
     let joined: HashSet<(&str, Position)> = room
         .log
         .iter()
-        .filter(|event| event.what == What::Joined)
+        .filter(|event| event.what == EventKind::Joined)
         .map(|event| (event.username.as_str(), event.position))
         .collect();
     let mut left: HashMap<&str, Vec<At>> = HashMap::new();
-    for event in room.log.iter().filter(|event| matches!(event.what, What::Left(_))) {
+    for event in room.log.iter().filter(|event| matches!(event.what, EventKind::Left(_))) {
         left.entry(&event.username).or_default().push(event.at);
     }
     let Terms { linger, lease, tolerance, outage } = *room.terms;

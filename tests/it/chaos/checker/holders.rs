@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Entry, Kind, Room};
-use crate::chaos::record::{At, What};
+use crate::chaos::record::{At, EventKind};
 
 pub(super) fn check(room: &mut Room<'_>) {
     check_speakers(room);
@@ -24,7 +24,7 @@ fn check_speakers(room: &mut Room<'_>) {
     let mut there: HashMap<&str, bool> = HashMap::new();
     for event in room.log {
         let name = event.username.as_str();
-        let was = there.insert(name, !matches!(event.what, What::Left(_)));
+        let was = there.insert(name, !matches!(event.what, EventKind::Left(_)));
         let Some(content) = event.content() else { continue };
         if was.unwrap_or(!whole) {
             if !asked.contains(&(name, content)) {

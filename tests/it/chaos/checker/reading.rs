@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Entry, Event, Kind, Position, Record, Room, gaps_of, within};
-use crate::chaos::record::What;
+use crate::chaos::record::EventKind;
 
 pub(super) fn check(room: &mut Room<'_>) {
     check_log(room);
@@ -249,7 +249,7 @@ fn read<'a>(room: &mut Room<'_>, record: &'a Record) -> Vec<(bool, &'a Event)> {
 
 /// Where the log says that this client came.
 fn own_joined(room: &Room<'_>, record: &Record) -> BTreeSet<u64> {
-    let own = |it: &&Event| it.username == record.name && it.what == What::Joined;
+    let own = |it: &&Event| it.username == record.name && it.what == EventKind::Joined;
     room.log.iter().filter(own).map(|event| event.position.seq).collect()
 }
 

@@ -6,7 +6,7 @@ mod news;
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
 pub(super) use self::{names::*, news::*};
-use crate::chaos::record::{Entry, Event, Evidence, Position, What};
+use crate::chaos::record::{Entry, Event, EventKind, Evidence, Position};
 
 const ROOM: &str = "lobby";
 
@@ -42,7 +42,7 @@ fn message(evidence: &mut Evidence, random: &mut StdRng) -> Option<Event> {
 
 /// Puts another event in the place of a message, in the log and in everybody's record; nobody knows
 /// of the message any more.
-fn replace(evidence: &mut Evidence, old: &Event, username: &str, what: What) {
+fn replace(evidence: &mut Evidence, old: &Event, username: &str, what: EventKind) {
     let new = Event { username: username.to_owned(), what, ..old.clone() };
     for event in log(evidence).iter_mut().filter(|event| *event == old) {
         *event = new.clone();
@@ -93,7 +93,7 @@ fn remove(evidence: &mut Evidence, gone: &Event) {
 /// Whether a name is there after this place of the log.
 fn is_there(log: &[Event], place: usize, name: &str) -> bool {
     let before = log[..=place].iter().rev().find(|event| event.username == name);
-    before.is_some_and(|event| !matches!(event.what, What::Left(_)))
+    before.is_some_and(|event| !matches!(event.what, EventKind::Left(_)))
 }
 
 /// A message, and somebody who is there at that time and of whom the test says more.

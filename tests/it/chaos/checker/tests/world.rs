@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use roomcast::proto::room::LeftCause;
 
-use crate::chaos::record::{At, Entry, Event, Evidence, Fault, Position, Record, Terms, What};
+use crate::chaos::record::{At, Entry, Event, EventKind, Evidence, Fault, Position, Record, Terms};
 
 /// What the world promises.
 pub(super) const TERMS: Terms = Terms {
@@ -101,7 +101,7 @@ impl World<'_> {
         self.log.last().map_or(Position { epoch: self.epoch, seq: 0 }, |event| event.position)
     }
 
-    fn append(&mut self, number: usize, what: What) -> Position {
+    fn append(&mut self, number: usize, what: EventKind) -> Position {
         let position = Position { epoch: self.epoch, seq: self.head().seq + 1 };
         let username = self.clients[number].record.name.clone();
         self.log.push(Event { position, at: self.now, username, what });
@@ -112,10 +112,10 @@ impl World<'_> {
         if self.random.random_ratio(1, 4) {
             // Its stream breaks before it is welcomed.
             self.note(number, Entry::Tries);
-            self.append(number, What::Joined);
-            self.append(number, What::Left(LeftCause::Disconnected));
+            self.append(number, EventKind::Joined);
+            self.append(number, EventKind::Left(LeftCause::Disconnected));
         }
-        let head = self.append(number, What::Joined);
+        let head = self.append(number, EventKind::Joined);
         let client = &mut self.clients[number];
         client.session += 1;
         client.place = Place::In;
@@ -138,7 +138,7 @@ impl World<'_> {
         for event in news {
             self.clients[number].told = event.position;
             let own = event.username == self.clients[number].record.name;
-            if own && event.what == What::Joined {
+            if own && event.what == EventKind::Joined {
                 continue;
             }
             self.note(number, Entry::Event(event));
@@ -150,7 +150,7 @@ impl World<'_> {
         client.said += 1;
         let content = format!("message {}", client.said);
         self.note(number, Entry::Asks(content.clone()));
-        let position = self.append(number, What::Said(content.clone()));
+        let position = self.append(number, EventKind::Said(content.clone()));
         let position = match self.random.random_range(0..20) {
             // Its answer is lost, or does not know where it is.
             0 => return,
@@ -174,7 +174,7 @@ impl World<'_> {
 
     fn leave(&mut self, number: usize) {
         self.note(number, Entry::Leaves);
-        self.append(number, What::Left(LeftCause::Asked));
+        self.append(number, EventKind::Left(LeftCause::Asked));
         self.clients[number].place = Place::Out;
         self.note(number, Entry::Away);
     }
@@ -184,7 +184,7 @@ impl World<'_> {
         for number in 0..self.clients.len() {
             let Place::Away(since) = self.clients[number].place else { continue };
             if self.now > since + TERMS.linger {
-                self.append(number, What::Left(LeftCause::TimedOut));
+                self.append(number, EventKind::Left(LeftCause::TimedOut));
                 self.clients[number].place = Place::Out;
             }
         }

@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 use roomcast::proto::room::LeftCause;
 
 use super::{
-    super::world::TERMS, Entry, Event, Evidence, What, is_there, log, message, message_and_member,
-    place, remove, replace,
+    super::world::TERMS, Entry, Event, EventKind, Evidence, is_there, log, message,
+    message_and_member, place, remove, replace,
 };
 use crate::chaos::record::{At, Record};
 
@@ -39,7 +39,7 @@ fn holds_on(evidence: &Evidence, number: usize, event: &Event) -> bool {
 fn intrude(evidence: &mut Evidence, random: &mut StdRng, told: bool) -> bool {
     let Some((event, name)) = message_and_member(evidence, random, holds_on) else { return false };
     if told {
-        replace(evidence, &event, &name, What::Joined);
+        replace(evidence, &event, &name, EventKind::Joined);
     }
     let head = event.position;
     let mut entries = vec![(event.at, Entry::In { session: 9, head })];
@@ -62,7 +62,7 @@ pub(crate) fn a_second_holder_that_nobody_heard_come(
 
 pub(crate) fn a_message_of_somebody_else(evidence: &mut Evidence, random: &mut StdRng) -> bool {
     let Some((event, name)) = message_and_member(evidence, random, has_name) else { return false };
-    replace(evidence, &event, &name, What::Said("not mine".to_owned()));
+    replace(evidence, &event, &name, EventKind::Said("not mine".to_owned()));
     true
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn a_message_of_the_absent(evidence: &mut Evidence, random: &mut StdR
     let absent =
         |evidence: &Evidence, number: usize, event: &Event| !has_name(evidence, number, event);
     let Some((event, name)) = message_and_member(evidence, random, absent) else { return false };
-    replace(evidence, &event, &name, What::Said("I am not here".to_owned()));
+    replace(evidence, &event, &name, EventKind::Said("I am not here".to_owned()));
     true
 }
 
@@ -91,7 +91,7 @@ fn leave_falsely(
         has_name(evidence, number, event) && suits(&evidence.records[number], event.at)
     };
     let Some((event, name)) = message_and_member(evidence, random, suits) else { return false };
-    replace(evidence, &event, &name, What::Left(cause));
+    replace(evidence, &event, &name, EventKind::Left(cause));
     true
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn a_disconnection_of_one_who_was_welcomed(
         last.is_some_and(|it| it.content().is_some())
     };
     let Some((event, name)) = message_and_member(evidence, random, spoke) else { return false };
-    replace(evidence, &event, &name, What::Left(LeftCause::Disconnected));
+    replace(evidence, &event, &name, EventKind::Left(LeftCause::Disconnected));
     true
 }
 
@@ -143,18 +143,18 @@ fn is_gone(evidence: &Evidence, number: usize, event: &Event) -> bool {
     let name = &evidence.records[number].name;
     let before = &evidence.logs[super::ROOM][..place_of(evidence, event)];
     let last = before.iter().rev().find(|it| it.username == *name);
-    last.is_some_and(|it| matches!(it.what, What::Left(_)))
+    last.is_some_and(|it| matches!(it.what, EventKind::Left(_)))
 }
 
 pub(crate) fn a_second_left(evidence: &mut Evidence, random: &mut StdRng) -> bool {
     let Some((event, name)) = message_and_member(evidence, random, is_gone) else { return false };
-    replace(evidence, &event, &name, What::Left(LeftCause::TimedOut));
+    replace(evidence, &event, &name, EventKind::Left(LeftCause::TimedOut));
     true
 }
 
 pub(crate) fn a_false_joined(evidence: &mut Evidence, random: &mut StdRng) -> bool {
     let Some((event, name)) = message_and_member(evidence, random, has_name) else { return false };
-    replace(evidence, &event, &name, What::Joined);
+    replace(evidence, &event, &name, EventKind::Joined);
     true
 }
 
@@ -171,7 +171,7 @@ pub(crate) fn a_false_joined_of_one_who_is_back(
         resumed && has_name(evidence, number, event)
     };
     let Some((event, name)) = message_and_member(evidence, random, back) else { return false };
-    replace(evidence, &event, &name, What::Joined);
+    replace(evidence, &event, &name, EventKind::Joined);
     true
 }
 
@@ -180,14 +180,14 @@ pub(crate) fn a_false_joined_of_one_who_is_gone(
     random: &mut StdRng,
 ) -> bool {
     let Some((event, name)) = message_and_member(evidence, random, is_gone) else { return false };
-    replace(evidence, &event, &name, What::Joined);
+    replace(evidence, &event, &name, EventKind::Joined);
     true
 }
 
 /// Of somebody of whom nobody knows.
 pub(crate) fn a_false_joined_of_a_stranger(evidence: &mut Evidence, random: &mut StdRng) -> bool {
     let Some(event) = message(evidence, random) else { return false };
-    replace(evidence, &event, "nobody", What::Joined);
+    replace(evidence, &event, "nobody", EventKind::Joined);
     true
 }
 
@@ -209,13 +209,13 @@ pub(crate) fn a_leave_that_is_not_told(evidence: &mut Evidence, random: &mut Std
     let name = evidence.records[record].name.clone();
     let told = log(evidence)
         .iter()
-        .find(|it| it.username == name && it.at >= at && matches!(it.what, What::Left(_)))
+        .find(|it| it.username == name && it.at >= at && matches!(it.what, EventKind::Left(_)))
         .cloned();
     let late = at + TERMS.linger + TERMS.lease + TERMS.tolerance < end;
     let Some(told) = told.filter(|_| late) else { return false };
     // Who tries to come back in vain leaves again.
     let next = log(evidence).iter().filter(|it| it.username == name && it.at > told.at).nth(1);
-    if next.is_some_and(|it| matches!(it.what, What::Left(_))) {
+    if next.is_some_and(|it| matches!(it.what, EventKind::Left(_))) {
         return false;
     }
     remove(evidence, &told);

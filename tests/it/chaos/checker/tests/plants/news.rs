@@ -2,7 +2,7 @@
 
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
-use super::{Entry, Evidence, Position, What, log, message, place, places, replace};
+use super::{Entry, EventKind, Evidence, Position, log, message, place, places, replace};
 
 fn an_event(entry: &Entry) -> bool {
     matches!(entry, Entry::Event(_))
@@ -113,7 +113,7 @@ pub(crate) fn two_events_at_one_position(evidence: &mut Evidence, random: &mut S
     let said = |entry: &Entry| matches!(entry, Entry::Event(it) if it.content().is_some());
     let Some((record, entry)) = place(evidence, random, said) else { return false };
     let Entry::Event(event) = &mut evidence.records[record].entries[entry].1 else { return false };
-    event.what = What::Said("something else".to_owned());
+    event.what = EventKind::Said("something else".to_owned());
     true
 }
 

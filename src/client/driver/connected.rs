@@ -16,7 +16,7 @@ use crate::{
         core::{Violation, outbox::Refusal, reader::Verdict},
         requests::{Command, Leave, Told},
         stream::{self, Stream},
-        update::{Event, Gap, Reason, Update, What, position},
+        update::{Event, EventKind, Gap, Reason, Update, position},
     },
     proto::room::{
         self as proto, ConnectRequest, ConnectResponse, connect_request, connect_response,
@@ -254,7 +254,7 @@ impl Driver {
         }
         let own_name = self.session.as_ref().map_or("", |session| session.username.as_str());
         let number = self.echo.event(&event, own_name);
-        if let (Some(number), What::Said(content)) = (number, &event.what)
+        if let (Some(number), EventKind::Said(content)) = (number, &event.what)
             && !self.outbox.seen(number, event.position, content)
         {
             self.echo.lose_count();
