@@ -18,6 +18,8 @@ use crate::harness::{Dialect, Endpoint, FaultProxy, Proxy, RichClient, SOON, eve
 /// How many rooms there are, and how many clients in each.
 pub(super) const ROOMS: [&str; 3] = ["lobby", "kitchen", "balcony"];
 pub(super) const PER_ROOM: usize = 10;
+/// How many of them are not helped by the library: they note each stream that they had.
+pub(super) const UNHELPED_PER_ROOM: usize = PER_ROOM.div_ceil(3);
 /// How often each says something: 200 messages a second in all.
 const PACE: Duration = Duration::from_millis(150);
 
@@ -49,8 +51,7 @@ impl Crowd {
                 let diary = Diary::new(room, &format!("{room} {number}"), clock);
                 let (cues, speech) = (crowd.cues.clone(), Speech::new(PACE, &crowd.cues));
                 let part = Part { endpoint, diary: diary.clone(), cues, speech };
-                // A third of them is not helped by the library.
-                if number % 3 == 0 {
+                if number < UNHELPED_PER_ROOM {
                     crowd.talks.spawn(raw::talk(part));
                 } else {
                     crowd.talks.spawn(library::talk(part));
