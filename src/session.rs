@@ -204,7 +204,7 @@ pub fn run<'a>(
         // So is what comes last.
         let ending = Box::pin(alive(link, session.publisher.finish(ending))).await;
         drop(session);
-        Box::pin(alive(link, part(membership, ending))).await
+        Box::pin(alive(link, end(membership, ending))).await
     }
 }
 
@@ -228,20 +228,20 @@ async fn owed(
 }
 
 /// Gives the name back, or leaves the session lingering. Says how it ended after all.
-async fn part(membership: Membership, ending: Ending) -> Ending {
+async fn end(membership: Membership, ending: Ending) -> Ending {
     if ending.is_told() {
         membership.note_told();
     }
     match (ending.cause(), &ending) {
         (None, Ending::Superseded) => membership.hand_over(),
-        (None, _) => membership.abandon(),
+        (None, _) => membership.lose_name(),
         (Some(_), Ending::Left) => {
             if membership.leave().await.is_err() {
                 return Ending::LeaveNotStored;
             }
         }
         // Nobody who cannot be served is kept waiting.
-        (Some(cause), Ending::Unavailable | Ending::TooSlow) => membership.depart(cause),
+        (Some(cause), Ending::Unavailable | Ending::TooSlow) => membership.release_later(cause),
         (Some(cause), _) => membership.linger(cause).await,
     }
     ending

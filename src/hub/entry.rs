@@ -154,26 +154,26 @@ impl Hub {
                 Ok(Arrived { membership, head, resumed: takeover.is_some(), client_seq })
             }
             Err(JoinError::Ended) => {
-                membership.abandon();
+                membership.lose_name();
                 Err(EnterError::NoSession)
             }
             Err(JoinError::Full { max }) => {
-                membership.abandon();
+                membership.lose_name();
                 Err(EnterError::Full { max })
             }
             // Nobody knows of a new session, so it can neither have ended nor moved.
             Err(JoinError::Taken) => {
-                membership.abandon();
+                membership.lose_name();
                 Err(EnterError::Taken { at_most: self.config.held_at_most })
             }
             // Yet another stream was faster. It may be a newer one, so nothing is taken from it.
             Err(JoinError::Moved) => {
-                membership.abandon();
+                membership.lose_name();
                 Err(EnterError::Moved)
             }
             // The client has gone on to that one.
             Err(JoinError::Overtaken { .. }) => {
-                membership.abandon();
+                membership.lose_name();
                 Err(EnterError::StaleAttempt)
             }
             Err(JoinError::Overdue(_) | JoinError::Unavailable(_)) => Err(Unavailable.into()),

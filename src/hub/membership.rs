@@ -24,7 +24,19 @@ use crate::{
     trace,
 };
 
-/// A membership of a room. Dropped, on whatever path, it gives the name back.
+/// A membership of a room. It ends in one of these ways, each of which is counted:
+///
+/// | way | what becomes of the name and the session | waits |
+/// |---|---|---|
+/// | [`leave`](Self::leave) | given back because the client asks for it | until the backplane has it |
+/// | [`release`](Self::release) | given back for another cause | a bounded time |
+/// | [`release_later`](Self::release_later) | the same | for nothing |
+/// | [`linger`](Self::linger) | kept for a while, so that the session can be resumed; else released | a bounded time |
+/// | [`lose_name`](Self::lose_name) | the name is somebody else's: nothing is given back | for nothing |
+/// | [`hand_over`](Self::hand_over) | a newer stream of the session has them | for nothing |
+/// | dropped | lingers; else released, as asked for if it was, else as disconnected | for nothing |
+///
+/// What is not done in time, the release queue does.
 #[derive(Debug)]
 pub struct Membership {
     reader: Reader,
@@ -307,14 +319,14 @@ impl Membership {
         Ok(())
     }
 
-    /// Has the name given back, waiting for nothing.
-    pub fn depart(mut self, cause: LeftCause) {
+    /// Gives the name back and tells the room why, later.
+    pub fn release_later(mut self, cause: LeftCause) {
         self.over = true;
         self.member().end();
-        self.depart_later(cause);
+        self.queue_release(cause);
     }
 
-    fn depart_later(&self, cause: LeftCause) {
+    fn queue_release(&self, cause: LeftCause) {
         self.count_out(leave(cause));
         let hub = self.hub();
         let release = Release::leave(self.member(), cause, &hub.sampler);
@@ -322,7 +334,7 @@ impl Membership {
     }
 
     /// The name is somebody else's: there is nothing to give back.
-    pub fn abandon(mut self) {
+    pub fn lose_name(mut self) {
         self.over = true;
         self.count_out(Leave::NameLost);
     }
@@ -358,9 +370,9 @@ impl Drop for Membership {
         }
         let time = self.linger_time();
         if self.asked.load(Ordering::Relaxed) {
-            self.depart_later(LeftCause::Asked);
+            self.queue_release(LeftCause::Asked);
         } else if time.is_zero() {
-            self.depart_later(LeftCause::Disconnected);
+            self.queue_release(LeftCause::Disconnected);
         } else {
             self.count_out(Leave::Lingering);
             let (hub, release) = (self.hub(), Release::linger(self.member(), time));

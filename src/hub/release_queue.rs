@@ -205,7 +205,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
         while under_way.len() < CONCURRENCY
             && let Some((release, since)) = hub.releases.take()
         {
-            under_way.push(depart(&hub, release, since));
+            under_way.push(work_off(&hub, release, since));
         }
         tokio::select! {
             () = pushed, if under_way.len() < CONCURRENCY => {}
@@ -216,7 +216,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
 
 /// Tries until it works, however long the backplane is away: should it come back without its data,
 /// nobody else can tell. What is [left to others](Release::is_left_to_others) is given up in the end.
-async fn depart(hub: &Hub, mut release: Release, since: Instant) {
+async fn work_off(hub: &Hub, mut release: Release, since: Instant) {
     loop {
         match release.carry_out(hub).await {
             Ok(_) => break,

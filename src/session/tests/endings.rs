@@ -238,7 +238,7 @@ async fn a_member_gets_what_stands_before_its_own_left_and_nothing_else() {
         assert_eq!(left.await, ("ab".to_owned(), true), "{numbered}");
         // Nobody waits for this one, so nobody knows where it is, but that it is.
         let departed = got_around_a_leave(numbered, async |bob| {
-            bob.depart(LeftCause::Ended);
+            bob.release_later(LeftCause::Ended);
             sleep(Duration::from_secs(1)).await;
         });
         assert_eq!(departed.await, ("ab".to_owned(), false), "{numbered}");
