@@ -9,7 +9,7 @@
 //! [`Client::say`] resolves.
 //!
 //! ```no_run
-//! use roomcast::client::{Address, Client, Connector, Options, Update, What};
+//! use roomcast::client::{Address, Client, Connector, EventKind, Options, Update};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let connector = Connector::new(Address::parse("chat-a.example:50051")?)
@@ -21,8 +21,8 @@
 //! while let Some(update) = events.next().await {
 //!     match update? {
 //!         Update::Event(event) => match event.what {
-//!             What::Said(text) if text == "bye" => break,
-//!             What::Said(text) => println!("{} {}: {text}", event.position, event.username),
+//!             EventKind::Said(text) if text == "bye" => break,
+//!             EventKind::Said(text) => println!("{} {}: {text}", event.position, event.username),
 //!             other => println!("{} {}: {other:?}", event.position, event.username),
 //!         },
 //!         Update::Gap(gap) => println!("gone: {gap:?}"),

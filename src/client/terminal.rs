@@ -8,11 +8,13 @@ use crate::{
     tls::TlsError,
 };
 
+mod commands;
 mod editor;
 mod lines;
 mod plain;
 mod rich;
 mod show;
+mod style;
 
 /// Chat in a room: sends the lines of standard input and prints what arrives
 #[derive(clap::Args, Clone, Debug)]

@@ -18,6 +18,7 @@ mod claims;
 mod clients;
 mod command_line;
 mod command_line_client;
+mod command_line_terminal;
 mod compression;
 mod deadlines;
 mod deploy;

@@ -19,13 +19,16 @@ use tokio::{
 use tonic::Code;
 
 use super::{
-    Args, Error, editor,
+    Args, Error,
+    commands::{Command, HELP},
+    editor,
     lines::{self, Lines, Printer, Typed},
     show::{Screen, Us, note_of_members},
+    style::Style,
 };
 use crate::client::{
-    self, CallError, Client, Connector, Credentials, Events, LeaveError, Members, Options, Reason,
-    Said, SayError,
+    self, CallError, Client, Connector, Credentials, Events, LeaveError, Members, Options, Page,
+    Range, Reason, Said, SayError,
 };
 
 /// How long the last lines may take, and leaving after them, once somebody has interrupted.
@@ -50,7 +53,7 @@ pub(super) async fn run(args: &Args, tls: Option<Credentials>) -> Result<(), Err
     let us = Us::new(client.username(), client.entered_at());
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let (lines, printer, restored) = editor::open().map_err(Error::Setup)?;
-        let screen = Screen::new(printer, None, us);
+        let screen = Screen::of_terminal(printer, us, Style::of_terminal());
         let outcome = Chat::new(args, client, events, lines, screen).go_on(interrupts).await;
         drop(restored);
         return outcome;
@@ -58,7 +61,7 @@ pub(super) async fn run(args: &Args, tls: Option<Credentials>) -> Result<(), Err
     let lines = lines::read(io::stdin()).map_err(Error::Setup)?;
     let printer = Printer::start(io::stdout()).map_err(Error::Setup)?;
     let notes = Printer::start(io::stderr()).map_err(Error::Setup)?;
-    let screen = Screen::new(printer, Some(notes), us);
+    let screen = Screen::of_pipe(printer, notes, us);
     Chat::new(args, client, events, lines, screen).go_on(interrupts).await
 }
 
@@ -79,6 +82,7 @@ enum Step {
     Typed(Typed),
     Said(Result<Said, SayError>),
     Here(Result<Members, CallError>),
+    Past(Result<Page, CallError>),
     Interrupted,
     Left(Result<(), LeaveError>),
     Overdue,
@@ -96,6 +100,7 @@ pub(super) struct Chat<'a> {
     /// Lines without an acknowledgement.
     says: FuturesUnordered<BoxFuture<'static, Result<Said, SayError>>>,
     here: Option<BoxFuture<'static, Result<Members, CallError>>>,
+    past: Option<BoxFuture<'static, Result<Page, CallError>>>,
     leaving: Option<BoxFuture<'static, Result<(), LeaveError>>>,
     /// When somebody who interrupted no longer waits.
     deadline: Option<Instant>,
@@ -119,6 +124,7 @@ impl<'a> Chat<'a> {
             screen,
             says: FuturesUnordered::new(),
             here: Some(async move { asking.members(NAMES).await }.boxed()),
+            past: None,
             leaving: None,
             deadline: None,
             outcome: Ok(()),
@@ -150,8 +156,19 @@ impl<'a> Chat<'a> {
                 Step::Said(said) => self.said(said),
                 Step::Here(members) => {
                     self.here = None;
-                    if let Ok(members) = members {
-                        self.screen.note(note_of_members(&members));
+                    match members {
+                        Ok(members) => self.screen.note(&note_of_members(&members)),
+                        Err(error) if self.screen.is_terminal() => {
+                            self.screen.note(&format!("-- nobody knows who is here: {error}"));
+                        }
+                        Err(_) => {}
+                    }
+                }
+                Step::Past(page) => {
+                    self.past = None;
+                    match page {
+                        Ok(page) => self.screen.past(&page.events),
+                        Err(error) => self.screen.note(&format!("-- no history: {error}")),
                     }
                 }
                 Step::Interrupted if self.deadline.is_some() => break,
@@ -172,12 +189,13 @@ impl<'a> Chat<'a> {
     /// Waits for what happens next. Loses nothing when dropped.
     async fn step(&mut self) -> Step {
         let reads = self.client.is_some() && self.says.len() < UNANSWERED;
-        let Self { events, lines, screen, says, here, leaving, deadline, .. } = self;
+        let Self { events, lines, screen, says, here, past, leaving, deadline, .. } = self;
         tokio::select! {
             step = hear(screen, events.as_mut()) => step,
             typed = lines.next(), if reads => Step::Typed(typed),
             Some(said) = says.next() => Step::Said(said),
             members = pending(here) => Step::Here(members),
+            page = pending(past) => Step::Past(page),
             left = pending(leaving) => Step::Left(left),
             () = until(*deadline) => Step::Overdue,
         }
@@ -186,15 +204,15 @@ impl<'a> Chat<'a> {
     async fn typed(&mut self, typed: Typed) {
         self.screen.typed();
         match typed {
-            Typed::Line(line) => {
-                let Some(client) = self.client.clone() else { return };
-                let mut say = async move { client.say(line).await }.boxed();
-                // Polled here, lines keep their order.
-                match poll!(&mut say) {
-                    std::task::Poll::Ready(said) => self.said(said),
-                    std::task::Poll::Pending => self.says.push(say),
-                }
-            }
+            Typed::Line(line) if self.screen.is_terminal() => match Command::read(&line) {
+                Command::Say(line) => self.say(line).await,
+                Command::Who => self.ask_who_is_here(),
+                Command::History(count) => self.ask_for_history(count),
+                Command::Help => HELP.iter().for_each(|line| self.screen.note(line)),
+                Command::Quit => self.leave(),
+                Command::Unknown(note) => self.screen.note(&note),
+            },
+            Typed::Line(line) => self.say(line).await,
             Typed::Failed(error) => {
                 self.outcome = Err(Error::Input(error));
                 self.leave();
@@ -204,10 +222,30 @@ impl<'a> Chat<'a> {
         }
     }
 
+    async fn say(&mut self, line: String) {
+        let Some(client) = self.client.clone() else { return };
+        let mut say = async move { client.say(line).await }.boxed();
+        // Polled here, lines keep their order.
+        match poll!(&mut say) {
+            std::task::Poll::Ready(said) => self.said(said),
+            std::task::Poll::Pending => self.says.push(say),
+        }
+    }
+
+    fn ask_who_is_here(&mut self) {
+        let Some(client) = self.client.clone() else { return };
+        self.here = Some(async move { client.members(NAMES).await }.boxed());
+    }
+
+    fn ask_for_history(&mut self, count: u32) {
+        let Some(client) = self.client.clone() else { return };
+        self.past = Some(async move { client.history(Range::Latest, count).await }.boxed());
+    }
+
     fn said(&mut self, said: Result<Said, SayError>) {
         match said {
             Ok(_) => {}
-            Err(error) if self.screen.is_terminal() => self.screen.note(format!("-- {error}")),
+            Err(error) if self.screen.is_terminal() => self.screen.note(&format!("-- {error}")),
             // Whoever writes into a pipe expects each line to be said.
             Err(error) => {
                 if self.outcome.is_ok() {

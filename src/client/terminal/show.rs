@@ -4,7 +4,10 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::lines::{Place, Printer};
+use super::{
+    lines::{Place, Printer},
+    style::Style,
+};
 use crate::client::{
     Event, EventKind, Gap, LeftCause, Members, Position, Reason, Update, words::sanitise,
 };
@@ -22,6 +25,7 @@ pub(super) struct Screen {
     /// The last line says that we are away, so that it can be replaced.
     away: bool,
     us: Us,
+    style: Style,
 }
 
 /// Who we are: nobody has to be told what they said themselves.
@@ -44,9 +48,14 @@ impl Us {
 }
 
 impl Screen {
-    /// Without `notes`, this is a terminal.
-    pub(super) fn new(printer: Printer, notes: Option<Printer>, us: Us) -> Self {
-        Self { printer, notes, away: false, us }
+    /// Of a terminal, where notes are lines among the others.
+    pub(super) fn of_terminal(printer: Printer, us: Us, style: Style) -> Self {
+        Self { printer, notes: None, away: false, us, style }
+    }
+
+    /// Of a pipe, with a place for notes beside it.
+    pub(super) fn of_pipe(printer: Printer, notes: Printer, us: Us) -> Self {
+        Self { printer, notes: Some(notes), away: false, us, style: Style::Pipe }
     }
 
     /// Waits for room for one line, then takes what is to be shown. None: nobody reads it any more.
@@ -54,7 +63,7 @@ impl Screen {
         &mut self,
         next: impl Future<Output = Option<Result<Update, T>>>,
     ) -> Option<Option<Result<(), T>>> {
-        let Self { printer, notes, away, us } = self;
+        let Self { printer, notes, away, us, style } = self;
         let Ok(place) = printer.reserve().await else { return None };
         let update = match next.await {
             Some(Ok(update)) => update,
@@ -63,22 +72,23 @@ impl Screen {
         };
         match update {
             Update::Event(event) => {
-                if let Some(line) = line(&event).filter(|_| !us.did(&event)) {
+                if let Some(line) = line(&event, style).filter(|_| !us.did(&event)) {
                     place.send(line);
                     *away = false;
                 }
             }
             Update::Gap(gap) => {
-                note(place, notes.as_ref(), note_of_gap(gap));
+                note(place, notes.as_ref(), style.note(&note_of_gap(gap)));
                 *away = false;
             }
             Update::Disconnected { reason } => {
-                note(place, notes.as_ref(), note_of_away(&reason));
+                note(place, notes.as_ref(), style.note(&note_of_away(&reason)));
                 *away = notes.is_none();
             }
             Update::Reconnected { resumed } => {
                 let replace = if std::mem::take(away) { REPLACE } else { "" };
-                note(place, notes.as_ref(), format!("{replace}{}", note_of_back(resumed)));
+                let back = style.note(note_of_back(resumed));
+                note(place, notes.as_ref(), format!("{replace}{back}"));
             }
         }
         Some(Some(Ok(())))
@@ -90,14 +100,22 @@ impl Screen {
     }
 
     /// Shows a note that is no part of the chat, if there is room.
-    pub(super) fn note(&mut self, text: String) {
+    pub(super) fn note(&mut self, text: &str) {
         self.away = false;
-        self.notes.as_ref().unwrap_or(&self.printer).try_print(text);
+        self.notes.as_ref().unwrap_or(&self.printer).try_print(self.style.note(text));
+    }
+
+    /// Shows events of the past, as far as there is room.
+    pub(super) fn past(&mut self, events: &[Event]) {
+        self.away = false;
+        for line in events.iter().filter_map(|event| line(event, &self.style)) {
+            self.printer.try_print(line);
+        }
     }
 
     /// Whether this is a terminal.
     pub(super) fn is_terminal(&self) -> bool {
-        self.notes.is_none()
+        self.style.is_terminal()
     }
 
     /// Ends showing.
@@ -117,16 +135,15 @@ fn note(place: Place<'_>, notes: Option<&Printer>, text: String) {
 }
 
 /// An event as one line, `[timestamp] username: content`; nothing for one of an unknown kind.
-fn line(event: &Event) -> Option<String> {
-    let time = timestamp(event.time);
-    let name = &event.username;
-    let text = match &event.what {
-        EventKind::Said(content) => format!("[{time}] {name}: {content}"),
+fn line(event: &Event, style: &Style) -> Option<String> {
+    let time = style.time(timestamp(event.time));
+    let name = style.name(&sanitise(&event.username));
+    Some(match &event.what {
+        EventKind::Said(content) => format!("[{time}] {name}: {}", sanitise(content)),
         EventKind::Joined => format!("[{time}] System: {name} joined"),
         EventKind::Left(cause) => format!("[{time}] System: {name} left{}", words(*cause)),
         EventKind::Unknown => return None,
-    };
-    Some(sanitise(&text))
+    })
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {
@@ -165,9 +182,8 @@ fn note_of_away(reason: &Reason) -> String {
     format!("-- reconnecting: {shown}")
 }
 
-fn note_of_back(resumed: bool) -> String {
-    let told = if resumed { "" } else { "; the room may have heard that you left" };
-    format!("-- back{told}")
+fn note_of_back(resumed: bool) -> &'static str {
+    if resumed { "-- back" } else { "-- back; the room may have heard that you left" }
 }
 
 /// Who is here, in one line.
@@ -193,7 +209,7 @@ mod tests {
 
     #[test]
     fn events_are_lines() {
-        let shown = |what| line(&event(1, "bob", what));
+        let shown = |what| line(&event(1, "bob", what), &Style::Pipe);
         let time = "[1970-01-01T00:00:01.5Z]";
         let said = EventKind::Said("hello\u{7}".to_owned());
         assert_eq!(shown(said), Some(format!("{time} bob: hello\\u{{7}}")));
