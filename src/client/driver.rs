@@ -65,10 +65,10 @@ pub(super) struct Driver {
     /// Room for the next update.
     place: Option<mpsc::OwnedPermit<Told>>,
     reader: Reader,
-    echo: SentTracker,
+    tracker: SentTracker,
     outbox: Outbox<Answer>,
     notices: Notices,
-    course: RetryPolicy,
+    policy: RetryPolicy,
     session: Option<Session>,
     /// How often we tried to come in or back.
     attempts: u64,
@@ -96,10 +96,10 @@ impl Driver {
             ends,
             deaf: false,
             place: None,
-            echo: SentTracker::new(),
+            tracker: SentTracker::new(),
             outbox: Outbox::new(),
             notices: Notices::default(),
-            course: RetryPolicy::default(),
+            policy: RetryPolicy::default(),
             session: None,
             attempts: 0,
             was_in: false,
@@ -141,7 +141,7 @@ impl Driver {
             };
             self.outbox.lost();
             self.ends.here.send_replace(None);
-            match self.course.judge(Stage::Within, &why, Instant::now()) {
+            match self.policy.judge(Stage::Within, &why, Instant::now()) {
                 Next::Again => {}
                 Next::Anew => self.session = None,
                 Next::Refused => return Stop::Failed(refused(why)),
@@ -207,11 +207,11 @@ impl Driver {
         }
         self.session = Some(session);
         if !welcome.resumed {
-            self.echo.began(head, in_doubt);
+            self.tracker.began(head, in_doubt);
         }
         self.reader.welcomed(head, welcome.resumed, limits.latest);
         self.was_in = true;
-        self.course.welcomed(Instant::now());
+        self.policy.welcomed(Instant::now());
         if let Some(leaving) = &mut self.leaving {
             leaving.sent = false;
         }
@@ -224,7 +224,7 @@ impl Driver {
 
     /// Finds out what became of a lost session's messages, once that can be known.
     fn settle(&mut self, gone: bool) {
-        if self.echo.settles(self.reader.last(), gone) {
+        if self.tracker.settles(self.reader.last(), gone) {
             let resolved = self.outbox.settle();
             resolve(resolved);
         }

@@ -42,7 +42,7 @@ pub(crate) struct Egress {
     taken: AtomicU64,
     /// Nothing was taken yet.
     untouched: AtomicBool,
-    turn: Arc<FlushCycle>,
+    cycle: Arc<FlushCycle>,
     /// HTTP/2 has woken it.
     called: AtomicBool,
     /// Its client takes nothing, and will not be waited for.
@@ -110,14 +110,14 @@ enum State {
 impl Egress {
     /// Of the stream whose request is being answered in this future, which will send what it gets. It may
     /// have been `forwarded` by a proxy.
-    pub(super) fn new(waker: ReaderWaker, turn: Arc<FlushCycle>, forwarded: bool) -> Arc<Self> {
-        turn.count_stream(true);
+    pub(super) fn new(waker: ReaderWaker, cycle: Arc<FlushCycle>, forwarded: bool) -> Arc<Self> {
+        cycle.count_stream(true);
         Arc::new(Self {
             state: Mutex::new(State::Waiting),
             pushed: AtomicUsize::new(0),
-            taken: AtomicU64::new(micros(turn.now())),
+            taken: AtomicU64::new(micros(cycle.now())),
             untouched: AtomicBool::new(true),
-            turn,
+            cycle,
             called: AtomicBool::new(true),
             given_up: AtomicBool::new(false),
             job: TaskId::current(),
@@ -132,7 +132,7 @@ impl Egress {
 
     /// New streams of the client come by another connection.
     pub(super) fn retire(&self) {
-        self.turn.retire();
+        self.cycle.retire();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,7 +176,7 @@ impl Egress {
 
     /// When the client's side last took something, or else when the stream began.
     pub(super) fn last_taken(&self) -> Instant {
-        self.turn.at(Duration::from_micros(self.taken.load(Ordering::Relaxed)))
+        self.cycle.at(Duration::from_micros(self.taken.load(Ordering::Relaxed)))
     }
 
     /// Whether something waits for the client.
@@ -241,12 +241,12 @@ impl Egress {
 
     /// Counts what is handed to HTTP/2.
     pub(super) fn hold(&self) -> Held {
-        self.turn.hold()
+        self.cycle.hold()
     }
 
     /// Whether clients have much already that they do not take.
     pub(super) fn is_tight(&self) -> bool {
-        self.turn.is_tight()
+        self.cycle.is_tight()
     }
 
     /// Waits until the last word was said, or there is nobody to say it to.
@@ -300,7 +300,7 @@ impl Egress {
     }
 
     fn note_taken(&self) {
-        self.taken.store(micros(self.turn.now()), Ordering::Relaxed);
+        self.taken.store(micros(self.cycle.now()), Ordering::Relaxed);
         if self.untouched.load(Ordering::Relaxed) {
             self.untouched.store(false, Ordering::Relaxed);
             self.begun.store(true, Ordering::Release);
@@ -335,7 +335,7 @@ impl Egress {
                     return Poll::Ready(Next::Last(trailers));
                 }
             };
-            match self.turn.take(reader, encoder, until) {
+            match self.cycle.take(reader, encoder, until) {
                 // The next pass would ask the room, to hear that there is nothing.
                 Ok(Some((bytes, true))) if matches!(&*state, State::Open { .. }) => {
                     return Poll::Ready(Next::All(bytes));
@@ -389,7 +389,7 @@ fn trailers(status: &Status) -> HeaderMap {
 
 impl Drop for Egress {
     fn drop(&mut self) {
-        self.turn.count_stream(false);
+        self.cycle.count_stream(false);
     }
 }
 

@@ -166,15 +166,15 @@ mod tests {
 
     #[test]
     fn the_oldest_of_a_turn_is_observed_once() {
-        let (turn, metrics) =
+        let (cycle, metrics) =
             (FlushCycle::new(CancellationToken::new(), Unread::new(0)), Metrics::default());
         for (events, second) in [(1, 30), (2, 10), (3, 20)] {
-            turn.lock().took(events, Some((Timestamp::from_second(second).unwrap(), None)));
+            cycle.lock().took(events, Some((Timestamp::from_second(second).unwrap(), None)));
         }
-        assert_eq!(turn.lock().oldest.as_ref().unwrap().0.as_second(), 10);
-        turn.end(&metrics);
-        turn.end(&metrics);
+        assert_eq!(cycle.lock().oldest.as_ref().unwrap().0.as_second(), 10);
+        cycle.end(&metrics);
+        cycle.end(&metrics);
         assert_eq!(metrics.events_out.get(), 6);
-        assert!(turn.lock().oldest.is_none());
+        assert!(cycle.lock().oldest.is_none());
     }
 }

@@ -183,8 +183,8 @@ mod tests {
 
     /// The same where others have as much already.
     async fn stream_among(unread: &Arc<Unread>) -> Ends {
-        let turn = Arc::new(FlushCycle::new(CancellationToken::new(), unread.clone()));
-        turn.begin();
+        let cycle = Arc::new(FlushCycle::new(CancellationToken::new(), unread.clone()));
+        cycle.begin();
         let (near, far) = duplex(1 << 20);
         let mut builder = client::Builder::new();
         let client = builder.initial_window_size(1_000).handshake::<_, Bytes>(far);
@@ -197,7 +197,7 @@ mod tests {
         };
         let (_, mut respond) = asked;
         let stream = respond.send_response(Response::new(()), false).unwrap();
-        let egress = Egress::new(Executor::<Router>::new().spawner().current_waker(), turn, false);
+        let egress = Egress::new(Executor::<Router>::new().spawner().current_waker(), cycle, false);
         let sending = StreamSender::new(EgressSource::new(egress.clone()), stream);
         Ends { server, sending, egress, client, response, _ask: ask }
     }

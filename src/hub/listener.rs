@@ -89,7 +89,7 @@ pub(super) async fn run(
             }
             Some(paused) = pauses.next() => {
                 let room: Arc<Room> = paused;
-                let wanted = room.feed(Sequencer::go_on).read.map(|after| Heal::look(&hub, room.clone(), after));
+                let wanted = room.sequencer(Sequencer::go_on).read.map(|after| Heal::look(&hub, room.clone(), after));
                 pauses.extend(announce(room));
                 Vec::from_iter(wanted)
             }
@@ -178,7 +178,7 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
                 let Some(room) = touched.get(&name).cloned().or_else(|| hub.room(&name)) else {
                     continue;
                 };
-                let read = room.feed(|feed| feed.live(epoch, first, events)).read;
+                let read = room.sequencer(|sequencer| sequencer.live(epoch, first, events)).read;
                 wanted.extend(read.map(|after| Heal::hole(hub, room.clone(), after)));
                 touched.insert(name, room);
             }
@@ -186,7 +186,7 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
                 let rooms: Vec<_> = hub.rooms().values().cloned().collect();
                 info!(rooms = rooms.len(), "live delivery goes on; looking for what was missed");
                 wanted.extend(rooms.into_iter().filter_map(|room| {
-                    let after = room.feed(Sequencer::resumed).read?;
+                    let after = room.sequencer(Sequencer::resumed).read?;
                     Some(Heal::look(hub, room, after))
                 }));
             }
@@ -204,7 +204,7 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
 fn look_into(hub: &Hub, finding: Finding) -> Option<Heal> {
     match finding {
         Finding::Head(room, head) => {
-            let after = room.feed(|feed| feed.head(&head)).read?;
+            let after = room.sequencer(|sequencer| sequencer.head(&head)).read?;
             Some(Heal::hole(hub, room, after))
         }
         Finding::Read(room, after) => Some(Heal::look(hub, room, after)),
@@ -254,7 +254,7 @@ fn finish_read(hub: &Hub, mut heal: Heal, page: Result<Page, Unavailable>) -> Op
     let room = heal.room.clone();
     let after = match page {
         Ok(page) => {
-            let fed = room.feed(|feed| feed.page(page));
+            let fed = room.sequencer(|sequencer| sequencer.page(page));
             count(hub, &mut heal, &fed);
             heal.crowded = fed.read.is_some() && room.announce();
             fed.read

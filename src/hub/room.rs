@@ -62,10 +62,10 @@ pub(super) struct Room {
 
 #[derive(Debug)]
 struct State {
-    feed: Sequencer<Arc<Event>>,
+    sequencer: Sequencer<Arc<Event>>,
     window: RingBuffer<Slot>,
     readings: Slab<Reading>,
-    audience: WakerGroups,
+    wakers: WakerGroups,
     looked: Looked,
     /// How much is said here.
     bucket: RateLimiter,
@@ -104,13 +104,13 @@ impl Room {
     ) -> Self {
         let state = State {
             // A quarter of the window, which readers are always given that much time to take.
-            feed: Sequencer::opening(
+            sequencer: Sequencer::opening(
                 (config.window_events / 4, config.window_bytes / 4),
                 |event| weight(event),
             ),
             window: RingBuffer::new(config.window_events, config.window_bytes),
             readings: Slab::new(),
-            audience: WakerGroups::default(),
+            wakers: WakerGroups::default(),
             looked: Looked::default(),
             bucket: RateLimiter::full(config.room_rate, Instant::now()),
             fresh: Fresh::default(),
@@ -193,18 +193,18 @@ impl Room {
         backplane.subscribe(&self.name).await?;
         let nothing = PageLimit { events: 0, bytes: 0 };
         let page = backplane.read(&self.name, 0, nothing).await?;
-        Ok(self.feed(|feed| feed.start(page.head)).read)
+        Ok(self.sequencer(|sequencer| sequencer.start(page.head)).read)
     }
 
     /// Lets something happen to the feed and takes in what comes of it. Readers are woken by
     /// [`Room::announce`], once for many events.
-    pub(super) fn feed(
+    pub(super) fn sequencer(
         &self,
         happen: impl FnOnce(&mut Sequencer<Arc<Event>>) -> Moves<Arc<Event>>,
     ) -> Fed {
         let mut state = self.lock();
         let state = &mut *state;
-        let moves = happen(&mut state.feed);
+        let moves = happen(&mut state.sequencer);
         let mut fed = Fed { read: moves.read, items: moves.items.len(), lost: false };
         let before = state.window.bytes();
         for item in moves.items {
@@ -237,7 +237,7 @@ impl Room {
         if state.fresh.events == 0 {
             return None;
         }
-        let connections = state.audience.connections();
+        let connections = state.wakers.connections();
         let wait = state.gather.arrived(now, connections);
         if wait.is_zero() || state.is_pressing() {
             return Some(Duration::ZERO);
@@ -259,7 +259,7 @@ impl Room {
         }
         let before = state.window.bytes();
         state.look_at_readers();
-        state.audience.wake();
+        state.wakers.wake();
         self.count_bytes(before, state.window.bytes());
         state.is_crowded() && state.stuck.is_none_or(|stuck| stuck.elapsed() > STUCK)
     }
@@ -287,7 +287,7 @@ impl Room {
     /// Keeps what comes next from readers that have much to take, until the feed goes on. False while
     /// the log is read, which can wait itself.
     pub(super) fn pause(&self) -> bool {
-        self.lock().feed.pause()
+        self.lock().sequencer.pause()
     }
 
     /// Readers were waited for in vain.
@@ -333,13 +333,13 @@ impl Room {
 
     /// A read that could not be done: what to ask for again.
     pub(super) fn read_failed(&self) -> Option<u64> {
-        self.lock().feed.read_failed()
+        self.lock().sequencer.read_failed()
     }
 
     /// Adds a reader that begins with what comes next, once its member is in.
     pub(super) fn add_member(&self, member: &Arc<Member>) -> usize {
         let mut state = self.lock();
-        state.audience.add(member.reader_waker());
+        state.wakers.add(member.reader_waker());
         member.set_cursor(state.window.head());
         state.readings.insert(Reading { member: member.clone(), gate: Gate::Shut })
     }
@@ -355,7 +355,7 @@ impl Room {
     pub(super) fn remove_member(&self, key: usize) {
         let mut state = self.lock();
         if let Some(Reading { member, .. }) = state.readings.try_remove(key) {
-            state.audience.remove(member.reader_waker());
+            state.wakers.remove(member.reader_waker());
             let cursor = member.cursor().max(state.window.first());
             for slot in state.window.since(cursor).into_iter().flatten() {
                 slot.pass(false);
@@ -409,7 +409,7 @@ impl Room {
         max_bytes: usize,
         shared: Option<&mut Shared>,
     ) -> Result<Chunk, Fallen> {
-        let State { window, readings, feed, .. } = &mut *self.lock();
+        let State { window, readings, sequencer, .. } = &mut *self.lock();
         let Some(reading) = readings.get_mut(key) else { return Ok(Chunk::default()) };
         let begin = reading.member.cursor();
         let expected = usize::try_from(window.head().saturating_sub(begin)).unwrap_or(0);
@@ -420,7 +420,7 @@ impl Room {
                 reading.take(window, encoder, until, max_bytes, &mut taken, &mut sharing)?;
             }
             Gate::CatchUp => {
-                let room = feed.place();
+                let room = sequencer.place();
                 reading.follow(window, room, encoder, max_bytes, &mut taken, &mut sharing);
             }
         }

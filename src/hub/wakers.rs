@@ -83,30 +83,30 @@ mod tests {
     fn a_connection_is_woken_once_for_all_its_readers() {
         let connections = [Arc::new(Noted::default()), Arc::new(Noted::default())];
         let waker = |at: usize, reader| ReaderWaker::new(connections[at].clone(), reader);
-        let mut audience = WakerGroups::default();
+        let mut wakers = WakerGroups::default();
         for (at, reader) in [(0, 3), (1, 3), (0, 5), (0, 7)] {
-            audience.add(&waker(at, reader));
+            wakers.add(&waker(at, reader));
         }
-        audience.wake();
+        wakers.wake();
         assert_eq!(connections[0].take(), [[3, 5, 7]]);
         assert_eq!(connections[1].take(), [[3]]);
 
-        audience.remove(&waker(0, 3));
-        audience.remove(&waker(1, 3));
-        audience.remove(&waker(1, 3));
-        audience.wake();
+        wakers.remove(&waker(0, 3));
+        wakers.remove(&waker(1, 3));
+        wakers.remove(&waker(1, 3));
+        wakers.wake();
         assert_eq!(connections[0].take(), [[7, 5]]);
         assert!(connections[1].take().is_empty());
 
         // Those behind a proxy have a connection each.
         let behind = [4, 5].map(|reader| waker(1, reader).forwarded(true));
         for waker in &behind {
-            audience.add(waker);
+            wakers.add(waker);
         }
-        assert_eq!(audience.connections(), 4);
+        assert_eq!(wakers.connections(), 4);
         for waker in &behind {
-            audience.remove(waker);
+            wakers.remove(waker);
         }
-        assert_eq!(audience.connections(), 1, "a connection without readers is forgotten");
+        assert_eq!(wakers.connections(), 1, "a connection without readers is forgotten");
     }
 }

@@ -87,7 +87,7 @@ pub(super) struct Publisher<'a> {
     /// how the hold stands. Nothing that comes after a refused message is appended before it.
     stale: VecDeque<Waiting>,
     /// How much this session may say.
-    bucket: RateLimiter,
+    limiter: RateLimiter,
     /// What a client said too fast who cannot be told to wait, and when its time comes.
     held: Option<(Say, Instant)>,
     /// The highest client sequence of which it is not known whether it is in the log.
@@ -118,7 +118,7 @@ impl<'a> Publisher<'a> {
             inflight_bytes: 0,
             unstored,
             stale: VecDeque::new(),
-            bucket: RateLimiter::owing(limits.rate, owed, now),
+            limiter: RateLimiter::owing(limits.rate, owed, now),
             held: None,
             uncertain: 0,
         }
@@ -162,11 +162,11 @@ impl<'a> Publisher<'a> {
     /// Counts a message against what its session and its room may say.
     fn count(&mut self) -> Result<(), Duration> {
         let now = std::time::Instant::now();
-        self.bucket.ready(now)?;
+        self.limiter.ready(now)?;
         self.membership.may_say(now)?;
-        self.bucket.take(now)?;
+        self.limiter.take(now)?;
         if !self.limits.rate.interval.is_zero() {
-            self.membership.member().owe_until(self.bucket.full_at());
+            self.membership.member().owe_until(self.limiter.full_at());
         }
         Ok(())
     }

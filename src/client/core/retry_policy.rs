@@ -156,18 +156,18 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_bound_and_start_over_after_a_good_stream() {
-        let mut course = RetryPolicy::default();
-        let bounds: Vec<_> = (0..8).map(|_| course.wait(1.0).as_millis()).collect();
+        let mut policy = RetryPolicy::default();
+        let bounds: Vec<_> = (0..8).map(|_| policy.wait(1.0).as_millis()).collect();
         assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!(course.wait(0.0), Duration::ZERO);
+        assert_eq!(policy.wait(0.0), Duration::ZERO);
         let now = Instant::now();
-        course.welcomed(now);
+        policy.welcomed(now);
         let broken = Reason::Broken { what: "x".to_owned() };
-        assert_eq!(course.judge(Stage::Within, &broken, now + GOOD / 2), Next::Again);
-        assert_eq!(course.wait(1.0), LONGEST, "it was no good");
-        course.welcomed(now);
-        course.judge(Stage::Within, &broken, now + GOOD);
-        assert_eq!(course.wait(0.5), FIRST / 2);
+        assert_eq!(policy.judge(Stage::Within, &broken, now + GOOD / 2), Next::Again);
+        assert_eq!(policy.wait(1.0), LONGEST, "it was no good");
+        policy.welcomed(now);
+        policy.judge(Stage::Within, &broken, now + GOOD);
+        assert_eq!(policy.wait(0.5), FIRST / 2);
     }
 
     #[test]
@@ -214,34 +214,34 @@ mod tests {
 
     #[test]
     fn a_session_that_is_taken_twice_is_given_up() {
-        let (mut course, now) = (RetryPolicy::default(), Instant::now());
+        let (mut policy, now) = (RetryPolicy::default(), Instant::now());
         let taken = because(Code::Aborted, ErrorReason::Superseded, true);
-        assert_eq!(course.judge(Stage::Within, &taken, now), Next::Again);
+        assert_eq!(policy.judge(Stage::Within, &taken, now), Next::Again);
         let later = now + CONTESTED;
-        assert_eq!(course.judge(Stage::Within, &taken, later), Next::Again);
-        assert_eq!(course.judge(Stage::Within, &taken, later + FIRST), Next::Superseded);
+        assert_eq!(policy.judge(Stage::Within, &taken, later), Next::Again);
+        assert_eq!(policy.judge(Stage::Within, &taken, later + FIRST), Next::Superseded);
     }
 
     #[test]
     fn a_name_that_an_earlier_self_holds_is_waited_for() {
-        let (mut course, now) = (RetryPolicy::default(), Instant::now());
+        let (mut policy, now) = (RetryPolicy::default(), Instant::now());
         let held = ended(Code::AlreadyExists);
-        assert_eq!(course.judge(Stage::Returning, &held, now), Next::Again);
-        assert_eq!(course.judge(Stage::Returning, &held, now + HELD / 2), Next::Again);
-        assert_eq!(course.judge(Stage::Returning, &held, now + HELD), Next::Refused);
+        assert_eq!(policy.judge(Stage::Returning, &held, now), Next::Again);
+        assert_eq!(policy.judge(Stage::Returning, &held, now + HELD / 2), Next::Again);
+        assert_eq!(policy.judge(Stage::Returning, &held, now + HELD), Next::Refused);
         // A server that says how long that may take is believed.
         let hour = Duration::from_secs(3600);
         let details = Details { retry_after: Some(hour), ..Details::default() };
         let message = String::new();
         let held_long = Reason::Ended { code: Code::AlreadyExists, message, details };
-        let mut course = RetryPolicy::default();
-        assert_eq!(course.judge(Stage::Returning, &held_long, now), Next::Again);
-        assert_eq!(course.judge(Stage::Returning, &held_long, now + hour - HELD), Next::Again);
-        assert_eq!(course.judge(Stage::Returning, &held_long, now + hour), Next::Refused);
+        let mut policy = RetryPolicy::default();
+        assert_eq!(policy.judge(Stage::Returning, &held_long, now), Next::Again);
+        assert_eq!(policy.judge(Stage::Returning, &held_long, now + hour - HELD), Next::Again);
+        assert_eq!(policy.judge(Stage::Returning, &held_long, now + hour), Next::Refused);
         assert_eq!(RetryPolicy::default().judge(Stage::Coming, &held_long, now), Next::Refused);
-        let mut course = RetryPolicy::default();
-        course.went_astray();
-        assert_eq!(course.judge(Stage::Coming, &held, now), Next::Again, "it may be our own join");
+        let mut policy = RetryPolicy::default();
+        policy.went_astray();
+        assert_eq!(policy.judge(Stage::Coming, &held, now), Next::Again, "it may be our own join");
         // Whatever a proxy says for a replica that was killed behind a join.
         let unanswered = |reason| because(Code::Unavailable, reason, false);
         for (answer, then) in [
@@ -251,9 +251,9 @@ mod tests {
             (unanswered(ErrorReason::ShuttingDown), Next::Refused),
             (ended(Code::ResourceExhausted), Next::Refused),
         ] {
-            let mut course = RetryPolicy::default();
-            let _ = course.judge(Stage::Coming, &answer, now);
-            assert_eq!(course.judge(Stage::Coming, &held, now), then, "{answer:?}");
+            let mut policy = RetryPolicy::default();
+            let _ = policy.judge(Stage::Coming, &answer, now);
+            assert_eq!(policy.judge(Stage::Coming, &held, now), then, "{answer:?}");
         }
     }
 }

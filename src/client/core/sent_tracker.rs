@@ -128,47 +128,47 @@ mod tests {
 
     #[test]
     fn counts_our_own_within_the_session() {
-        let mut echo = SentTracker::new();
-        echo.began(at(10), false);
+        let mut tracker = SentTracker::new();
+        tracker.began(at(10), false);
         let heard = [(8, "bob"), (11, "bob"), (12, "eve"), (13, "bob")]
-            .map(|(seq, who)| echo.event(&said(seq, who), "bob"));
+            .map(|(seq, who)| tracker.event(&said(seq, who), "bob"));
         assert_eq!(heard, [None, Some(1), None, Some(2)]);
-        echo.gap();
-        assert_eq!(echo.event(&said(20, "bob"), "bob"), None);
+        tracker.gap();
+        assert_eq!(tracker.event(&said(20, "bob"), "bob"), None);
         // Answers say where we are, whether they come before or after the event.
-        echo.acked(7, Some(at(20)));
-        assert_eq!(echo.event(&said(21, "bob"), "bob"), Some(8));
-        echo.gap();
-        echo.acked(12, Some(at(30)));
-        assert_eq!(echo.event(&said(29, "bob"), "bob"), None);
-        assert_eq!(echo.event(&said(30, "bob"), "bob"), Some(12));
-        assert!(!echo.settles(Some(at(30)), false));
+        tracker.acked(7, Some(at(20)));
+        assert_eq!(tracker.event(&said(21, "bob"), "bob"), Some(8));
+        tracker.gap();
+        tracker.acked(12, Some(at(30)));
+        assert_eq!(tracker.event(&said(29, "bob"), "bob"), None);
+        assert_eq!(tracker.event(&said(30, "bob"), "bob"), Some(12));
+        assert!(!tracker.settles(Some(at(30)), false));
     }
 
     #[test]
     fn a_lost_session_is_settled_when_its_end_has_been_passed() {
-        let mut echo = SentTracker::new();
-        echo.began(at(10), false);
-        assert_eq!(echo.event(&said(11, "bob"), "bob"), Some(1));
-        echo.began(at(20), true);
-        assert!(!echo.settles(Some(at(11)), false));
-        assert_eq!(echo.event(&said(12, "bob"), "bob"), Some(2));
+        let mut tracker = SentTracker::new();
+        tracker.began(at(10), false);
+        assert_eq!(tracker.event(&said(11, "bob"), "bob"), Some(1));
+        tracker.began(at(20), true);
+        assert!(!tracker.settles(Some(at(11)), false));
+        assert_eq!(tracker.event(&said(12, "bob"), "bob"), Some(2));
         let left = Event { what: EventKind::Left(LeftCause::TimedOut), ..said(13, "bob") };
-        assert_eq!(echo.event(&left, "bob"), None);
-        assert_eq!(echo.event(&said(14, "bob"), "bob"), None, "somebody else of that name");
-        echo.began(at(25), true);
-        assert!(!echo.settles(Some(at(18)), false));
-        assert!(echo.settles(Some(at(19)), false));
-        assert!(!echo.settles(Some(at(19)), false), "once");
-        assert_eq!(echo.event(&said(21, "bob"), "bob"), Some(1), "of the new session");
+        assert_eq!(tracker.event(&left, "bob"), None);
+        assert_eq!(tracker.event(&said(14, "bob"), "bob"), None, "somebody else of that name");
+        tracker.began(at(25), true);
+        assert!(!tracker.settles(Some(at(18)), false));
+        assert!(tracker.settles(Some(at(19)), false));
+        assert!(!tracker.settles(Some(at(19)), false), "once");
+        assert_eq!(tracker.event(&said(21, "bob"), "bob"), Some(1), "of the new session");
     }
 
     #[test]
     fn a_log_that_is_gone_settles_nothing_more() {
-        let mut echo = SentTracker::new();
-        echo.began(at(10), false);
-        echo.began(Position::new(Epoch(2), 1), true);
-        assert!(!echo.settles(Some(at(10)), false));
-        assert!(echo.settles(Some(at(10)), true));
+        let mut tracker = SentTracker::new();
+        tracker.began(at(10), false);
+        tracker.began(Position::new(Epoch(2), 1), true);
+        assert!(!tracker.settles(Some(at(10)), false));
+        assert!(tracker.settles(Some(at(10)), true));
     }
 }

@@ -223,7 +223,7 @@ impl Driver {
             Some(Frame::Ack(ack)) => {
                 let at = ack.position.map(position);
                 resolve(self.outbox.ack(ack.client_seq, at, ack.duplicate)?);
-                self.echo.acked(ack.client_seq, at);
+                self.tracker.acked(ack.client_seq, at);
             }
             Some(Frame::Nack(nack)) => {
                 let refusal = Refusal {
@@ -253,11 +253,11 @@ impl Driver {
             return Ok(());
         }
         let own_name = self.session.as_ref().map_or("", |session| session.username.as_str());
-        let number = self.echo.event(&event, own_name);
+        let number = self.tracker.event(&event, own_name);
         if let (Some(number), EventKind::Said(content)) = (number, &event.what)
             && !self.outbox.seen(number, event.position, content)
         {
-            self.echo.lose_count();
+            self.tracker.lose_count();
         }
         self.tell(Update::Event(event));
         self.settle(false);
@@ -266,7 +266,7 @@ impl Driver {
 
     fn gap(&mut self, gap: Gap) {
         if self.reader.gap(gap) == Verdict::Tell {
-            self.echo.gap();
+            self.tracker.gap();
             self.tell(Update::Gap(gap));
         }
         self.settle(gap == Gap::Everything);
@@ -317,7 +317,7 @@ impl Driver {
     }
 
     fn later(&mut self) -> Move {
-        Move::Due(Instant::now() + self.course.wait(rand::random()))
+        Move::Due(Instant::now() + self.policy.wait(rand::random()))
     }
 }
 

@@ -39,7 +39,7 @@ impl Driver {
             if at_once > 0 {
                 at_once -= 1;
             } else {
-                let wait = self.course.wait(rand::random());
+                let wait = self.policy.wait(rand::random());
                 // A name that an earlier attempt of ours may have got is waited for, in bounded time.
                 let held = Code::AlreadyExists;
                 let held = matches!(&why, Reason::Ended { code, .. } if *code == held);
@@ -80,9 +80,9 @@ impl Driver {
     fn failed(&mut self, failure: Failure) -> Result<Reason, Stop> {
         let Failure { reason, astray } = failure;
         if astray {
-            self.course.went_astray();
+            self.policy.went_astray();
         }
-        match self.course.judge(self.stage(), &reason, Instant::now()) {
+        match self.policy.judge(self.stage(), &reason, Instant::now()) {
             Next::Again => {}
             // The session has ended, which is what whoever leaves wants.
             Next::Anew if self.has_said_all() => {

@@ -19,40 +19,40 @@ fn event(epoch: Epoch, seq: u64, event: u32) -> Item<u32> {
 }
 
 fn started(seq: u64) -> Sequencer<u32> {
-    let mut feed = Sequencer::opening((8, 8), |_| 1);
-    assert_eq!(feed.start(Some(head(A, seq, &[]))), Moves::default());
-    feed
+    let mut sequencer = Sequencer::opening((8, 8), |_| 1);
+    assert_eq!(sequencer.start(Some(head(A, seq, &[]))), Moves::default());
+    sequencer
 }
 
 #[test]
 fn consecutive_events_pass_and_repeated_ones_are_dropped() {
-    let mut feed = started(4);
-    let moves = feed.live(A, 5, vec![50, 60]);
+    let mut sequencer = started(4);
+    let moves = sequencer.live(A, 5, vec![50, 60]);
     assert_eq!(moves.items, vec![event(A, 5, 50), event(A, 6, 60)]);
-    assert_eq!(feed.live(A, 5, vec![50, 60]), Moves::default());
-    assert_eq!(feed.live(A, 6, vec![60, 70]).items, vec![event(A, 7, 70)]);
+    assert_eq!(sequencer.live(A, 5, vec![50, 60]), Moves::default());
+    assert_eq!(sequencer.live(A, 6, vec![60, 70]).items, vec![event(A, 7, 70)]);
 }
 
 #[test]
 fn events_that_come_before_the_start_wait_for_it() {
-    let mut feed = Sequencer::opening((8, 8), |_| 1);
-    assert_eq!(feed.live(A, 3, vec![30, 40]), Moves::default());
-    assert_eq!(feed.start(Some(head(A, 3, &[]))).items, vec![event(A, 4, 40)]);
+    let mut sequencer = Sequencer::opening((8, 8), |_| 1);
+    assert_eq!(sequencer.live(A, 3, vec![30, 40]), Moves::default());
+    assert_eq!(sequencer.start(Some(head(A, 3, &[]))).items, vec![event(A, 4, 40)]);
 }
 
 #[test]
 fn a_room_without_a_log_begins_with_its_first_event() {
-    let mut feed = Sequencer::opening((8, 8), |_| 1);
-    assert_eq!(feed.start(None), Moves::default());
-    assert_eq!(feed.live(A, 1, vec![10]).items, vec![event(A, 1, 10)]);
+    let mut sequencer = Sequencer::opening((8, 8), |_| 1);
+    assert_eq!(sequencer.start(None), Moves::default());
+    assert_eq!(sequencer.live(A, 1, vec![10]).items, vec![event(A, 1, 10)]);
 }
 
 #[test]
 fn a_hole_is_read_from_the_log() {
-    let mut feed = started(1);
-    assert_eq!(feed.live(A, 4, vec![40]), Moves { items: vec![], read: Some(1) });
-    assert_eq!(feed.live(A, 5, vec![50]), Moves::default());
-    let moves = feed.page(page(head(A, 4, &[]), &[(2, 20), (3, 30), (4, 40)]));
+    let mut sequencer = started(1);
+    assert_eq!(sequencer.live(A, 4, vec![40]), Moves { items: vec![], read: Some(1) });
+    assert_eq!(sequencer.live(A, 5, vec![50]), Moves::default());
+    let moves = sequencer.page(page(head(A, 4, &[]), &[(2, 20), (3, 30), (4, 40)]));
     let all = [(2, 20), (3, 30), (4, 40), (5, 50)];
     assert_eq!(moves.items, all.map(|(seq, e)| event(A, seq, e)));
     assert_eq!(moves.read, None);
@@ -60,72 +60,72 @@ fn a_hole_is_read_from_the_log() {
 
 #[test]
 fn a_pause_keeps_what_comes_and_its_order() {
-    let mut feed = started(1);
-    assert!(feed.pause());
-    assert_eq!(feed.live(A, 2, vec![20]), Moves::default());
-    assert_eq!(feed.live(A, 3, vec![30, 40]), Moves::default());
-    assert_eq!(feed.head(&head(A, 4, &[])), Moves::default(), "what is parked is not missing");
+    let mut sequencer = started(1);
+    assert!(sequencer.pause());
+    assert_eq!(sequencer.live(A, 2, vec![20]), Moves::default());
+    assert_eq!(sequencer.live(A, 3, vec![30, 40]), Moves::default());
+    assert_eq!(sequencer.head(&head(A, 4, &[])), Moves::default(), "what is parked is not missing");
     let all = [(2, 20), (3, 30), (4, 40)].map(|(seq, e)| event(A, seq, e));
-    assert_eq!(feed.go_on(), Moves { items: all.to_vec(), read: None });
-    assert_eq!(feed.go_on(), Moves::default());
-    assert_eq!(feed.live(A, 5, vec![50]).items, vec![event(A, 5, 50)]);
+    assert_eq!(sequencer.go_on(), Moves { items: all.to_vec(), read: None });
+    assert_eq!(sequencer.go_on(), Moves::default());
+    assert_eq!(sequencer.live(A, 5, vec![50]).items, vec![event(A, 5, 50)]);
     // What does not fit, or may have been missed meanwhile, is read from the log.
-    assert!(feed.pause());
-    assert_eq!(feed.live(A, 6, (60..66).collect()), Moves::default());
-    assert_eq!(feed.live(A, 12, (66..70).collect()), Moves::default());
-    let moves = feed.go_on();
+    assert!(sequencer.pause());
+    assert_eq!(sequencer.live(A, 6, (60..66).collect()), Moves::default());
+    assert_eq!(sequencer.live(A, 12, (66..70).collect()), Moves::default());
+    let moves = sequencer.go_on();
     assert_eq!((moves.items.len(), moves.read), (6, Some(11)));
-    assert!(!feed.pause(), "a read is under way, which can wait itself");
-    let mut feed = started(1);
-    assert!(feed.pause());
-    assert_eq!(feed.resumed(), Moves::default());
-    assert_eq!(feed.go_on().read, Some(1));
+    assert!(!sequencer.pause(), "a read is under way, which can wait itself");
+    let mut sequencer = started(1);
+    assert!(sequencer.pause());
+    assert_eq!(sequencer.resumed(), Moves::default());
+    assert_eq!(sequencer.go_on().read, Some(1));
 }
 
 #[test]
 fn a_hole_that_the_log_no_longer_has_is_told() {
-    let mut feed = started(1);
-    feed.live(A, 9, vec![90]);
-    let moves = feed.page(page(head(A, 9, &[]), &[(8, 80), (9, 90)]));
+    let mut sequencer = started(1);
+    sequencer.live(A, 9, vec![90]);
+    let moves = sequencer.page(page(head(A, 9, &[]), &[(8, 80), (9, 90)]));
     let lost = Lost::Range { from: Position::new(A, 2), to: Position::new(A, 7) };
     assert_eq!(moves.items, vec![Item::Lost(lost), event(A, 8, 80), event(A, 9, 90)]);
 }
 
 #[test]
 fn a_failover_that_lost_nothing_is_silent() {
-    let mut feed = started(5);
-    assert_eq!(feed.live(B, 6, vec![60]).read, Some(5));
-    let moves = feed.page(page(head(B, 6, &[Position::new(A, 5)]), &[(6, 60)]));
+    let mut sequencer = started(5);
+    assert_eq!(sequencer.live(B, 6, vec![60]).read, Some(5));
+    let moves = sequencer.page(page(head(B, 6, &[Position::new(A, 5)]), &[(6, 60)]));
     assert_eq!(moves, Moves { items: vec![event(B, 6, 60)], read: None });
 }
 
 #[test]
 fn a_failover_that_lost_the_tail_tells_what_was_seen_of_it() {
-    let mut feed = started(5);
-    assert_eq!(feed.live(B, 4, vec![44]).read, Some(5));
+    let mut sequencer = started(5);
+    assert_eq!(sequencer.live(B, 4, vec![44]).read, Some(5));
     let now = head(B, 4, &[Position::new(A, 3)]);
-    let moves = feed.page(page(now.clone(), &[]));
+    let moves = sequencer.page(page(now.clone(), &[]));
     let lost = Lost::Range { from: Position::new(A, 4), to: Position::new(A, 5) };
     assert_eq!(moves, Moves { items: vec![Item::Lost(lost)], read: Some(3) });
-    assert_eq!(feed.page(page(now, &[(4, 44)])).items, vec![event(B, 4, 44)]);
+    assert_eq!(sequencer.page(page(now, &[(4, 44)])).items, vec![event(B, 4, 44)]);
 }
 
 #[test]
 fn a_log_that_is_gone_is_told_and_the_new_one_read_from_its_start() {
-    let mut feed = started(5);
-    assert_eq!(feed.head(&head(B, 2, &[])).read, Some(5));
-    let moves = feed.page(page(head(B, 2, &[]), &[]));
+    let mut sequencer = started(5);
+    assert_eq!(sequencer.head(&head(B, 2, &[])).read, Some(5));
+    let moves = sequencer.page(page(head(B, 2, &[]), &[]));
     let lost = Lost::Log { after: Position::new(A, 5) };
     assert_eq!(moves, Moves { items: vec![Item::Lost(lost)], read: Some(0) });
-    let moves = feed.page(page(head(B, 2, &[]), &[(1, 10), (2, 20)]));
+    let moves = sequencer.page(page(head(B, 2, &[]), &[(1, 10), (2, 20)]));
     assert_eq!(moves.items, vec![event(B, 1, 10), event(B, 2, 20)]);
 }
 
 #[test]
 fn a_late_batch_of_an_old_epoch_does_not_read_forever() {
-    let mut feed = started(5);
-    assert_eq!(feed.live(B, 6, vec![60]).read, Some(5));
-    assert_eq!(feed.page(page(head(A, 5, &[]), &[])), Moves::default());
+    let mut sequencer = started(5);
+    assert_eq!(sequencer.live(B, 6, vec![60]).read, Some(5));
+    assert_eq!(sequencer.page(page(head(A, 5, &[]), &[])), Moves::default());
 }
 
 /// What the simulated room's clients are told, against what is in the log.
@@ -216,13 +216,13 @@ proptest! {
             head: head(Epoch(100), 0, &[]),
             events: Vec::new(), next_id: 0, next_epoch: 100, published: Vec::new(),
         };
-        let mut feed = started_at(log.head.clone());
+        let mut sequencer = started_at(log.head.clone());
         let (mut heard, mut read) = (Vec::new(), None);
         for step in steps {
             let moves = match step {
                 Step::Append { count, arrives } => {
                     let (epoch, first, ids) = log.append(count);
-                    if arrives { feed.live(epoch, first, ids) } else { Moves::default() }
+                    if arrives { sequencer.live(epoch, first, ids) } else { Moves::default() }
                 }
                 Step::Failover { lost } => { log.fail_over(lost); Moves::default() }
                 Step::Flush => { log.flush(); Moves::default() }
@@ -232,12 +232,12 @@ proptest! {
                     Moves::default()
                 }
                 Step::Answer => match read.take() {
-                    Some(after) => feed.page(log.read(after)),
+                    Some(after) => sequencer.page(log.read(after)),
                     None => Moves::default(),
                 },
-                Step::Resume => feed.resumed(),
+                Step::Resume => sequencer.resumed(),
                 Step::Replay { index } => match log.published.get(usize::from(index)).cloned() {
-                    Some((epoch, first, ids)) => feed.live(epoch, first, ids),
+                    Some((epoch, first, ids)) => sequencer.live(epoch, first, ids),
                     None => Moves::default(),
                 },
             };
@@ -248,8 +248,8 @@ proptest! {
         // Quiet now: a renewal tells the head, and the heals run to their end.
         for _ in 0..1000 {
             let moves = match read.take() {
-                Some(after) => feed.page(log.read(after)),
-                None => feed.head(&log.head),
+                Some(after) => sequencer.page(log.read(after)),
+                None => sequencer.head(&log.head),
             };
             let done = moves.read.is_none() && moves.items.is_empty();
             read = moves.read;
@@ -262,9 +262,9 @@ proptest! {
 }
 
 fn started_at(head: Head) -> Sequencer<u32> {
-    let mut feed = Sequencer::opening((8, 8), |_| 1);
-    feed.start(Some(head));
-    feed
+    let mut sequencer = Sequencer::opening((8, 8), |_| 1);
+    sequencer.start(Some(head));
+    sequencer
 }
 
 fn check(log: &Log, heard: &[Item<u32>]) -> Result<(), TestCaseError> {
