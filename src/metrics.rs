@@ -165,7 +165,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("roomcast");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "EventKind runs here", version);
+        registry.register("build", "What runs here", version);
         let canary_age = Gauge::default();
         registry.register_with_unit(
             "canary_age",
@@ -264,7 +264,7 @@ impl Handles {
             delivery_delay.clone(),
         );
         let window_bytes = Gauge::default();
-        let help = "EventKind the windows of all rooms hold for readers, about";
+        let help = "What the windows of all rooms hold for readers, about";
         registry.register_with_unit("window", help, Unit::Bytes, window_bytes.clone());
 
         let refusals = Counters::register(registry, "refusals", "Streams refused, or ended");
@@ -275,8 +275,7 @@ impl Handles {
             Counters::register(registry, "leases_lost", "Leases that ended under a live stream");
         let holes = Counters::register(registry, "holes", "Holes in live delivery");
         let tls_reloads = Counters::register(registry, "tls_reloads", "Changes of the TLS files");
-        let queue_items =
-            Gauges::register(registry, "queue_items", "EventKind waits in bounded queues");
+        let queue_items = Gauges::register(registry, "queue_items", "What waits in bounded queues");
 
         let mut gauge = |name, help| {
             let gauge = Gauge::default();

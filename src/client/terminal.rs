@@ -84,7 +84,7 @@ pub enum Error {
     },
     /// The server has only the `chat` protocol.
     #[error("the server does not know sessions: use --plain")]
-    NoRichDoor,
+    NoSessions,
     /// A line that came through a pipe was not said.
     #[error(transparent)]
     Unsaid(SayError),

@@ -406,7 +406,11 @@ impl ProtocolStream {
             biased;
             // A client that has given up must not be heard to come, nor take its session from a stream that
             // it has since.
-            () = self.egress.finished() => return Err(Outcome::Ended(Ending::Disconnected)),
+            () = self.egress.finished() => {
+                let outcome = Outcome::Ended(Ending::Disconnected);
+                trace::answered(&join, code_name(code(&outcome)));
+                return Err(outcome);
+            }
             entered = hub.enter(claim, self.egress.reader()).instrument(join.clone()) => entered,
         };
         tell_answer(&join, &entered);

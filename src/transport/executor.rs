@@ -117,7 +117,10 @@ impl<S: Service> Ready<S> {
 
 impl<S: Service> std::fmt::Debug for Shared<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("keys", &self.lock().keys).finish_non_exhaustive()
+        // It may be locked by whoever wants to see it.
+        let ready = self.ready.try_lock().ok();
+        let keys = ready.as_ref().map(|ready| &ready.keys);
+        f.debug_struct("Shared").field("keys", &keys).finish_non_exhaustive()
     }
 }
 

@@ -28,7 +28,7 @@ impl OnTerminal {
         let child = roomcast(&["client", "--username", name, "--addr", &addr.to_string()])
             .env_remove("NO_COLOR")
             .env("TERM", "xterm")
-            .env("TZ", "Asia/Kolkata")
+            .env("TZ", "IST-5:30")
             .envs(variables.iter().copied())
             .stdin(end(&pty.slave))
             .stdout(end(&pty.slave))
@@ -88,15 +88,14 @@ impl Drop for OnTerminal {
     }
 }
 
-/// The local time of a `[14:32]` before this, as a number of minutes.
-fn minutes_before(shown: &str, text: &str) -> u64 {
-    let line = shown.lines().rev().find(|line| line.contains(text)).expect("it is shown");
-    let (before, _) = line.split_once(text).expect("it is in the line");
-    let time = before.trim_end_matches("] ").rsplit('[').next().expect("a time");
-    let (hours, minutes) = time.split_once(':').unwrap_or_else(|| panic!("no time in {line:?}"));
+/// The local time of the last `[14:32]`, with a name's color behind it, as a number of minutes.
+fn minutes_before(shown: &str) -> u64 {
+    let (time, _) = shown.rsplit_once("] \x1b[3").expect("a color");
+    let (_, time) = time.rsplit_once('[').expect("a time");
+    let (hours, minutes) = time.split_once(':').unwrap_or_else(|| panic!("no time in {shown:?}"));
     let number = |digits: &str| {
-        assert_eq!(digits.len(), 2, "{line:?}");
-        digits.parse::<u64>().unwrap_or_else(|_| panic!("no time in {line:?}"))
+        assert_eq!(digits.len(), 2, "{shown:?}");
+        digits.parse::<u64>().unwrap_or_else(|_| panic!("no time in {shown:?}"))
     };
     number(hours) * 60 + number(minutes)
 }
@@ -113,7 +112,8 @@ async fn a_terminal_has_colors_local_time_and_commands() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     // Five and a half hours ahead of UTC, and by now maybe a minute more.
     let expected = (now.as_secs() / 60 + 330) % 1440;
-    let shown = minutes_before(&alice.text(), "\x1b[3");
+    let text = alice.text();
+    let shown = minutes_before(text.split("mbob\x1b[0m: hello").next().expect("the part before"));
     assert!((expected + 1440 - shown) % 1440 <= 1, "{shown} is shown at {expected}");
 
     alice.types("/history 1");
@@ -121,6 +121,17 @@ async fn a_terminal_has_colors_local_time_and_commands() {
         (alice.text().matches("mbob\x1b[0m: hello").count() == 2).then_some(())
     })
     .await;
+    for number in 0..200 {
+        bob.say(&format!("number {number}.")).await;
+    }
+    alice.shows("number 199.").await;
+    alice.types("/history 200");
+    let times =
+        |alice: &OnTerminal, number| alice.text().matches(&format!("number {number}.")).count();
+    eventually(SOON, "all are shown again", async || (times(&alice, 199) == 2).then_some(())).await;
+    for number in 0..200 {
+        assert_eq!(times(&alice, number), 2, "number {number}");
+    }
     alice.types("/help");
     alice.shows("-- /who: who is here").await;
     alice.types("/nothing");
@@ -138,7 +149,9 @@ async fn a_terminal_has_colors_local_time_and_commands() {
     alice.shows_here("-- here: ", &["alice", "bob", "carol"]).await;
     alice.types("/quit");
     assert_eq!(alice.exit_code().await, Some(0));
-    carol.until_heard("alice left").await;
+    for witness in [&bob, &carol] {
+        witness.until_heard("alice left").await;
+    }
     let heard = bob.record().state().heard.clone();
     let by_alice: Vec<_> = heard.iter().filter(|it| it.username == "alice").collect();
     assert_eq!(by_alice.len(), 1, "commands are not said: {by_alice:?}");
@@ -156,5 +169,8 @@ async fn a_terminal_without_colors_has_none() {
     alice.types("exit");
     assert_eq!(alice.exit_code().await, Some(0));
     let text = alice.text();
-    assert!(!text.contains("\x1b[2m") && !text.contains("\x1b[3"), "{text:?}");
+    let colors = (31..=36).map(|color| format!("\x1b[{color}m"));
+    for style in colors.chain(["\x1b[2m".to_owned()]) {
+        assert!(!text.contains(&style), "{text:?}");
+    }
 }

@@ -167,7 +167,7 @@ impl<'a> Chat<'a> {
                 Step::Past(page) => {
                     self.past = None;
                     match page {
-                        Ok(page) => self.screen.past(&page.events),
+                        Ok(page) => self.screen.past(&page).await,
                         Err(error) => self.screen.note(&format!("-- no history: {error}")),
                     }
                 }
@@ -232,12 +232,18 @@ impl<'a> Chat<'a> {
         }
     }
 
+    /// Asks who is here, unless that is asked already.
     fn ask_who_is_here(&mut self) {
-        let Some(client) = self.client.clone() else { return };
+        let Some(client) = self.client.clone().filter(|_| self.here.is_none()) else { return };
         self.here = Some(async move { client.members(NAMES).await }.boxed());
     }
 
     fn ask_for_history(&mut self, count: u32) {
+        if self.past.is_some() {
+            return self
+                .screen
+                .note("-- history was asked for already; it comes once the server answers");
+        }
         let Some(client) = self.client.clone() else { return };
         self.past = Some(async move { client.history(Range::Latest, count).await }.boxed());
     }
@@ -304,7 +310,7 @@ async fn until(deadline: Option<Instant>) {
 /// What the library's last word means to the one who typed.
 fn refusal(error: client::Error) -> Error {
     match error {
-        client::Error::Refused { code: Code::Unimplemented, .. } => Error::NoRichDoor,
+        client::Error::Refused { code: Code::Unimplemented, .. } => Error::NoSessions,
         client::Error::Refused { ref message, .. } if !message.is_empty() => {
             Error::Refused(message.clone())
         }

@@ -9,7 +9,7 @@ use super::{
     style::Style,
 };
 use crate::client::{
-    Event, EventKind, Gap, LeftCause, Members, Position, Reason, Update, words::sanitise,
+    Event, EventKind, Gap, LeftCause, Members, Page, Position, Reason, Update, words::sanitise,
 };
 
 /// The most characters of a reason: its line is replaced later, so it has to be one.
@@ -105,11 +105,14 @@ impl Screen {
         self.notes.as_ref().unwrap_or(&self.printer).try_print(self.style.note(text));
     }
 
-    /// Shows events of the past, as far as there is room.
-    pub(super) fn past(&mut self, events: &[Event]) {
+    /// Shows a page of the past, each line once there is room for it.
+    pub(super) async fn past(&mut self, page: &Page) {
         self.away = false;
-        for line in events.iter().filter_map(|event| line(event, &self.style)) {
-            self.printer.try_print(line);
+        let gap = page.gap.map(|gap| self.style.note(&note_of_gap(gap)));
+        let lines = page.events.iter().filter_map(|event| line(event, &self.style));
+        for line in gap.into_iter().chain(lines) {
+            let Ok(place) = self.printer.reserve().await else { return };
+            place.send(line);
         }
     }
 
