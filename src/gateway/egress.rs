@@ -57,7 +57,7 @@ pub(crate) struct Egress {
     begun: Arc<AtomicBool>,
     /// Wakes the session when answers were taken.
     pushable: AtomicWaker,
-    /// The last word was said, or there is nobody to say it to.
+    /// Trailers were sent, or the stream was reset.
     finished: AtomicBool,
     session: AtomicWaker,
 }
@@ -249,7 +249,7 @@ impl Egress {
         self.cycle.is_tight()
     }
 
-    /// Waits until the last word was said, or there is nobody to say it to.
+    /// Waits until trailers were sent, or the stream was reset.
     pub(super) async fn finished(&self) {
         std::future::poll_fn(|cx| self.poll_finished(cx)).await;
     }

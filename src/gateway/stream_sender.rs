@@ -28,7 +28,7 @@ const FRAME: usize = 256;
 /// What waits in HTTP/2 is counted for the whole replica from so much of a stream on, and in such steps.
 const STEP: usize = 8 * 1024;
 
-/// Sends what comes out of an egress. Dropped before the last word, it resets the stream.
+/// Sends what comes out of an egress. Dropped before trailers were sent, it resets the stream.
 ///
 /// It is woken by the room and the session, many times as often as by HTTP/2, and what it then does not
 /// ask of HTTP/2 is most of what a delivery would cost.

@@ -232,12 +232,12 @@ impl V1 {
 
     async fn list_members(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let answer = service_fn(|asked: tonic::Request<proto::ListMembersRequest>| {
-            let (rich, limits) = (self.clone(), self.query_limits());
+            let (v1, limits) = (self.clone(), self.query_limits());
             async move {
                 let party = asked.extensions().get().cloned();
                 let asked = asked.into_inner();
-                let backplane = rich.acceptor.hub.backplane();
-                rich.query(party, queries::list_members(backplane, &limits, asked)).await
+                let backplane = v1.acceptor.hub.backplane();
+                v1.query(party, queries::list_members(backplane, &limits, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)
@@ -245,12 +245,12 @@ impl V1 {
 
     async fn list_events(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let answer = service_fn(|asked: tonic::Request<proto::ListEventsRequest>| {
-            let (rich, limits) = (self.clone(), self.query_limits());
+            let (v1, limits) = (self.clone(), self.query_limits());
             async move {
                 let party = asked.extensions().get().cloned();
                 let asked = asked.into_inner();
-                let backplane = rich.acceptor.hub.backplane();
-                rich.query(party, queries::list_events(backplane, &limits, asked)).await
+                let backplane = v1.acceptor.hub.backplane();
+                v1.query(party, queries::list_events(backplane, &limits, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)

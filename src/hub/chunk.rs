@@ -41,7 +41,7 @@ pub(super) struct SharedChunk {
     pub(super) events: usize,
     /// There was nothing more.
     pub(super) all: bool,
-    /// Whom it is not for, because they did some of it.
+    /// Sessions excluded because they authored an event in the chunk.
     pub(super) sessions: Vec<SessionId>,
 }
 

@@ -23,7 +23,7 @@ const TAKEN_PORTION: Duration = Duration::from_secs(1);
 
 type Answering<S> = Pin<Box<dyn Future<Output = Response<Answer<S>>> + Send>>;
 
-/// Answers one request. Dropped before it has said its last word, it resets the stream.
+/// Answers one request. Dropped before all of the response was sent, it resets the stream.
 pub(super) enum PendingResponse<S: Service> {
     /// The answer is awaited.
     Answering(Answering<S>, SendResponse<Bytes>),

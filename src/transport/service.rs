@@ -70,7 +70,7 @@ pub(crate) trait Sender: Send + Unpin + 'static {
     /// Looks at what [`Sender::poll`] is about to look at.
     fn touch(&self) -> u64;
 
-    /// `Ready` when there is nothing more to be said, or nobody to whom.
+    /// `Ready` when trailers were sent, or the stream was reset.
     fn poll(&mut self) -> Poll<()>;
 }
 

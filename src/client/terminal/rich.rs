@@ -14,7 +14,7 @@ use futures_util::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tonic::Code;
 
@@ -33,6 +33,8 @@ use crate::client::{
 
 /// How long the last lines may take, and leaving after them, once somebody has interrupted.
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a terminal may take for the lines of `/history`.
+const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How many lines wait for their acknowledgement before standard input is no longer read.
 const UNANSWERED: usize = 64;
 /// How many names are shown of those who are here.
@@ -167,7 +169,8 @@ impl<'a> Chat<'a> {
                 Step::Past(page) => {
                     self.past = None;
                     match page {
-                        Ok(page) => self.screen.past(&page).await,
+                        // A terminal that is stopped must not keep anybody from leaving.
+                        Ok(page) => drop(timeout(SHOWN_WITHIN, self.screen.past(&page)).await),
                         Err(error) => self.screen.note(&format!("-- no history: {error}")),
                     }
                 }

@@ -80,13 +80,13 @@ async fn stalled(hub: &Arc<Hub>, room: &RoomName) -> Membership {
 #[tokio::test(start_paused = true)]
 async fn rooms_do_not_wait_for_each_others_readers() {
     let (hub, other) = start(config());
-    let mut stays = Vec::new();
+    let mut memberships = Vec::new();
     for _ in 0..50 {
-        stays.push(stalled(&hub, &props::some_room()).await);
+        memberships.push(stalled(&hub, &props::some_room()).await);
     }
     // What the first canary came to tells nothing then.
     sleep(Duration::from_millis(200)).await;
-    for membership in &stays {
+    for membership in &memberships {
         let room = membership.member().hold().room;
         let speaker = other.join(&room, "speaker").await;
         let said: Vec<_> = (1..=EVENTS as u64 / 2 + 10)
@@ -97,12 +97,12 @@ async fn rooms_do_not_wait_for_each_others_readers() {
     let began = Instant::now();
     hub.prove_delivery().await.expect("a canary comes through");
     assert!(began.elapsed() < PATIENCE, "{:?} for one canary", began.elapsed());
-    for membership in &stays {
+    for membership in &memberships {
         let room = hub.room(&membership.member().hold().room).expect("it is here");
         assert!(room.is_crowded(), "that is what it is about");
     }
     // Nothing is kept back for long.
-    for membership in &stays {
+    for membership in &memberships {
         while membership.reader().head() < EVENTS as u64 / 2 + 11 {
             sleep(Duration::from_millis(1)).await;
         }
@@ -115,11 +115,11 @@ async fn rooms_do_not_wait_for_each_others_readers() {
 async fn the_windows_of_all_rooms_have_a_bound_together() {
     const MOST: usize = 4 << 20;
     let (hub, other) = start(HubConfig { unread_bytes: MOST, ..config() });
-    let mut stays = Vec::new();
+    let mut memberships = Vec::new();
     for _ in 0..50 {
-        stays.push(stalled(&hub, &props::some_room()).await);
+        memberships.push(stalled(&hub, &props::some_room()).await);
     }
-    let (modest, greedy) = stays.split_first().expect("there are some");
+    let (modest, greedy) = memberships.split_first().expect("there are some");
     let held = || usize::try_from(hub.metrics.window_bytes.get()).unwrap();
     let content = "x".repeat(8_000);
     for (membership, messages) in
@@ -140,5 +140,5 @@ async fn the_windows_of_all_rooms_have_a_bound_together() {
     };
     assert!(!is_too_slow(modest));
     assert!(greedy.iter().filter(|it| is_too_slow(it)).count() > 40);
-    drop(stays);
+    drop(memberships);
 }
