@@ -255,14 +255,19 @@ async fn a_peer_opens_only_so_many_rooms(layout: Layout) {
     let plan = layout.plan().with("ROOMCAST_LIMITS__NEW_ROOM_INTERVAL", "1h");
     let cluster = plan.with("ROOMCAST_LIMITS__NEW_ROOM_BURST", "2").start().await;
     let own = cluster.endpoint(0).coming_from(PEER);
-    let mut alice = own.enter("alice").await;
+    // Whoever knocks to see the first member come in may come before it, and would have opened the room.
+    let members = |count| cluster.replicas[0].until_metric("roomcast_members", count);
+    let mut alice = own.join("alice").await;
+    members(1.0).await;
     let _bob = own.enter_seen_by("bob", &mut [&mut alice]).await;
-    let mut carol = own.clone().into_room("second").enter("carol").await;
+    let mut carol = own.clone().into_room("second").join("carol").await;
+    members(3.0).await;
     let _dave = own.clone().into_room("second").enter_seen_by("dave", &mut [&mut carol]).await;
     refused_for_the_cap(&own.clone().into_room("third"), "limits.new_room_interval").await;
     // Rooms that are open take more members, and others open more rooms.
-    own.enter_seen_by("erin", &mut [&mut alice]).await;
-    cluster.endpoint(0).into_room("third").enter("frank").await;
+    let _erin = own.enter_seen_by("erin", &mut [&mut alice]).await;
+    let _frank = cluster.endpoint(0).into_room("third").join("frank").await;
+    members(6.0).await;
 }
 
 async fn a_peer_comes_and_goes_only_so_often(layout: Layout) {
