@@ -10,9 +10,10 @@ WORKDIR /src
 ENV CARGO_PROFILE_RELEASE_DEBUG=0 \
     CARGO_PROFILE_RELEASE_STRIP=debuginfo
 
-# The dependencies are a layer of their own, which changes with the manifest and the lock file only:
-# they are built for a package of the same name that is empty.
+# The dependencies are a layer of their own, which does not change with the server's source: they are built for a
+# package of the same name that is empty.
 COPY Cargo.toml Cargo.lock ./
+COPY proto proto
 COPY crates crates
 RUN mkdir -p src tests/it \
     && echo 'fn main() {}' | tee build.rs src/main.rs tests/it/main.rs > src/lib.rs \
@@ -21,7 +22,6 @@ RUN mkdir -p src tests/it \
     && rm -r build.rs src tests
 
 COPY build.rs ./
-COPY proto proto
 COPY src src
 # The manifest names the integration tests, which are not part of the build's context.
 RUN mkdir -p tests/it && touch tests/it/main.rs \

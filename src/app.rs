@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use rand::random;
+use roomcast_tls::{PemFile, TlsError, TlsFiles};
 use tokio::{
     net::{TcpListener, TcpSocket},
     time::timeout,
@@ -32,7 +33,7 @@ use crate::{
     room::Rate,
     session::SessionLimits,
     telemetry::{self, Telemetry},
-    tls::{Certificates, PemFile, TlsError, TlsFiles},
+    tls::Certificates,
     trace::Sampler,
     transport::{Listener, ListenerConfig},
 };

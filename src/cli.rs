@@ -6,9 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     bench,
-    client::terminal,
     config::{self, Sources},
-    health,
+    health, terminal,
 };
 
 /// A chat service over gRPC: many replicas behave as one room.

@@ -11,8 +11,7 @@ use roomcast::{
     app::{self, Ended},
     bench,
     cli::{Cli, Command, ConfigCommand},
-    client::terminal,
-    config, health,
+    config, health, terminal,
 };
 use tokio::runtime;
 

@@ -1,20 +1,9 @@
 //! Generated protocol types.
-#![allow(missing_docs, clippy::pedantic)]
 
-/// The `chat` protocol, `proto/chat.proto`.
-pub mod chat {
-    tonic::include_proto!("chat");
-}
-
-/// The `v1` protocol, `proto/roomcast/v1/room.proto`.
-pub mod room {
-    tonic::include_proto!("roomcast.v1");
-}
+pub use roomcast_proto::{PUBLIC_DESCRIPTORS, chat, room};
 
 /// What replicas tell each other, `proto/roomcast/internal/v1/envelope.proto`.
 pub mod internal {
+    #![allow(missing_docs, clippy::pedantic)]
     tonic::include_proto!("roomcast.internal.v1");
 }
-
-/// The encoded descriptors of the public services, for reflection.
-pub const PUBLIC_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.bin"));

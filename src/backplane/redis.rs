@@ -31,6 +31,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
+use roomcast_tls::{TlsError, TlsFiles};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -51,7 +52,6 @@ use crate::{
     backoff::Backoff,
     domain::{Contact, Event, Page, Position, ReplicaId, RoomName, Username},
     metrics::Metrics,
-    tls::{TlsError, TlsFiles},
 };
 
 /// The most operations in one pipeline: of appends, of renewals with hundreds of names each, and of

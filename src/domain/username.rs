@@ -1,7 +1,6 @@
 //! Names of members.
 
 mod chars;
-mod emoji;
 mod error;
 mod scripts;
 mod skeleton;
@@ -10,7 +9,6 @@ mod tests;
 
 use std::{fmt, sync::Arc};
 
-pub use chars::showable;
 pub use error::UsernameError;
 
 /// A name as its user spelled it: what others are shown. Cheap to clone.

@@ -16,7 +16,6 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::buffered_socket::Progress;
-use crate::tls;
 
 /// How long, and how far, a client whose handshake failed is listened to. A socket that is closed
 /// with something unread resets the connection, and then the client may never see why.
@@ -69,7 +68,7 @@ impl Socket {
     pub(super) fn peer_name(&self) -> Option<Arc<str>> {
         let Self::Tls(stream) = self else { return None };
         let certificate = stream.get_ref().1.peer_certificates()?.first()?;
-        Some(tls::subject(certificate).into())
+        Some(roomcast_tls::subject(certificate).into())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use roomcast::proto::room::connect_request::Frame;
+use roomcast_proto::room::connect_request::Frame;
 
 use crate::harness::{ChatClient, Cluster, Dialect, Proxy, RawCall, RichClient, get};
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use roomcast::proto::{
+use roomcast_proto::{
     chat::ChatMessage,
     room::{Join, connect_request::Frame, join::Since},
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast::proto::room::ListMembersRequest;
+use roomcast_proto::room::ListMembersRequest;
 use tonic::{Code, Request};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 

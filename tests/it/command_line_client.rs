@@ -5,10 +5,11 @@ use std::{
     process::{Child, ChildStdin, Stdio},
 };
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
+use roomcast_testkit::send_signal;
 
 use crate::harness::{
-    ChatClient, Cluster, Layout, Log, SOON, eventually, free_port, pid, quiet, roomcast, run,
+    ChatClient, Cluster, Layout, Log, SOON, eventually, free_port, quiet, roomcast, run,
 };
 
 on_both_backplanes!(
@@ -121,7 +122,7 @@ async fn it_ends_on_exit_on_end_of_input_and_on_ctrl_c(layout: Layout) {
             1 => bob.input = None,
             _ => {
                 alice.expect_said("bob", "last words").await;
-                kill(pid(&bob.child), Signal::SIGINT).expect("signal the client");
+                send_signal(bob.child.id(), Signal::SIGINT);
             }
         }
         if way < 2 {

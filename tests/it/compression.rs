@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{StreamExt, stream};
 use prost::Message;
-use roomcast::proto::{
+use roomcast_proto::{
     chat::{ChatMessage, chat_service_client::ChatServiceClient},
     room::{
         ConnectRequest, Join, ListMembersRequest, Say, connect_request::Frame as Ask,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::maybe_done;
 use nix::sys::signal::Signal;
-use roomcast::client::{Address, Client, Connector, EventKind, Events, Options, Position, Update};
+use roomcast_client::{Address, Client, Connector, EventKind, Events, Options, Position, Update};
 use tokio::time::{interval, timeout};
 
 use crate::harness::{Cluster, RichClient, SOON};

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use roomcast::proto::room::{Join, LeftCause};
+use roomcast_proto::room::{Join, LeftCause};
 use tokio::time::sleep;
 use tonic::Code;
 

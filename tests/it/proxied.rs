@@ -9,7 +9,7 @@ use tokio::{
 };
 use tonic::Code;
 
-use roomcast::proto::room::ListMembersRequest;
+use roomcast_proto::room::ListMembersRequest;
 
 use crate::harness::{ChatClient, Cluster, Dialect, Endpoint, Proxy, RichClient, SOON, eventually};
 

@@ -1,6 +1,6 @@
 //! Streams that are as old as they may be: clients come by a new one, and the room hears nothing.
 
-use roomcast::proto::room::ReconnectReason;
+use roomcast_proto::room::ReconnectReason;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -55,7 +55,7 @@ async fn an_old_plain_stream_ends_if_that_is_asked_for(layout: Layout) {
     witness.expect_joined("alice").await;
     let message = alice.expect_end(Code::Unavailable).await;
     assert!(message.contains("connect again"), "{message}");
-    witness.expect_left("alice", roomcast::proto::room::LeftCause::Ended).await;
+    witness.expect_left("alice", roomcast_proto::room::LeftCause::Ended).await;
     witness.assert_open();
     let _again = cluster.endpoint(0).join("alice").await;
     witness.expect_joined("alice").await;

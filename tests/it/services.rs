@@ -2,7 +2,7 @@
 
 use futures_util::{Stream, StreamExt, stream};
 use prost_types::{Struct, Value, value::Kind};
-use roomcast::proto::chat::{ChatMessage, chat_service_client::ChatServiceClient};
+use roomcast_proto::chat::{ChatMessage, chat_service_client::ChatServiceClient};
 use tokio::sync::oneshot;
 use tonic::{Code, Request, client::Grpc, transport::Channel};
 use tonic_health::pb::{

@@ -1,6 +1,6 @@
 //! What a name may say is the name's, not the session's: coming again makes nobody faster.
 
-use roomcast::proto::room::{NackReason, event::What};
+use roomcast_proto::room::{NackReason, event::What};
 use tonic::Code;
 
 use crate::harness::{Cluster, Layout, RichClient, SOON};

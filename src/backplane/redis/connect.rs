@@ -13,7 +13,7 @@ use super::{
     scripts::Scripts,
     target::{Targets, connection_config},
 };
-use crate::{domain::ReplicaId, tls};
+use crate::domain::ReplicaId;
 
 /// The first version of Redis that will do.
 const VERSION: u32 = 7;
@@ -52,7 +52,7 @@ impl ConnectError {
         if is_unauthenticated(error) {
             return Some(RedisRefusal::Credentials(error.to_string()));
         }
-        let fault = tls::fault(error).filter(|fault| fault.lasting)?;
+        let fault = roomcast_tls::fault(error).filter(|fault| fault.lasting)?;
         Some(RedisRefusal::Tls(fault.words))
     }
 

@@ -12,11 +12,11 @@ use redis::{
     IntoConnectionInfo, RedisError, TlsCertificates,
     io::tcp::{TcpSettings, socket2},
 };
+use roomcast_tls::{Contents, TlsError, TlsFiles};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 use tracing::warn;
 
 use super::{RedisConfig, RedisConfigError};
-use crate::tls::{self, Contents, TlsError, TlsFiles};
 
 /// How long a connection may take to open, and a single answer to arrive. A Redis that is slower
 /// is treated as gone; what was asked is asked again.
@@ -63,7 +63,7 @@ impl Targets {
                 let _ = rustls::crypto::ring::default_provider().install_default();
                 let contents = read(files)?;
                 // The crate reads these even where a file names others, and fails if it cannot.
-                let roots = tls::system_roots()?;
+                let roots = roomcast_tls::system_roots()?;
                 if files.ca.is_none() && roots.is_empty() {
                     return Err(TlsError::NoSystemRoots("redis.tls.ca_file").into());
                 }

@@ -6,15 +6,10 @@ mod refusing;
 mod renewing;
 mod upgrade;
 
-use std::{
-    io::{self, BufRead as _, BufReader, Write as _},
-    net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tempfile::TempDir;
+use roomcast_testkit as testkit;
+use roomcast_tls::TlsFiles;
 
 use super::{Redis, RedisConfig, RedisRefusal, rights::acl_line};
 use crate::{
@@ -24,60 +19,25 @@ use crate::{
     },
     domain::ReplicaId,
     metrics::Metrics,
-    tls::TlsFiles,
 };
 
 /// A `redis-server` of its own for each test; killed with it.
-struct Server {
-    child: Child,
-    port: u16,
-    /// Where a replica puts what it gets.
-    dir: TempDir,
-}
+struct Server(testkit::Redis);
 
 impl Server {
-    fn start() -> Self {
-        Self::start_with(&[])
+    async fn start() -> Self {
+        Self::start_with(&[]).await
     }
 
-    /// One that is up. A port that is free now may be somebody else's a moment later: then another
-    /// one is tried.
-    fn start_with(args: &[&str]) -> Self {
-        loop {
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            let port = free.expect("loopback has free ports").port();
-            let dir = tempfile::tempdir().expect("a directory for a while");
-            let child = Command::new("redis-server")
-                .current_dir(&dir)
-                .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-                .args(["--port", &port.to_string(), "--user"])
-                .args(acl_line("roomcast on >secret", "rc").split(' ').skip(2))
-                .args(args)
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("redis-server is installed; tests/run does that");
-            let mut server = Self { child, port, dir };
-            while server.child.try_wait().expect("a child can be waited for").is_none() {
-                if server.answers().is_ok_and(|it| it) {
-                    return server;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-    }
-
-    /// Whether it is this one that answers on its port.
-    fn answers(&self) -> io::Result<bool> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.write_all(b"INFO server\r\n")?;
-        let process = format!("process_id:{}", self.child.id());
-        for line in BufReader::new(stream).lines() {
-            let line = line?;
-            if line.starts_with("process_id:") {
-                return Ok(line == process);
-            }
-        }
-        Ok(false)
+    async fn start_with(arguments: &[&str]) -> Self {
+        let user = acl_line("roomcast on >secret", "rc");
+        let user = user.split(' ').skip(2);
+        let arguments: Vec<_> = ["--appendonly", "no", "--user"]
+            .into_iter()
+            .chain(user)
+            .chain(arguments.iter().copied())
+            .collect();
+        Self(testkit::Redis::start_with(&arguments).await)
     }
 
     fn attach(&self, setup: Setup) -> Replica {
@@ -99,7 +59,7 @@ impl Server {
             replicated: false,
             gather: Duration::from_millis(2),
             // All that is done here is done with no more rights than documented.
-            url: format!("redis://roomcast:secret@127.0.0.1:{}", self.port),
+            url: format!("redis://roomcast:secret@{}", self.0.addr()),
             prefix: "rc".to_owned(),
             tls: TlsFiles::default(),
             password: None,
@@ -113,18 +73,7 @@ impl Server {
     }
 
     async fn command<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let mut cmd = redis::cmd(command[0]);
-        cmd.arg(&command[1..]).query_async(&mut connection).await.unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Already gone is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.command(command).await.unwrap()
     }
 }
 
@@ -134,7 +83,10 @@ impl Fixture for Server {
     }
 }
 
-conformance::suite!(tokio::test(flavor = "multi_thread", worker_threads = 2), Server::start());
+conformance::suite!(
+    tokio::test(flavor = "multi_thread", worker_threads = 2),
+    Server::start().await
+);
 
 const SETUP: Setup = Setup {
     lease: Duration::from_secs(60),
@@ -158,7 +110,7 @@ async fn roll_back(server: &Server, meta: &str, log: &str, seq: u64) {
 
 #[tokio::test]
 async fn a_failover_begins_an_epoch_that_goes_on_from_the_last() {
-    let server = Server::start();
+    let server = Server::start().await;
     let a = server.attach(SETUP);
     let room = props::some_room();
     let bob = a.join(&room, "bob").await;
@@ -185,7 +137,7 @@ async fn a_failover_begins_an_epoch_that_goes_on_from_the_last() {
 
 #[tokio::test]
 async fn a_redis_that_only_renames_itself_changes_nothing() {
-    let server = Server::start();
+    let server = Server::start().await;
     let (a, b) = (server.attach(SETUP), server.attach(SETUP));
     let room = props::some_room();
     let bob = a.join(&room, "bob").await;
@@ -201,7 +153,7 @@ async fn a_redis_that_only_renames_itself_changes_nothing() {
 
 #[tokio::test]
 async fn scripts_that_redis_forgot_are_loaded_again() {
-    let server = Server::start();
+    let server = Server::start().await;
     let a = server.attach(SETUP);
     let room = props::some_room();
     let bob = a.join(&room, "bob").await;
@@ -212,7 +164,7 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
 
 #[tokio::test]
 async fn nothing_is_left_without_a_time_to_live() {
-    let server = Server::start();
+    let server = Server::start().await;
     let a = server.attach(SETUP);
     let room = props::some_room();
     let bob = a.join(&room, "bob").await;
@@ -229,7 +181,7 @@ async fn nothing_is_left_without_a_time_to_live() {
 /// Whoever takes its signals too slowly is late. Its subscription works.
 #[tokio::test]
 async fn a_full_queue_makes_nobody_deaf() {
-    let server = Server::start();
+    let server = Server::start().await;
     let config = RedisConfig { signal_queue: 1, ..server.config(SETUP) };
     let (id, metrics) = (ReplicaId::from_bytes(rand::random()), Metrics::new());
     let (redis, _nobody_takes_them) = Redis::start(&config, id, metrics.clone()).unwrap();
@@ -252,7 +204,7 @@ async fn a_full_queue_makes_nobody_deaf() {
 
 #[tokio::test]
 async fn wrong_credentials_are_told_from_a_redis_that_is_away() {
-    let server = Server::start();
+    let server = Server::start().await;
     let config = |password: Option<&str>, port| RedisConfig {
         url: format!("redis://127.0.0.1:{port}"),
         password: password.map(str::to_owned),
@@ -263,7 +215,7 @@ async fn wrong_credentials_are_told_from_a_redis_that_is_away() {
     let start = |config: &RedisConfig| Redis::start(config, id, Metrics::new()).unwrap().0;
     let _: () = server.command(&["CONFIG", "SET", "requirepass", "right"]).await;
 
-    let wrong = start(&config(Some("wrong"), server.port));
+    let wrong = start(&config(Some("wrong"), server.0.port()));
     let said = tokio::time::timeout(Duration::from_secs(5), wrong.refusal()).await.unwrap();
     assert!(matches!(said, RedisRefusal::Credentials(_)), "{said}");
     let away: Arc<Redis> = start(&config(None, 1));

@@ -1,55 +1,13 @@
 //! Which characters a name is made of.
 
+use roomcast_common::text::{invisible_but_needed, is_invisible, looks_blank};
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
-use super::{UsernameError, emoji, error::MAX_MARKS};
-
-/// Characters that nobody can see: Unicode's `Default_Ignorable_Code_Point`, whose members do not
-/// change, and the anchors of interlinear annotations.
-const INVISIBLE: [(char, char); 17] = [
-    ('\u{ad}', '\u{ad}'),
-    ('\u{34f}', '\u{34f}'),
-    ('\u{61c}', '\u{61c}'),
-    ('\u{115f}', '\u{1160}'),
-    ('\u{17b4}', '\u{17b5}'),
-    ('\u{180b}', '\u{180f}'),
-    ('\u{200b}', '\u{200f}'),
-    ('\u{202a}', '\u{202e}'),
-    ('\u{2060}', '\u{206f}'),
-    ('\u{3164}', '\u{3164}'),
-    ('\u{fe00}', '\u{fe0f}'),
-    ('\u{feff}', '\u{feff}'),
-    ('\u{ffa0}', '\u{ffa0}'),
-    ('\u{fff0}', '\u{fffb}'),
-    ('\u{1bca0}', '\u{1bca3}'),
-    ('\u{1d173}', '\u{1d17a}'),
-    ('\u{e0000}', '\u{e0fff}'),
-];
+use super::{UsernameError, error::MAX_MARKS};
 
 /// Whether there is anything to see. A control character counts, so that it is refused as one.
 pub(super) fn is_blank(name: &str) -> bool {
     name.chars().all(|c| c.is_whitespace() || is_invisible(c) || looks_blank(c))
-}
-
-/// How far back a picture or a letter is looked for that an invisible character belongs to.
-const BEFORE: usize = 16;
-
-/// How many characters from `at` on a terminal can be given as they are: 0 where the first one drives
-/// it, feigns a line, or cannot be seen and belongs to no emoji and no word.
-pub fn showable(chars: &[char], at: usize) -> usize {
-    let Some(&c) = chars.get(at) else { return 0 };
-    if is_invisible(c) {
-        let from = at.saturating_sub(BEFORE);
-        return emoji::invisible_but_needed(&chars[from..], at - from);
-    }
-    let hidden = matches!(
-        c.general_category(),
-        GeneralCategory::Control
-            | GeneralCategory::Format
-            | GeneralCategory::LineSeparator
-            | GeneralCategory::ParagraphSeparator
-    );
-    usize::from(!hidden)
 }
 
 /// Checks a name's characters one by one, each with its neighbours.
@@ -58,7 +16,7 @@ pub(super) fn check(name: &str) -> Result<(), UsernameError> {
     let (mut at, mut marks, mut has_base) = (0, 0, false);
     while let Some(&got) = chars.get(at) {
         if is_invisible(got) && !looks_blank(got) {
-            match emoji::invisible_but_needed(&chars, at) {
+            match invisible_but_needed(&chars, at) {
                 0 if is_bidi(got) => return Err(UsernameError::Bidi { got }),
                 0 => return Err(UsernameError::Invisible { got }),
                 needed => at += needed,
@@ -115,35 +73,10 @@ fn run_of_marks(chars: &[char]) -> usize {
     chars.iter().take_while(is_mark).count()
 }
 
-fn is_invisible(c: char) -> bool {
-    INVISIBLE.iter().any(|&(first, last)| (first..=last).contains(&c))
-}
-
 fn is_bidi(c: char) -> bool {
     matches!(
         c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    )
-}
-
-/// Characters that take room and show nothing: fillers of Hangul, Khmer's inherent vowels,
-/// Braille's empty cell, blanks of Khitan and of hieroglyphs, a note without a head, an object
-/// that is not there.
-fn looks_blank(c: char) -> bool {
-    matches!(
-        c,
-        '\u{115f}'
-            | '\u{1160}'
-            | '\u{17b4}'
-            | '\u{17b5}'
-            | '\u{2800}'
-            | '\u{3164}'
-            | '\u{ffa0}'
-            | '\u{fffc}'
-            | '\u{13441}'
-            | '\u{13442}'
-            | '\u{16fe4}'
-            | '\u{1d159}'
     )
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::stream;
-use roomcast::proto::room::{
+use roomcast_proto::room::{
     ConnectRequest, Join, connect_request::Frame, room_service_client::RoomServiceClient,
 };
 use tokio::{

@@ -8,7 +8,7 @@ use h2::{
     client::{Builder, ResponseFuture, SendRequest},
 };
 use prost::Message;
-use roomcast::proto::{
+use roomcast_proto::{
     chat::ChatMessage,
     room::{ConnectRequest, Join, connect_request::Frame},
 };

@@ -1,7 +1,7 @@
 //! Attacks by what is sent and not to be used yet, and by what is not taken.
 
 use bytes::Bytes;
-use roomcast::proto::room::{Join, Position, join::Since};
+use roomcast_proto::room::{Join, Position, join::Since};
 use tokio::task::JoinSet;
 
 use super::{

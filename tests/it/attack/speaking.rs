@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message;
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use rand::RngExt;
-use roomcast::proto::room::{Join, Say, connect_request::Frame};
+use roomcast_proto::room::{Join, Say, connect_request::Frame};
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{

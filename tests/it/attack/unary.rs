@@ -1,7 +1,7 @@
 //! Attacks by calls of one question and one answer, and by those that only look like such.
 
 use bytes::Bytes;
-use roomcast::proto::room::ListEventsRequest;
+use roomcast_proto::room::ListEventsRequest;
 use tokio::task::JoinSet;
 use tonic_health::pb::HealthCheckRequest;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use roomcast::proto::room::{ListEventsRequest, ListMembersRequest, list_events_request::Range};
+use roomcast_proto::room::{ListEventsRequest, ListMembersRequest, list_events_request::Range};
 use tokio::task::JoinSet;
 
 use super::{

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use roomcast::proto::room as proto;
+use roomcast_proto::room as proto;
 
 use super::record::{At, Entry, Event, EventKind, Position, Record};
 

@@ -1,16 +1,13 @@
-//! A client written with `roomcast::client`, which comes back, resumes and sends again by itself.
+//! A client written with `roomcast_client`, which comes back, resumes and sends again by itself.
 
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use roomcast::{
-    client::{
-        Address, Client, Connector, Error, EventKind as Happened, Events, Gap, LeftCause, Options,
-        Reason, Said, SayError, Update,
-    },
-    proto::room as proto,
+use roomcast_client::{
+    Address, Client, Connector, Error, EventKind as Happened, Events, Gap, LeftCause, Options,
+    Reason, Said, SayError, Update,
 };
-
+use roomcast_proto::room as proto;
 use tokio::time::sleep;
 use tonic::Code;
 
@@ -105,7 +102,7 @@ async fn enter(part: &Part, session: u64, events: &mut Events) {
     }
 }
 
-fn place(position: roomcast::client::Position) -> Position {
+fn place(position: roomcast_client::Position) -> Position {
     Position { epoch: position.epoch.0, seq: position.seq }
 }
 

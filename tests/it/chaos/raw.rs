@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use rand::RngExt;
-use roomcast::proto::room::{
+use roomcast_proto::room::{
     ConnectRequest, ErrorReason, Join, Leave, Ping, Position, Say, Welcome,
     connect_request::Frame as Ask, connect_response::Frame as Tell, join::Since,
     room_service_client::RoomServiceClient,
@@ -81,7 +81,7 @@ pub(super) async fn talk(mut part: Part) {
 /// An open stream.
 struct Line {
     outgoing: mpsc::Sender<ConnectRequest>,
-    frames: Streaming<roomcast::proto::room::ConnectResponse>,
+    frames: Streaming<roomcast_proto::room::ConnectResponse>,
 }
 
 impl Line {

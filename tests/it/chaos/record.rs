@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use roomcast::proto::room::LeftCause;
+use roomcast_proto::room::LeftCause;
 
 /// A moment, since the beginning of the test. Replicas and clients share one machine's clock.
 pub(super) type At = Duration;

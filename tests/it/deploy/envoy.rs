@@ -1,16 +1,11 @@
 //! The proxy's configuration: for the real Envoy to judge, and for process tests to run.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
+use roomcast_testkit::Envoy;
 use serde_json::{Value, json};
 
-use super::{at, list, number, path, read, read_yaml, run, seconds, text, tool};
+use super::{at, list, number, path, read, read_yaml, run, seconds, text};
 use crate::harness::{eventually, free_port, get};
 
 const FILE: &str = "deploy/envoy.yaml";
@@ -94,16 +89,8 @@ fn replace(config: &mut Value, pointer: &str, value: Value) {
     *config.pointer_mut(pointer).unwrap_or_else(|| panic!("nothing at {pointer}")) = value;
 }
 
-/// The real Envoy. The caller adds `-c`, and stops it.
-pub(crate) fn envoy() -> Command {
-    let mut envoy = tool("ENVOY_BIN", "envoy");
-    // Several at a time would otherwise share one region of memory.
-    envoy.arg("--disable-hot-restart");
-    envoy
-}
-
 fn validate(file: &Path) {
-    let output = run(envoy().args(["--mode", "validate", "-c"]).arg(file));
+    let output = run(Envoy::command().args(["--mode", "validate", "-c"]).arg(file));
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(!log.contains("deprecated"), "{log}");
 }
@@ -192,7 +179,7 @@ async fn metrics_are_all_that_the_admin_port_gives_away() {
     let file = directory.path().join("envoy.json");
     let (admin, stats) = (free_port(), free_port());
     fs::write(&file, local_config_with_stats(0, admin, stats, &[1001]).to_string()).unwrap();
-    let mut envoy = tokio::process::Command::from(envoy());
+    let mut envoy = tokio::process::Command::from(Envoy::command());
     envoy.args(["--concurrency", "1", "-c"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
     let _running = envoy.kill_on_drop(true).spawn().unwrap();
     let stats: SocketAddr = ([127, 0, 0, 1], stats).into();

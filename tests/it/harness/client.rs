@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::stream;
-use roomcast::proto::chat::ChatMessage;
+use roomcast_proto::chat::ChatMessage;
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,

@@ -1,24 +1,18 @@
 //! A real Envoy with the configuration that `deploy/` ships.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    process::{Child, Stdio},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
+use roomcast_testkit::Envoy;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::{Cluster, Dialect, Endpoint, eventually, free_port, get};
-use crate::deploy::envoy::{envoy, local_config};
+use crate::deploy::envoy::local_config;
 
 /// A running Envoy in front of a cluster. Killed when dropped.
 pub(crate) struct Proxy {
-    child: Child,
-    port: u16,
+    addr: SocketAddr,
     admin: SocketAddr,
-    _dir: TempDir,
+    _envoy: Envoy,
 }
 
 impl Proxy {
@@ -38,20 +32,12 @@ impl Proxy {
     }
 
     async fn launch(cluster: &Cluster, workers: u32, change: impl FnOnce(&mut Value)) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
         let (port, admin) = (free_port(), free_port());
         let replicas: Vec<u16> = cluster.replicas.iter().map(|it| it.grpc().port()).collect();
-        let file = dir.path().join("envoy.json");
         let config = local_config(port, admin, &replicas, change);
-        fs::write(&file, config).expect("write the configuration");
-        let child = envoy()
-            .args(["--concurrency", &workers.to_string(), "-c"])
-            .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start Envoy");
-        let proxy = Self { child, port, admin: ([127, 0, 0, 1], admin).into(), _dir: dir };
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let envoy = Envoy::start(&config, workers, local(port)).await.expect("Envoy is installed");
+        let proxy = Self { addr: local(port), admin: local(admin), _envoy: envoy };
         proxy.until_healthy(replicas.len()).await;
         proxy
     }
@@ -76,19 +62,11 @@ impl Proxy {
 
     /// Where clients connect.
     pub(crate) fn addr(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        self.addr
     }
 
     /// The way in for clients.
     pub(crate) fn endpoint(&self, dialect: Dialect) -> Endpoint {
         Endpoint::at(self.addr(), dialect)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // Already gone is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roomcast::proto::chat::ChatMessage;
+use roomcast_proto::chat::ChatMessage;
 use tokio::{sync::Notify, time::timeout};
 use tonic::Code;
 

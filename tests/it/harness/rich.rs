@@ -8,7 +8,7 @@ mod inbox;
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::stream;
-use roomcast::proto::room::{
+use roomcast_proto::room::{
     Ack, ConnectRequest, Event, Gap, Join, Leave, LeftCause, Nack, Ping, Position, Reconnect, Say,
     Welcome, connect_request::Frame as Ask, connect_response::Frame as Tell, event::What,
     join::Since, room_service_client::RoomServiceClient,
@@ -239,18 +239,18 @@ impl RichClient {
 
     /// The next news must be that somebody said this.
     pub(crate) async fn expect_said(&mut self, from: &str, content: &str) -> Position {
-        let said = roomcast::proto::room::Said { content: content.to_owned() };
+        let said = roomcast_proto::room::Said { content: content.to_owned() };
         self.expect(from, What::Said(said)).await
     }
 
     /// The next news must be that somebody came.
     pub(crate) async fn expect_joined(&mut self, name: &str) -> Position {
-        self.expect(name, What::Joined(roomcast::proto::room::Joined {})).await
+        self.expect(name, What::Joined(roomcast_proto::room::Joined {})).await
     }
 
     /// The next news must be that somebody went, and why.
     pub(crate) async fn expect_left(&mut self, name: &str, cause: LeftCause) -> Position {
-        let left = roomcast::proto::room::Left { cause: cause.into() };
+        let left = roomcast_proto::room::Left { cause: cause.into() };
         self.expect(name, What::Left(left)).await
     }
 

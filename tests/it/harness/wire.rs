@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
 use prost_types::{Struct, Value, value::Kind};
-use roomcast::proto::chat::ChatMessage;
+use roomcast_proto::chat::ChatMessage;
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},

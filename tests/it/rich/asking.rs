@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use roomcast::proto::room::{ListEventsRequest, ListMembersRequest, list_events_request::Range};
+use roomcast_proto::room::{ListEventsRequest, ListMembersRequest, list_events_request::Range};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 

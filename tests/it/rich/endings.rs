@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 use prost::Message as _;
-use roomcast::proto::room::{
+use roomcast_proto::room::{
     ConnectRequest, Event, Join, Leave, LeftCause, Ping, connect_request::Frame, event::What,
 };
 use tonic::Code;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use roomcast::proto::room::{Nack, NackReason, Say, connect_request::Frame};
+use roomcast_proto::room::{Nack, NackReason, Say, connect_request::Frame};
 use tokio::time::sleep;
 use tonic::Code;
 
@@ -86,7 +86,7 @@ async fn who_is_too_fast_is_refused_and_others_are_not() {
         client.expect_said("bob", "meanwhile").await;
     }
     alice.leave().await;
-    bob.expect_left("alice", roomcast::proto::room::LeftCause::Asked).await;
+    bob.expect_left("alice", roomcast_proto::room::LeftCause::Asked).await;
     cluster.assert_no_errors();
 }
 
@@ -177,7 +177,7 @@ async fn a_plain_client_that_is_too_fast_is_slowed_and_loses_nothing() {
             assert!(began.elapsed() >= earliest, "{:?}: message {number}", began.elapsed());
         }
         plain.expect_end(Code::Ok).await;
-        witness.expect_left("paul", roomcast::proto::room::LeftCause::Asked).await;
+        witness.expect_left("paul", roomcast_proto::room::LeftCause::Asked).await;
         cluster.assert_no_errors();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast::proto::room::{Gap, Position};
+use roomcast_proto::room::{Gap, Position};
 
 use crate::harness::{
     Cluster, Dialect, Endpoint, FaultProxy, Proxy, Redis, RichClient, SOON, eventually,
@@ -67,7 +67,7 @@ async fn a_redis_that_comes_back_empty_is_told_once_to_everybody() {
     }
     // And to whoever comes from the old log.
     let mut join = RichClient::asking("den", "carol");
-    join.since = after.map(roomcast::proto::room::join::Since::After);
+    join.since = after.map(roomcast_proto::room::join::Since::After);
     let mut carol = RichClient::open(&endpoint, join).await;
     carol.welcome().await;
     assert_eq!(carol.next_gap().await, Gap::default());

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
-use roomcast::proto::room::{Event, LeftCause, Position, connect_response::Frame, event::What};
+use roomcast_proto::room::{Event, LeftCause, Position, connect_response::Frame, event::What};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{process::Command, task::JoinSet};
@@ -172,7 +172,7 @@ fn assert_seen(own: &[&Event], messages: usize) {
     assert!(matches!(came.what, Some(What::Joined(_))), "{came:?}");
     assert!(said.iter().all(|it| matches!(it.what, Some(What::Said(_)))), "came or went: {own:?}");
     assert_eq!(said.len(), messages);
-    let cause = |left: &roomcast::proto::room::Left| left.cause();
+    let cause = |left: &roomcast_proto::room::Left| left.cause();
     assert!(matches!(&left.what, Some(What::Left(left)) if cause(left) == LeftCause::Asked));
 }
 

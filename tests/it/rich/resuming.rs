@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use roomcast::proto::room::LeftCause;
+use roomcast_proto::room::LeftCause;
 use tokio::time::interval;
 use tonic::Code;
 

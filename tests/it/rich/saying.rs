@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast::proto::room::{NackReason, Position};
+use roomcast_proto::room::{NackReason, Position};
 
 use crate::harness::{Answer, Cluster, News, RichClient, SOON};
 
@@ -102,7 +102,7 @@ async fn history_and_plain_clients_share_the_room() {
     plain.say("from the `chat` protocol").await;
     alice.inbox().wait(SOON, |state| (state.told.len() >= 43).then_some(())).await;
     let mut join = RichClient::asking("lobby", "carol");
-    join.since = Some(roomcast::proto::room::join::Since::Latest(3));
+    join.since = Some(roomcast_proto::room::join::Since::Latest(3));
     let carol = &mut RichClient::open(&cluster.endpoint(1), join).await;
     let head = carol.welcome().await.head.unwrap();
     plain.expect_system("carol joined").await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use roomcast::proto::room::{Event, connect_request::Frame, event::What};
+use roomcast_proto::room::{Event, connect_request::Frame, event::What};
 
 use crate::harness::{Cluster, Dialect, News, Proxy, Replica, RichClient, SOON};
 
@@ -87,7 +87,7 @@ async fn a_reader_that_takes_nothing_for_long_is_dropped_and_its_session_lingers
     let left = loop {
         number += 1;
         alice.say_and_wait(number, &"x".repeat(8192)).await;
-        let _ = stuck.offer(Frame::Ping(roomcast::proto::room::Ping { nonce: number })).await;
+        let _ = stuck.offer(Frame::Ping(roomcast_proto::room::Ping { nonce: number })).await;
         match alice.next_event().await {
             Event { what: Some(What::Left(left)), username, .. } if username == "stuck" => {
                 break left;
@@ -95,7 +95,7 @@ async fn a_reader_that_takes_nothing_for_long_is_dropped_and_its_session_lingers
             _ => assert!(began.elapsed() < 3 * SOON, "nobody was dropped"),
         }
     };
-    assert_eq!(left.cause(), roomcast::proto::room::LeftCause::TimedOut);
+    assert_eq!(left.cause(), roomcast_proto::room::LeftCause::TimedOut);
 }
 
 #[tokio::test]

@@ -30,8 +30,8 @@ async fn do_all(replica: &Replica, room: &RoomName) {
 
 #[tokio::test]
 async fn deployments_never_hear_each_other() {
-    let (server, id) = (Server::start(), ReplicaId::from_bytes([7; 16]));
-    let url = format!("redis://127.0.0.1:{}", server.port);
+    let (server, id) = (Server::start().await, ReplicaId::from_bytes([7; 16]));
+    let url = server.0.url();
     let plain = RedisConfig { url, ..server.config(SETUP) };
     let prefixed = RedisConfig { prefix: "other".to_owned(), ..plain.clone() };
     let numbered = RedisConfig { url: format!("{}/3", plain.url), ..plain.clone() };

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use roomcast_testkit as testkit;
+
 use super::{RedisConfig, SETUP, Server};
 use crate::{
     backplane::{
@@ -39,19 +41,17 @@ impl Server {
     /// Lets it fail to save.
     async fn fail_to_save(&self) {
         // The way there ends: even root cannot write into a directory that is gone.
-        let gone = self.dir.path().join("gone");
+        let gone = self.0.dir().join("gone");
         std::fs::create_dir(&gone).expect("a directory");
         self.set("dir", gone.to_str().expect("UTF-8")).await;
         std::fs::remove_dir(&gone).expect("it is empty");
         self.set("save", "3600 1").await;
         let _: redis::Value = self.command(&["BGSAVE"]).await;
-        loop {
+        testkit::eventually(testkit::SOON, "it fails to save", async || {
             let info: String = self.command(&["INFO", "persistence"]).await;
-            if info.contains("rdb_last_bgsave_status:err") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            info.contains("rdb_last_bgsave_status:err").then_some(())
+        })
+        .await;
     }
 }
 
@@ -65,7 +65,7 @@ fn impatient(server: &Server) -> Replica {
 async fn a_redis_that_refuses_writes_is_not_hammered() {
     let kinds = [("OOM", "maxmemory", "1", "0"), ("NOREPLICAS", "min-replicas-to-write", "1", "0")];
     for (kind, key, bad, good) in kinds.into_iter().chain([("MISCONF", "save", "", "")]) {
-        let server = Server::start_with(&["--enable-protected-configs", "yes"]);
+        let server = Server::start_with(&["--enable-protected-configs", "yes"]).await;
         let a = impatient(&server);
         let room = props::some_room();
         let bob = a.join(&room, "bob").await;
@@ -104,7 +104,7 @@ async fn a_redis_that_refuses_writes_is_not_hammered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_are_loaded_once_for_all_connections() {
-    let server = Server::start();
+    let server = Server::start().await;
     for _ in 0..3 {
         let a = server.attach(SETUP);
         a.join(&props::some_room(), "bob").await;

@@ -13,7 +13,7 @@ use crate::{
 
 #[tokio::test]
 async fn rooms_that_are_renewed_together_are_judged_apart() {
-    let server = Server::start();
+    let server = Server::start().await;
     let (a, b) = (server.attach(SETUP), server.attach(SETUP));
     let rooms: Vec<RoomName> = (0..RENEW_BATCH).map(|_| some_room()).collect();
     let holds = join_all(
@@ -49,7 +49,7 @@ async fn rooms_that_are_renewed_together_are_judged_apart() {
 
 #[tokio::test]
 async fn the_earliest_deadline_is_told() {
-    let server = Server::start();
+    let server = Server::start().await;
     let brief = super::Setup { lease: SETUP.lease / 10, ..SETUP };
     let (a, b) = (server.attach(SETUP), server.attach(brief));
     let room = some_room();
@@ -63,7 +63,7 @@ async fn the_earliest_deadline_is_told() {
 
 #[tokio::test]
 async fn a_room_that_lost_a_key_is_mended() {
-    let server = Server::start();
+    let server = Server::start().await;
     let a = server.attach(SETUP);
     let lost = async |part: &str| {
         let room = some_room();
@@ -93,7 +93,7 @@ async fn a_room_that_lost_a_key_is_mended() {
 
 #[tokio::test]
 async fn a_broken_room_is_no_other_rooms_affair() {
-    let server = Server::start();
+    let server = Server::start().await;
     let a = server.attach(SETUP);
     let rooms: Vec<RoomName> = (0..32).map(|_| some_room()).collect();
     let holds = join_all(rooms.iter().map(|room| a.join(room, "bob"))).await;
@@ -111,7 +111,7 @@ async fn a_broken_room_is_no_other_rooms_affair() {
 /// A Redis that evicts keys may drop a roster: whoever has a lease is in the room all the same.
 #[tokio::test]
 async fn whoever_has_a_lease_is_back_in_silence_when_the_roster_is_lost() {
-    let server = Server::start();
+    let server = Server::start().await;
     let (a, b) = (server.attach(SETUP), server.attach(SETUP));
     let room = some_room();
     let bob = a.join(&room, "bob").await;
@@ -137,7 +137,7 @@ async fn whoever_has_a_lease_is_back_in_silence_when_the_roster_is_lost() {
 /// One member is back in the roster, the others are not: as many leases, fewer entries.
 #[tokio::test]
 async fn a_roster_that_lacks_some_is_noticed() {
-    let server = Server::start();
+    let server = Server::start().await;
     let (a, b) = (server.attach(SETUP), server.attach(SETUP));
     let room = some_room();
     let bob = a.join(&room, "bob").await;

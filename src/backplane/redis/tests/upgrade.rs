@@ -29,7 +29,7 @@ async fn joined_before(
     assert_eq!(&entry[entry.len() - 2..], b"x\0", "and that it does not linger");
     entry.truncate(end);
     entry.extend(if lingers { &b"x\0"[..] } else { b"" });
-    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap();
+    let client = redis::Client::open(server.0.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut set = redis::cmd("HSET");
     let () = set.arg(&roster).arg(name).arg(entry).query_async(&mut connection).await.unwrap();
@@ -38,7 +38,7 @@ async fn joined_before(
 
 #[tokio::test]
 async fn entries_of_an_earlier_version_are_understood() {
-    let server = Server::start();
+    let server = Server::start().await;
     let setup = Setup { lease: Duration::from_millis(800), ..SETUP };
     let (a, b) = (server.attach(setup), server.attach(setup));
     let room = props::some_room();
@@ -74,7 +74,7 @@ async fn entries_of_an_earlier_version_are_understood() {
 
 #[tokio::test]
 async fn what_an_earlier_version_said_grows_old_too() {
-    let server = Server::start();
+    let server = Server::start().await;
     let age = Duration::from_millis(600);
     let setup = Setup { log: LogBounds { age, ..SETUP.log }, ..SETUP };
     let a = server.attach(setup);

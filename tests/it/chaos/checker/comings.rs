@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use roomcast::proto::room::LeftCause;
+use roomcast_proto::room::LeftCause;
 
 use super::{Entry, Event, Kind, Position, Record, Room, Terms};
 use crate::chaos::record::{At, EventKind};

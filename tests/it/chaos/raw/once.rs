@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast::proto::room::{
+use roomcast_proto::room::{
     Leave, Say, connect_request::Frame as Ask, connect_response::Frame as Tell,
 };
 use tokio::time::timeout;

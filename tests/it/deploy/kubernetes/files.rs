@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use roomcast_testkit::Authority;
+
 use super::{
     super::{accepts, at, read, read_yaml, text, texts, variables},
     Complaints, Resources, demand,
@@ -82,14 +84,14 @@ pub(super) fn settings_name_mounted_files(resources: &Resources, complaints: &mu
 /// The binary itself finds the settings good, with files in the place of those in the pod.
 pub(super) fn settings_are_accepted(resources: &Resources, complaints: &mut Complaints) {
     let directory = tempfile::tempdir().unwrap();
-    let identity = rcgen::generate_simple_self_signed(vec!["roomcast".to_owned()]).unwrap();
+    let identity = Authority::new("roomcast").issue("roomcast");
     let mut settings = resources.settings();
     for (variable, file) in settings.iter_mut().filter(|(name, _)| name.ends_with("_FILE")) {
         let local = directory.path().join(Path::new(file).file_name().expect("a file"));
         let content = match variable.as_str() {
             "ROOMCAST_REDIS__URL_FILE" => redis_url(resources),
-            "ROOMCAST_SERVER__TLS__KEY_FILE" => identity.signing_key.serialize_pem(),
-            _ => identity.cert.pem(),
+            "ROOMCAST_SERVER__TLS__KEY_FILE" => identity.key.clone(),
+            _ => identity.cert.clone(),
         };
         fs::write(&local, content).unwrap();
         *file = local.display().to_string();

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roomcast::proto::room::{ConnectResponse, connect_response::Frame as Tell};
+use roomcast_proto::room::{ConnectResponse, connect_response::Frame as Tell};
 use tokio::{sync::Notify, time::timeout};
 use tonic::{Status, Streaming};
 

@@ -1,6 +1,6 @@
 //! The chronicle itself: what cannot have been, it finds.
 
-use roomcast::proto::chat::ChatMessage;
+use roomcast_proto::chat::ChatMessage;
 use tonic::Code;
 
 use super::*;

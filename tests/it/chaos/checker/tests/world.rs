@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
-use roomcast::proto::room::LeftCause;
+use roomcast_proto::room::LeftCause;
 
 use crate::chaos::record::{At, Entry, Event, EventKind, Evidence, Fault, Position, Record, Terms};
 

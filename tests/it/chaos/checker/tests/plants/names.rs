@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use roomcast::proto::room::LeftCause;
+use roomcast_proto::room::LeftCause;
 
 use super::{
     super::world::TERMS, Entry, Event, EventKind, Evidence, is_there, log, message,
