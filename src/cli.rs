@@ -4,8 +4,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use roomcast_bench as bench;
+
 use crate::{
-    bench,
     config::{self, Sources},
     health, terminal,
 };

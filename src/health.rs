@@ -76,7 +76,7 @@ pub async fn check(addr: &str) -> Result<Answer, Error> {
 }
 
 /// Asks an admin port for a path.
-pub(crate) async fn get(addr: &str, path: &str) -> Result<(StatusCode, String), Error> {
+async fn get(addr: &str, path: &str) -> Result<(StatusCode, String), Error> {
     let late = |_| Err(Error::Late { addr: addr.to_owned() });
     timeout(TIMEOUT, ask(addr, path)).await.unwrap_or_else(late)
 }

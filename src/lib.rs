@@ -7,7 +7,6 @@ pub mod admin;
 pub mod app;
 pub mod backoff;
 pub mod backplane;
-pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod descriptors;

@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use roomcast::{
     app::{self, Ended},
-    bench,
     cli::{Cli, Command, ConfigCommand},
     config, health, terminal,
 };
+use roomcast_bench as bench;
 use tokio::runtime;
 
 fn main() -> ExitCode {

@@ -21,7 +21,7 @@ use syn::{
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["app"],
-    &["gateway", "admin", "cli", "terminal", "bench", "telemetry"],
+    &["gateway", "admin", "cli", "terminal", "telemetry"],
     &["config"],
     &["session"],
     &["hub"],

@@ -330,7 +330,7 @@ mod tests {
     use roomcast_client::{Address, Details, Reason};
 
     use super::*;
-    use crate::bench::baseline;
+    use roomcast_bench::baseline;
 
     #[tokio::test]
     async fn a_server_without_v1_is_one_for_plain() {

@@ -9,7 +9,7 @@ use std::{
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 
 use super::*;
-use crate::bench::baseline;
+use roomcast_bench::baseline;
 
 const SOON: Duration = Duration::from_secs(10);
 

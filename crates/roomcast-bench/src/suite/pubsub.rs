@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 use redis::AsyncCommands as _;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::helper::Helper;
-use crate::bench::Error;
+use super::setup;
+use crate::Error;
 
 const CHANNEL: &str = "bench";
 /// How long a message may take.
@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Publishes so many messages a second, and says how many microseconds each took.
 pub(super) async fn delays(rate: u32, measured: Duration) -> Result<Histogram<u32>, Error> {
-    let server = Helper::redis().await?;
+    let server = setup::redis().await?;
     let mut delays = Histogram::new_with_bounds(1, 60_000_000, 2).expect("the bounds are sound");
-    exchange(&format!("redis://{}", server.addr()), rate, measured, &mut delays)
+    exchange(&server.url(), rate, measured, &mut delays)
         .await
         .map_err(|error| Error::Start(format!("redis-server: {error}")))?;
     Ok(delays)

@@ -5,8 +5,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-
-use crate::proto::chat::ChatMessage;
+use roomcast_proto::chat::ChatMessage;
 
 /// The size of a mark.
 const MARK: usize = 16;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 mod figures;
 mod growth;
-mod helper;
 mod pubsub;
 mod saturation;
 mod scenario;
@@ -15,8 +14,6 @@ mod upkeep;
 use figures::{Figure, Goal, HEAD};
 use scenario::{Load, Pace, SCENARIOS, Scenario, Work};
 use setup::Setup;
-
-pub(super) use figures::median;
 
 use super::{
     Error,

@@ -161,7 +161,7 @@ impl Plan {
 pub(super) mod tests {
     use super::*;
 
-    pub(in super::super) fn plan(clients: u32, connections: u32, senders: u32, rooms: u32) -> Plan {
+    pub(crate) fn plan(clients: u32, connections: u32, senders: u32, rooms: u32) -> Plan {
         Plan {
             addrs: vec!["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()],
             clients,

@@ -7,7 +7,7 @@ use super::{
     scenario::{Load, Pace, Stage},
     setup::Setup,
 };
-use crate::bench::{Error, Faults, load, server::Program};
+use crate::{Error, Faults, load, server::Program};
 
 /// The rate to begin with, in messages a second.
 const FIRST: u32 = 1000;

@@ -7,7 +7,7 @@ use super::{
     figures::{Figure, Goal, Shown, median},
     scenario::{Load, Stage, cpu_of, server_cpu},
 };
-use crate::bench::{load::Outcome, server::Program};
+use crate::{load::Outcome, server::Program};
 
 /// One quantity that grows while all else stays.
 pub(super) struct Series {

@@ -22,8 +22,8 @@ use super::{
     check::{self, Heard},
     member::{self, Member, Tally},
     plan::Plan,
-    process_table::{Process, Usage},
     shared::{Phase, Shared},
+    usage::{Process, Usage},
 };
 
 /// How often it is looked whether all have joined, or all has arrived.
@@ -268,7 +268,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::bench::{baseline, plan};
+    use crate::{baseline, plan};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn everything_that_is_sent_is_counted() {

@@ -16,16 +16,14 @@ use h2::{
     client::{Builder, ResponseFuture, SendRequest},
 };
 use http::Request;
+use roomcast_testkit as testkit;
 use tokio::{net::TcpStream, sync::watch, task::JoinSet, time::sleep};
 
 use super::{
     scenario::{Load, Pace},
     setup::Setup,
 };
-use crate::{
-    bench::{Error, wire},
-    health,
-};
+use crate::{Error, wire};
 
 /// How many may join at a time.
 const WAVE: u32 = 2000;
@@ -101,7 +99,7 @@ async fn shares(setup: &Setup, measured: Duration) -> Result<[f64; 2], Error> {
 
 /// How many members the server says that it has, if it does.
 async fn members(admin: SocketAddr) -> Option<u32> {
-    let (_, text) = health::get(&admin.to_string(), "/metrics").await.ok()?;
+    let (_, text) = testkit::get(admin, "/metrics").await.ok()?;
     let value = text.lines().find_map(|line| line.strip_prefix("roomcast_members "))?;
     value.trim().parse().ok()
 }

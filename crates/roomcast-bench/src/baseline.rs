@@ -13,6 +13,10 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use redis::{AsyncCommands, aio::MultiplexedConnection};
+use roomcast_proto::chat::{
+    ChatMessage,
+    chat_service_server::{ChatService, ChatServiceServer},
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -24,10 +28,6 @@ use tonic::{
 };
 
 use super::Error;
-use crate::proto::chat::{
-    ChatMessage,
-    chat_service_server::{ChatService, ChatServiceServer},
-};
 
 /// Messages that wait for one client; one that has more is too slow and has to go.
 const QUEUE: usize = 1024;
@@ -52,9 +52,8 @@ pub(super) async fn serve(addr: SocketAddr, redis: Option<String>) -> Result<(),
     serve_rooms(listener, baseline).await.map_err(|error| failed(&error))
 }
 
-/// Serves it alone.
-#[cfg(test)]
-pub(crate) async fn serve_on(listener: TcpListener) -> Result<(), tonic::transport::Error> {
+/// Serves the baseline on this listener for ever, on its own: a small server of the chat protocol for tests.
+pub async fn serve_on(listener: TcpListener) -> Result<(), tonic::transport::Error> {
     serve_rooms(listener, Baseline::default()).await
 }
 

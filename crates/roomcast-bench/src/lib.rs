@@ -6,26 +6,24 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
+use roomcast_testkit::StartError;
 use tokio::signal::unix::{SignalKind, signal};
 
-pub(crate) mod baseline;
+pub mod baseline;
 mod check;
-mod duel;
 mod load;
 mod member;
 mod plan;
-mod process_table;
 mod report;
 mod server;
 mod shared;
-mod sink;
 mod suite;
+mod usage;
 mod wire;
 
-use duel::Rival;
 use plan::Plan;
-use process_table::Process;
 use server::{Launch, Program, Server};
+use usage::Process;
 
 /// Drive servers with chat clients, measure them from outside and check what they deliver
 #[derive(clap::Args, Clone, Debug)]
@@ -44,13 +42,6 @@ pub struct Args {
     /// Start the baseline instead of roomcast: a plain tonic server with a channel per client
     #[arg(long, conflicts_with = "addr")]
     baseline: bool,
-    /// Measure two servers in turn, several rounds, and print medians and their ratio
-    #[arg(long, value_name = "RIVAL", conflicts_with_all = ["addr", "baseline"])]
-    against: Option<Rival>,
-    /// Number of rounds with --against
-    #[arg(long, value_name = "N", default_value_t = 3, requires = "against",
-          value_parser = clap::value_parser!(u32).range(1..=100))]
-    rounds: u32,
     /// Number of clients, each a stream and a member of a room
     #[arg(long, value_name = "N", default_value_t = 200,
           value_parser = clap::value_parser!(u32).range(2..=20_000))]
@@ -124,6 +115,9 @@ pub enum Error {
     /// No server could be started.
     #[error("cannot start a server: {0}")]
     Start(String),
+    /// What stands beside the servers could not be started.
+    #[error("{0}; tests/bench installs what the scenarios need")]
+    Helper(#[source] StartError),
     /// A server cannot be connected to.
     #[error("cannot reach {addr}: {reason}")]
     Unreachable {
@@ -218,13 +212,10 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let serving = matches!(args.command, Some(Command::Baseline { .. }));
     let work = async {
-        match (&args.command, args.against) {
-            (Some(Command::Baseline { addr, redis }), _) => {
-                baseline::serve(*addr, redis.clone()).await
-            }
-            (Some(Command::Suite(args)), _) => suite::run(args).await,
-            (None, Some(rival)) => duel::run(&args, rival).await,
-            (None, None) => measure(&args).await,
+        match &args.command {
+            Some(Command::Baseline { addr, redis }) => baseline::serve(*addr, redis.clone()).await,
+            Some(Command::Suite(args)) => suite::run(args).await,
+            None => measure(&args).await,
         }
     };
     tokio::select! {

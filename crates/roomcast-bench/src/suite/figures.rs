@@ -101,7 +101,7 @@ impl fmt::Display for Shown {
 }
 
 /// The middle of some values; not a number if there are none.
-pub(in super::super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     match (values.len() / 2, values.len() % 2) {

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use hdrhistogram::Histogram;
 
 use super::figures::Goal;
-use crate::bench::{load::Outcome, plan::Plan};
+use crate::{load::Outcome, plan::Plan};
 
 /// A load.
 #[derive(Clone, Copy, Debug)]
