@@ -198,10 +198,7 @@ async fn an_address_has_only_so_many_connections(layout: Layout) {
     let cluster = plan.start().await;
     let replica = &cluster.replicas[0];
     let mut one = cluster.endpoint(0).coming_from(PEER).enter("one").await;
-    eventually(SOON, "only one is left", async || {
-        (replica.metric("roomcast_connections").await <= 1.0).then_some(())
-    })
-    .await;
+    replica.until_at_most("roomcast_connections", 1.0).await;
     let mut greedy = vec![];
     for _ in 0..3 {
         greedy.push(TcpStream::connect(replica.grpc()).await.expect("the server listens"));
@@ -212,7 +209,7 @@ async fn an_address_has_only_so_many_connections(layout: Layout) {
     // It is closed without a word, or reset.
     let read = further.read(&mut [0; 1]).await;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
-    replica.until_metric(refused, 1.0).await;
+    replica.until_at_least(refused, 1.0).await;
     // Another address is not concerned, and who goes makes room.
     let two = cluster.endpoint(0).coming_from(PEER).enter_seen_by("two", &mut [&mut one]).await;
     quiet(&two, &mut [&mut one]).await;
@@ -230,7 +227,7 @@ async fn an_address_has_only_so_many_rooms_and_members_of_one(layout: Layout) {
     let cluster = plan.with("ROOMCAST_LIMITS__ROOM_MEMBERS_PER_PEER", "2").start().await;
     let endpoint = |room: &str| cluster.endpoint(0).coming_from(PEER).into_room(room);
     // Whoever knocks to see them come in would count as well, and may come before them.
-    let members = |count| cluster.replicas[0].until_metric("roomcast_members", count);
+    let members = |count| cluster.replicas[0].until_at_least("roomcast_members", count);
     let mut one = cluster.endpoint(0).into_room("a").join("one").await;
     members(1.0).await;
     let two = endpoint("a").enter_seen_by("two", &mut [&mut one]).await;
@@ -256,7 +253,7 @@ async fn a_peer_opens_only_so_many_rooms(layout: Layout) {
     let cluster = plan.with("ROOMCAST_LIMITS__NEW_ROOM_BURST", "2").start().await;
     let own = cluster.endpoint(0).coming_from(PEER);
     // Whoever knocks to see the first member come in may come before it, and would have opened the room.
-    let members = |count| cluster.replicas[0].until_metric("roomcast_members", count);
+    let members = |count| cluster.replicas[0].until_at_least("roomcast_members", count);
     let mut alice = own.join("alice").await;
     members(1.0).await;
     let _bob = own.enter_seen_by("bob", &mut [&mut alice]).await;

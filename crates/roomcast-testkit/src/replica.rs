@@ -132,9 +132,15 @@ impl Replica {
     }
 
     /// Waits until they say at least this of it.
-    pub async fn until_metric(&self, series: &str, least: f64) {
+    pub async fn until_at_least(&self, series: &str, least: f64) {
         let what = format!("{series} is at least {least}");
         eventually(SOON, &what, async || (self.metric(series).await >= least).then_some(())).await;
+    }
+
+    /// Waits until they say at most this of it.
+    pub async fn until_at_most(&self, series: &str, most: f64) {
+        let what = format!("{series} is at most {most}");
+        eventually(SOON, &what, async || (self.metric(series).await <= most).then_some(())).await;
     }
 
     /// Its resident memory, in bytes.

@@ -78,7 +78,7 @@ async fn a_client_certificate_is_required_where_a_ca_is_named() {
     ] {
         assert_kept_out(&endpoint.clone().over_tls(stranger)).await;
     }
-    cluster.replicas[0].until_metric(REFUSED, 3.0).await;
+    cluster.replicas[0].until_at_least(REFUSED, 3.0).await;
     let tls = servers.trusted_with(&clients.issue("bob.example"));
     let bob = endpoint.over_tls(tls).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
@@ -109,7 +109,7 @@ async fn plain_text_gets_a_closed_connection() {
         let took = closed(stream).await;
         assert!(took < Duration::from_secs(5), "{said:?}: only after {took:?}");
     }
-    cluster.replicas[0].until_metric(REFUSED, 4.0).await;
+    cluster.replicas[0].until_at_least(REFUSED, 4.0).await;
     let bob = cluster.endpoint(0).over_tls(tls).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     assert_quiet_log(&cluster);
@@ -151,7 +151,7 @@ async fn a_stalled_handshake_is_cut_and_holds_up_nobody() {
     }
     // This one finishes its handshake and then says nothing.
     let mut silent = handshake(addr, &authority, rustls::ALL_VERSIONS, &["h2"]).await.expect("TLS");
-    cluster.replicas[0].until_metric("roomcast_connections", 4.0).await;
+    cluster.replicas[0].until_at_least("roomcast_connections", 4.0).await;
     let began = Instant::now();
     let endpoint = cluster.endpoint(0).over_tls(authority.trusted()).on_one_connection().await;
     let mut alice = endpoint.enter("alice").await;
@@ -160,9 +160,11 @@ async fn a_stalled_handshake_is_cut_and_holds_up_nobody() {
     assert!(began.elapsed() < Duration::from_secs(2), "held up for {:?}", began.elapsed());
     // They count against limits.connections.
     let _sixth = TcpStream::connect(addr).await.expect("connect");
-    cluster.replicas[0].until_metric("roomcast_connections", 6.0).await;
+    cluster.replicas[0].until_at_least("roomcast_connections", 6.0).await;
     closed(TcpStream::connect(addr).await.expect("connect")).await;
-    cluster.replicas[0].until_metric("roomcast_refusals_total{reason=\"connections\"}", 1.0).await;
+    cluster.replicas[0]
+        .until_at_least("roomcast_refusals_total{reason=\"connections\"}", 1.0)
+        .await;
     for stream in stalled {
         closed(stream).await;
     }
@@ -170,10 +172,7 @@ async fn a_stalled_handshake_is_cut_and_holds_up_nobody() {
     let _ = timeout(SOON, silent.read_to_end(&mut Vec::new())).await.expect("it stays open");
     let took = began.elapsed();
     assert!(took < Duration::from_secs(6), "only after {took:?}");
-    eventually(SOON, "their places are free again", async || {
-        (cluster.replicas[0].metric("roomcast_connections").await <= 2.0).then_some(())
-    })
-    .await;
+    cluster.replicas[0].until_at_most("roomcast_connections", 2.0).await;
     quiet(&bob, &mut [&mut alice]).await;
 }
 
@@ -196,7 +195,7 @@ async fn a_reader_behind_a_frozen_line_gets_all_of_it_after() {
         alice.send(Payload::message("", &format!("{number} {filler}"), "")).await;
     }
     let said = "roomcast_events_in_total";
-    cluster.replicas[0].until_metric(said, 1.0).await;
+    cluster.replicas[0].until_at_least(said, 1.0).await;
     eventually(SOON, "all is said", async || {
         #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
         (cluster.replicas[0].metric(said).await >= MESSAGES as f64).then_some(())

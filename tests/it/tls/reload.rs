@@ -129,7 +129,7 @@ async fn a_reload_under_load_drops_nobody() {
             mounted.put(&next);
             reloads += 1.0;
             for replica in &cluster.replicas {
-                replica.until_metric(RELOADED, reloads).await;
+                replica.until_at_least(RELOADED, reloads).await;
                 assert_eq!(shown(replica, authority).await.expect("TLS"), next.der);
             }
         }
@@ -169,7 +169,7 @@ async fn a_bad_pair_is_told_once_and_the_old_one_stays() {
     let mut bad = authority.issue("127.0.0.1");
     bad.key.clone_from(&good.key);
     mounted.put(&bad);
-    replica.until_metric(REFUSED, 1.0).await;
+    replica.until_at_least(REFUSED, 1.0).await;
     assert_eq!(shown(replica, &authority).await.expect("TLS"), good.der);
     let mut bob = endpoint.enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&alice, &mut [&mut bob]).await;
@@ -181,12 +181,12 @@ async fn a_bad_pair_is_told_once_and_the_old_one_stays() {
     assert!((replica.metric(REFUSED).await - 1.0).abs() < 0.5);
 
     mounted.put(&authority.issue_expired("127.0.0.1"));
-    replica.until_metric(REFUSED, 2.0).await;
+    replica.until_at_least(REFUSED, 2.0).await;
     let said = until_said(replica, 2).await;
     assert!(said[1].contains("expired"), "{said:?}");
     let next = authority.issue("127.0.0.1");
     mounted.put(&next);
-    replica.until_metric(RELOADED, 1.0).await;
+    replica.until_at_least(RELOADED, 1.0).await;
     assert_eq!(shown(replica, &authority).await.expect("TLS"), next.der);
     quiet(&bob, &mut [&mut alice]).await;
     cluster.assert_no_errors();
@@ -206,7 +206,7 @@ async fn the_ca_of_clients_is_followed_too() {
     };
     let mut alice = endpoint(&old).enter("alice").await;
     fs::write(&ca, new.pem()).expect("write");
-    cluster.replicas[0].until_metric(RELOADED, 1.0).await;
+    cluster.replicas[0].until_at_least(RELOADED, 1.0).await;
     let bob = endpoint(&new).enter_seen_by("bob", &mut [&mut alice]).await;
     quiet(&bob, &mut [&mut alice]).await;
     let refused = "roomcast_refusals_total{reason=\"tls_handshake\"}";
