@@ -16,6 +16,7 @@ mod lease_manager;
 mod listener;
 mod member;
 mod membership;
+mod reader;
 mod release_queue;
 mod room;
 mod slot;
@@ -32,11 +33,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
-    chunk::{Chunk, Shared},
+    chunk::{Chunk, ChunkCache},
     delivery_probe::{DeliveryProbe, Silent},
     entry::{Arrived, Claim, EnterError, SessionClaim, StartFrom},
     member::{Member, Notice},
-    membership::{Membership, Reacquired, Reader},
+    membership::{Membership, Reacquired},
+    reader::Reader,
     slot::{ENCODINGS, Encoder},
     unread::{Held, Unread},
 };

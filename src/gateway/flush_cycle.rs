@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::TraceParent,
-    hub::{Encoder, Held, Reader, Shared, Unread},
+    hub::{ChunkCache, Encoder, Held, Reader, Unread},
     metrics::Metrics,
     room::Fallen,
     transport::Cycle,
@@ -51,7 +51,7 @@ struct State {
     /// How many streams there are.
     streams: usize,
     /// What one of them took last.
-    shared: Shared,
+    cache: ChunkCache,
 }
 
 impl FlushCycle {
@@ -109,9 +109,9 @@ impl FlushCycle {
         until: u64,
     ) -> Result<Option<(Bytes, bool)>, Fallen> {
         let state = &mut *self.lock();
-        let shared = (state.streams > 1).then_some(&mut state.shared);
+        let cache = (state.streams > 1).then_some(&mut state.cache);
         let most = if self.is_tight() { SMALL_CHUNK } else { CHUNK };
-        let chunk = reader.take(encoder, until, most, shared)?;
+        let chunk = reader.take(encoder, until, most, cache)?;
         if chunk.events == 0 {
             return Ok(None);
         }
@@ -129,7 +129,7 @@ impl Cycle for FlushCycle {
     }
 
     fn go_on(&self) {
-        self.lock().shared.age();
+        self.lock().cache.age();
     }
 
     fn end(&self, metrics: &Metrics) {
@@ -137,7 +137,7 @@ impl Cycle for FlushCycle {
         if state.events == 0 {
             return;
         }
-        state.shared.clear();
+        state.cache.clear();
         let (events, oldest) = (std::mem::take(&mut state.events), state.oldest.take());
         drop(state);
         metrics.events_out.inc_by(events);

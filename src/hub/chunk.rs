@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
+use super::slot::Encoder;
 use crate::domain::{Event, EventKind, Position, SessionId, TraceParent};
 
 /// What a reader takes in one go.
@@ -20,14 +21,15 @@ pub struct Chunk {
     pub oldest: Option<(Timestamp, Option<TraceParent>)>,
 }
 
-/// How many senders' messages a chunk may hold that is shared.
-const SENDERS: usize = 128;
+/// How many authors' messages a chunk may hold that is shared.
+const AUTHORS: usize = 128;
 
 /// What a reader of a connection has just taken, for those that have come just as far: they need not ask
 /// their room, and no other connection's task touches it.
 #[derive(Debug, Default)]
-pub struct Shared(Option<SharedChunk>);
+pub struct ChunkCache(Option<SharedChunk>);
 
+/// A chunk, and for whom else it is.
 #[derive(Debug)]
 pub(super) struct SharedChunk {
     /// The number of its room.
@@ -52,7 +54,7 @@ impl SharedChunk {
     }
 }
 
-impl Shared {
+impl ChunkCache {
     /// Forgets it.
     pub fn clear(&mut self) {
         self.0 = None;
@@ -88,72 +90,55 @@ impl Shared {
     }
 }
 
-/// For whom else a chunk is.
-#[derive(Debug)]
-pub(super) struct Sharing {
-    /// Its last event, and who did some of it; `None` once it is for nobody else.
-    state: Option<(Option<Position>, Vec<SessionId>)>,
-}
-
-impl Sharing {
-    /// Nothing yet, where somebody else could take it.
-    pub(super) fn new(wanted: bool) -> Self {
-        Self { state: wanted.then(|| (None, Vec::new())) }
-    }
-
-    /// It holds an event, which is for everybody.
-    pub(super) fn add(&mut self, position: Position) {
-        if let Some((last, _)) = &mut self.state {
-            *last = Some(position);
-        }
-    }
-
-    /// It holds an event, which is for everybody but whoever did it.
-    pub(super) fn add_but_for(&mut self, position: Position, session: SessionId) {
-        self.add(position);
-        if let Some((_, sessions)) = &mut self.state
-            && !sessions.contains(&session)
-        {
-            sessions.push(session);
-            if sessions.len() > SENDERS {
-                self.state = None;
-            }
-        }
-    }
-
-    /// It is not what others get, or somebody counts who takes it.
-    pub(super) fn spoil(&mut self) {
-        self.state = None;
-    }
-
-    pub(super) fn into_parts(self) -> Option<(Position, Vec<SessionId>)> {
-        let (last, sessions) = self.state?;
-        Some((last?, sessions))
-    }
-}
-
 /// For how many frames there is room at first, at most: many may turn out not to be for this reader.
 const EXPECTED: usize = 32;
 
-/// Gathers frames; a single one is shared, not copied.
-#[derive(Default)]
-pub(super) struct Taken {
+/// Gathers what a reader takes, and notes for whom else it is; a single frame is shared, not copied.
+pub(super) struct ChunkBuilder<'a> {
+    pub(super) encoder: &'a dyn Encoder,
+    /// About how many bytes it may have; one event always fits.
+    max_bytes: usize,
     /// About how many events there will be.
     expected: usize,
     one: Bytes,
     many: BytesMut,
     events: usize,
     oldest: Option<(Timestamp, Option<TraceParent>)>,
+    audience: Option<Audience>,
 }
 
-impl Taken {
-    pub(super) fn expecting(events: usize) -> Self {
-        Self { expected: events, ..Self::default() }
+/// For whom a chunk is that others can take.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+struct Audience {
+    /// The chunk's last event.
+    last: Option<Position>,
+    /// Sessions excluded because they authored an event in the chunk.
+    authors: Vec<SessionId>,
+}
+
+impl<'a> ChunkBuilder<'a> {
+    /// Nothing yet; `shared` where somebody else could take it.
+    pub(super) fn new(
+        encoder: &'a dyn Encoder,
+        max_bytes: usize,
+        expected: usize,
+        shared: bool,
+    ) -> Self {
+        Self {
+            encoder,
+            max_bytes,
+            expected,
+            one: Bytes::new(),
+            many: BytesMut::new(),
+            events: 0,
+            oldest: None,
+            audience: shared.then(Audience::default),
+        }
     }
 
     /// False when it does not fit any more.
-    pub(super) fn add(&mut self, event: &Event, frame: &Bytes, max_bytes: usize) -> bool {
-        if !self.add_frame(frame, max_bytes) {
+    pub(super) fn add(&mut self, event: &Event, frame: &Bytes) -> bool {
+        if !self.add_frame(frame) {
             return false;
         }
         // Others may be told long after they happened.
@@ -164,13 +149,13 @@ impl Taken {
         true
     }
 
-    /// The same of something that is no event.
-    pub(super) fn add_frame(&mut self, frame: &Bytes, max_bytes: usize) -> bool {
+    /// The same of something that is no event, or is told later than it happened.
+    pub(super) fn add_frame(&mut self, frame: &Bytes) -> bool {
         if frame.is_empty() {
             return true;
         }
         let size = self.one.len().max(self.many.len());
-        if self.events > 0 && size + frame.len() > max_bytes {
+        if self.events > 0 && size + frame.len() > self.max_bytes {
             return false;
         }
         match self.events {
@@ -178,7 +163,7 @@ impl Taken {
             1 => {
                 let two = self.one.len() + frame.len();
                 let all = two * self.expected.min(EXPECTED).div_ceil(2);
-                self.many.reserve(all.min(max_bytes).max(two));
+                self.many.reserve(all.min(self.max_bytes).max(two));
                 self.many.extend_from_slice(&self.one);
                 self.many.extend_from_slice(frame);
             }
@@ -188,16 +173,43 @@ impl Taken {
         true
     }
 
-    pub(super) fn into_chunk(self) -> Chunk {
+    /// The event that was added is for everybody.
+    pub(super) fn is_for_all(&mut self, position: Position) {
+        if let Some(audience) = &mut self.audience {
+            audience.last = Some(position);
+        }
+    }
+
+    /// The event that was added is for everybody but its author.
+    pub(super) fn is_for_all_but(&mut self, position: Position, author: SessionId) {
+        let Some(audience) = &mut self.audience else { return };
+        audience.last = Some(position);
+        if !audience.authors.contains(&author) {
+            audience.authors.push(author);
+            if audience.authors.len() > AUTHORS {
+                self.audience = None;
+            }
+        }
+    }
+
+    /// The chunk is not what others get, or somebody counts who takes it.
+    pub(super) fn is_for_nobody_else(&mut self) {
+        self.audience = None;
+    }
+
+    /// What was gathered, and where others can take it, its last event and their authors.
+    pub(super) fn finish(self) -> (Chunk, Option<(Position, Vec<SessionId>)>) {
         let bytes = if self.many.is_empty() { self.one } else { self.many.freeze() };
-        Chunk { bytes, events: self.events, all: false, oldest: self.oldest }
+        let audience = self.audience.filter(|_| self.events > 0);
+        let audience = audience.and_then(|it| Some((it.last?, it.authors)));
+        (Chunk { bytes, events: self.events, all: false, oldest: self.oldest }, audience)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Epoch;
+    use crate::{domain::Epoch, room::Lost};
 
     fn position(seq: u64) -> Position {
         Position::new(Epoch(1), seq)
@@ -206,7 +218,7 @@ mod tests {
     #[test]
     fn what_is_shared_is_for_those_who_have_come_as_far_and_did_none_of_it() {
         let [alice, bob] = [1, 2].map(|it| SessionId::from_bytes([it; 16]));
-        let mut shared = Shared::default();
+        let mut shared = ChunkCache::default();
         assert!(shared.at(7, 0, 10, bob).is_none());
         shared.put(SharedChunk {
             room: 7,
@@ -231,26 +243,68 @@ mod tests {
         assert!(shared.at(7, 0, 10, bob).is_none());
     }
 
+    /// Writes nothing: frames are handed in.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl Encoder for Silent {
+        fn index(&self) -> usize {
+            0
+        }
+
+        fn encode(&self, _: Position, _: &Event) -> Bytes {
+            Bytes::new()
+        }
+
+        fn encode_lost(&self, _: &Lost) -> Bytes {
+            Bytes::new()
+        }
+    }
+
+    fn builder(shared: bool) -> ChunkBuilder<'static> {
+        let mut builder = ChunkBuilder::new(&Silent, 100, 1, shared);
+        assert!(builder.add_frame(&Bytes::from_static(b"x")));
+        builder
+    }
+
     #[test]
     fn what_many_did_or_nobody_is_not_shared() {
-        let mut sharing = Sharing::new(true);
-        for at in 0..SENDERS as u64 {
-            let session = SessionId::from_bytes([u8::try_from(at).unwrap(); 16]);
-            sharing.add_but_for(position(2 * at), session);
-            sharing.add_but_for(position(2 * at + 1), session);
+        let mut many = builder(true);
+        for at in 0..AUTHORS as u64 {
+            let author = SessionId::from_bytes([u8::try_from(at).unwrap(); 16]);
+            many.is_for_all_but(position(2 * at), author);
+            many.is_for_all_but(position(2 * at + 1), author);
         }
-        let (last, sessions) = sharing.state.clone().expect("there are not too many");
-        assert_eq!((last, sessions.len()), (Some(position(2 * SENDERS as u64 - 1)), SENDERS));
-        sharing.add_but_for(position(99), SessionId::from_bytes([255; 16]));
-        assert!(sharing.into_parts().is_none());
-        assert!(Sharing::new(true).into_parts().is_none(), "there is nothing in it");
-        let mut unwanted = Sharing::new(false);
-        unwanted.add(position(1));
-        assert!(unwanted.into_parts().is_none());
-        let mut spoilt = Sharing::new(true);
-        spoilt.add(position(1));
-        spoilt.spoil();
-        spoilt.add(position(2));
-        assert!(spoilt.into_parts().is_none());
+        let audience = many.audience.clone().expect("there are not too many");
+        let last = position(2 * AUTHORS as u64 - 1);
+        assert_eq!((audience.last, audience.authors.len()), (Some(last), AUTHORS));
+        many.is_for_all_but(position(99), SessionId::from_bytes([255; 16]));
+        assert_eq!(many.finish().1, None);
+        assert_eq!(builder(true).finish().1, None, "there is no event in it");
+        let mut unwanted = builder(false);
+        unwanted.is_for_all(position(1));
+        assert_eq!(unwanted.finish().1, None);
+        let mut own = builder(true);
+        own.is_for_all(position(1));
+        own.is_for_nobody_else();
+        own.is_for_all(position(2));
+        assert_eq!(own.finish().1, None);
+        let mut empty = ChunkBuilder::new(&Silent, 100, 1, true);
+        empty.is_for_all(position(1));
+        assert_eq!(empty.finish().1, None);
+    }
+
+    #[test]
+    fn one_event_always_fits_and_more_only_within_the_bound() {
+        let mut chunk = ChunkBuilder::new(&Silent, 5, 3, false);
+        assert!(chunk.add_frame(&Bytes::from_static(b"long enough")));
+        assert!(!chunk.add_frame(&Bytes::from_static(b"x")));
+        let mut chunk = ChunkBuilder::new(&Silent, 5, 3, false);
+        for frame in [&b"ab"[..], b"", b"cd", b"e"] {
+            assert!(chunk.add_frame(&Bytes::from_static(frame)));
+        }
+        assert!(!chunk.add_frame(&Bytes::from_static(b"f")));
+        let (chunk, _) = chunk.finish();
+        assert_eq!((&chunk.bytes[..], chunk.events), (&b"abcde"[..], 3));
     }
 }

@@ -12,15 +12,12 @@ use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument as _;
 
-use super::{
-    Chunk, Encoder, Hub, Member, RoomRef, Shared, catch_up_reader::AWAY, release_queue::Release,
-    room::Room,
-};
+use super::{Hub, Member, RoomRef, reader::Reader, release_queue::Release, room::Room};
 use crate::{
     backplane::{JoinError, Unavailable},
     domain::{LeftCause, Position},
     metrics::{InGauge, LeaseLoss, Leave},
-    room::{Fallen, LogCursor},
+    room::LogCursor,
     trace,
 };
 
@@ -49,76 +46,6 @@ pub struct Membership {
     /// Counted once it is in.
     counted_in: Option<InGauge>,
     _counted: TaskTrackerToken,
-}
-
-/// A member's place among the readers of its room. What it has not taken stays in the window for it,
-/// within the window's bounds, until the last clone is dropped: that may be after its membership.
-#[derive(Clone, Debug)]
-pub struct Reader {
-    /// Most events need nothing else, so it is not behind the place.
-    member: Arc<Member>,
-    place: Arc<ReaderPlace>,
-}
-
-#[derive(Debug)]
-struct ReaderPlace {
-    key: usize,
-    room_ref: RoomRef,
-}
-
-impl Reader {
-    /// Whose place it is.
-    pub fn member(&self) -> &Arc<Member> {
-        &self.member
-    }
-
-    /// Whether there is something that it has not taken.
-    pub fn has_more(&self) -> bool {
-        self.place.room_ref.room.has_more(self.place.key)
-    }
-
-    /// The index in the room's sequence up to which it has come here.
-    pub fn head(&self) -> u64 {
-        self.place.room_ref.room.head()
-    }
-
-    /// Whether it has taken all that its member was there for, up to its `left`.
-    pub fn is_at_end(&self) -> bool {
-        self.place.room_ref.room.is_at_end(self.place.key)
-    }
-
-    /// Whether it is to take what comes until its member's `left`: it is known where that is, and that
-    /// the room's window leads there.
-    pub fn goes_on_to_its_end(&self) -> bool {
-        self.member.left().is_some() && self.member.cursor() != AWAY
-    }
-
-    /// Takes what there is for it from its cursor on, up to the index `until`; about `max_bytes`, at
-    /// least one event. An empty chunk when there is nothing. Readers of one connection may take from what
-    /// another one has just left in `shared`.
-    pub fn take(
-        &self,
-        encoder: &dyn Encoder,
-        until: u64,
-        max_bytes: usize,
-        shared: Option<&mut Shared>,
-    ) -> Result<Chunk, Fallen> {
-        let member = &self.member;
-        if let (Some(shared), u64::MAX) = (&shared, until)
-            && let Some(shared) =
-                shared.at(member.room_number(), encoder.index(), member.cursor(), member.session())
-            && member.take_shared(shared)
-        {
-            return Ok(shared.chunk());
-        }
-        self.place.room_ref.room.take(self.place.key, encoder, until, max_bytes, shared)
-    }
-}
-
-impl Drop for ReaderPlace {
-    fn drop(&mut self) {
-        self.room_ref.room.remove_member(self.key);
-    }
 }
 
 /// How a name is taken.
@@ -150,10 +77,8 @@ pub enum Reacquired {
 impl Membership {
     /// A membership that begins: its name may be taken from now on.
     pub(super) fn new(member: Arc<Member>, room_ref: RoomRef, counted: TaskTrackerToken) -> Self {
-        let key = room_ref.room.add_member(&member);
-        let reader = Reader { member, place: Arc::new(ReaderPlace { key, room_ref }) };
         Self {
-            reader,
+            reader: Reader::new(member, room_ref),
             linger: Default::default(),
             asked: AtomicBool::new(false),
             over: false,
@@ -177,7 +102,7 @@ impl Membership {
     /// misses nothing, what comes after `place`.
     pub(super) fn admit(&self, position: Position, place: LogCursor) {
         self.member().admit(position, place);
-        self.room().admit(self.reader.place.key, position);
+        self.reader.admit(position);
         self.member().wake_reader();
     }
 
@@ -194,7 +119,7 @@ impl Membership {
 
     /// The member.
     pub fn member(&self) -> &Member {
-        &self.reader.member
+        self.reader.member()
     }
 
     /// Its place among the readers.
@@ -203,11 +128,11 @@ impl Membership {
     }
 
     pub(super) fn hub(&self) -> &Arc<Hub> {
-        &self.reader.place.room_ref.hub
+        &self.reader.room_ref().hub
     }
 
     pub(super) fn room(&self) -> &Arc<Room> {
-        &self.reader.place.room_ref.room
+        &self.reader.room_ref().room
     }
 
     /// Counts a message against what may be said in the room on this replica. An error tells when there
@@ -305,7 +230,7 @@ impl Membership {
     }
 
     async fn go(mut self, release: Release, leave: Leave) -> Result<(), Unavailable> {
-        let (hub, member) = (self.hub().clone(), self.reader.member.clone());
+        let (hub, member) = (self.hub().clone(), self.reader.member().clone());
         self.over = true;
         self.count_out(leave);
         // Should this be dropped half-way, it is done later.

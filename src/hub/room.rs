@@ -18,7 +18,7 @@ use slab::Slab;
 use self::reading::{Gate, Reading};
 use super::{
     HubConfig, Member, Notice,
-    chunk::{Chunk, Shared, SharedChunk, Sharing, Taken},
+    chunk::{Chunk, ChunkBuilder, ChunkCache, SharedChunk},
     delivery::Delivery,
     slot::{Encoder, Slot},
     wakers::WakerGroups,
@@ -400,38 +400,36 @@ impl Room {
 
     /// Takes everything from a reader's cursor to the head, or to `until`, but about
     /// `max_bytes` at the most and at least one event. For one that misses nothing, what comes next.
-    /// What others may get as well is left with `shared`.
+    /// What others of its connection may get as well is left in `cache`.
     pub(super) fn take(
         &self,
         key: usize,
         encoder: &dyn Encoder,
         until: u64,
         max_bytes: usize,
-        shared: Option<&mut Shared>,
+        cache: Option<&mut ChunkCache>,
     ) -> Result<Chunk, Fallen> {
         let State { window, readings, sequencer, .. } = &mut *self.lock();
         let Some(reading) = readings.get_mut(key) else { return Ok(Chunk::default()) };
         let begin = reading.member.cursor();
         let expected = usize::try_from(window.head().saturating_sub(begin)).unwrap_or(0);
-        let (mut taken, mut sharing) = (Taken::expecting(expected), Sharing::new(shared.is_some()));
+        let mut chunk = ChunkBuilder::new(encoder, max_bytes, expected, cache.is_some());
         match reading.gate {
             Gate::Shut | Gate::Closed => {}
             Gate::After(_) | Gate::Open => {
-                reading.take(window, encoder, until, max_bytes, &mut taken, &mut sharing)?;
+                reading.take(window, until, &mut chunk)?;
             }
             Gate::CatchUp => {
-                let room = sequencer.place();
-                reading.follow(window, room, encoder, max_bytes, &mut taken, &mut sharing);
+                reading.follow(window, sequencer.place(), &mut chunk);
             }
         }
         let end = reading.member.cursor();
-        let chunk = Chunk { all: !reading.has_more(window), ..taken.into_chunk() };
-        if let (Some(shared), Some((last, sessions))) = (shared, sharing.into_parts())
-            && chunk.events > 0
-        {
+        let (mut chunk, audience) = chunk.finish();
+        chunk.all = !reading.has_more(window);
+        if let (Some(cache), Some((last, sessions))) = (cache, audience) {
             let (bytes, events, all) = (chunk.bytes.clone(), chunk.events, chunk.all);
             let (room, encoding, indices) = (self.number(), encoder.index(), begin..end);
-            shared.put(SharedChunk { room, encoding, indices, last, bytes, events, all, sessions });
+            cache.put(SharedChunk { room, encoding, indices, last, bytes, events, all, sessions });
         }
         Ok(chunk)
     }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{chunk::Taken, delivery::Delivery};
+use super::delivery::Delivery;
 use crate::{
     domain::{Event, Position},
     room::{Item, Lost},
@@ -75,18 +75,5 @@ pub(super) fn encode(item: &Item<Arc<Event>>, encoder: &dyn Encoder) -> Bytes {
     match item {
         Item::Event(position, event) => encoder.encode(*position, event),
         Item::Lost(lost) => encoder.encode_lost(lost),
-    }
-}
-
-/// Adds it to what a reader takes. False when it does not fit any more.
-pub(super) fn add(
-    taken: &mut Taken,
-    item: &Item<Arc<Event>>,
-    encoded: &Bytes,
-    max_bytes: usize,
-) -> bool {
-    match item {
-        Item::Event(_, event) => taken.add(event, encoded, max_bytes),
-        Item::Lost(_) => taken.add_frame(encoded, max_bytes),
     }
 }

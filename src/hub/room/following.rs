@@ -6,39 +6,36 @@ use super::reading::{Gate, Reading};
 use crate::{
     domain::Event,
     hub::{
-        Encoder, Member,
+        Member,
         catch_up_reader::{AWAY, CatchUpReader, Judged},
-        chunk::{Sharing, Taken},
+        chunk::ChunkBuilder,
         member::LastEvent,
-        slot::{Slot, add, encode},
+        slot::{Slot, encode},
     },
     room::{Item, LogCursor, RingBuffer},
 };
 
 impl Reading {
     /// Takes what comes next for a reader that misses nothing, from the window, whose sequence has come to
-    /// `room`, or from what was read for it; about `max_bytes` at the most, and at least one event. When
+    /// `room`, or from what was read for it, as far as it fits. When
     /// there is nothing, either nothing is new or a page of the log is asked for.
     pub(super) fn follow(
         &mut self,
         window: &RingBuffer<Slot>,
         room: LogCursor,
-        encoder: &dyn Encoder,
-        max_bytes: usize,
-        taken: &mut Taken,
-        sharing: &mut Sharing,
+        chunk: &mut ChunkBuilder<'_>,
     ) {
         let Self { member, gate } = self;
         let asked = member.with_follower(|follower| {
             loop {
                 if let Some(items) = follower.read_items() {
-                    sharing.spoil();
+                    chunk.is_for_nobody_else();
                     while let Some(item) = items.front() {
                         if is_end(member, item, gate) {
                             return false;
                         }
                         // It is told later than it happened, and nobody is to blame.
-                        if !taken.add_frame(&encode(item, encoder), max_bytes) {
+                        if !chunk.add_frame(&encode(item, chunk.encoder)) {
                             return false;
                         }
                         items.pop_front();
@@ -46,9 +43,7 @@ impl Reading {
                     let Some(found) = follower.put_at_window(window, room) else { break };
                     member.set_cursor(found);
                 }
-                let mut out =
-                    Out { encoder, max_bytes, taken: &mut *taken, sharing: &mut *sharing };
-                if take_at_window(member, gate, window, follower, &mut out) {
+                if take_at_window(member, gate, window, follower, chunk) {
                     return false;
                 }
                 follower.leave_window();
@@ -60,14 +55,6 @@ impl Reading {
             member.wake_log_reader();
         }
     }
-}
-
-/// Where to put what is taken.
-struct Out<'a> {
-    encoder: &'a dyn Encoder,
-    max_bytes: usize,
-    taken: &'a mut Taken,
-    sharing: &'a mut Sharing,
 }
 
 /// Whether nothing more is for the reader, as far as is known: its member's own end comes next.
@@ -86,7 +73,7 @@ fn take_at_window(
     gate: &mut Gate,
     window: &RingBuffer<Slot>,
     follower: &mut CatchUpReader,
-    Out { encoder, max_bytes, taken, sharing }: &mut Out<'_>,
+    chunk: &mut ChunkBuilder<'_>,
 ) -> bool {
     let mut cursor = member.cursor();
     if cursor == AWAY {
@@ -96,22 +83,27 @@ fn take_at_window(
     for slot in slots {
         match follower.judge(slot.item()) {
             Judged::Skip => {
-                sharing.spoil();
+                chunk.is_for_nobody_else();
                 slot.pass(false);
             }
             Judged::Ask => return false,
             Judged::Take => {
                 if is_end(member, slot.item(), gate) {
                     // For others there is more.
-                    sharing.spoil();
+                    chunk.is_for_nobody_else();
                     break;
                 }
-                if !add(taken, slot.item(), slot.encoded(*encoder), *max_bytes) {
+                let frame = slot.encoded(chunk.encoder);
+                let fits = match slot.item() {
+                    Item::Event(_, event) => chunk.add(event, frame),
+                    Item::Lost(_) => chunk.add_frame(frame),
+                };
+                if !fits {
                     break;
                 }
                 match slot.item() {
-                    Item::Event(position, _) if !slot.is_followed() => sharing.add(*position),
-                    Item::Event(..) | Item::Lost(_) => sharing.spoil(),
+                    Item::Event(position, _) if !slot.is_followed() => chunk.is_for_all(*position),
+                    Item::Event(..) | Item::Lost(_) => chunk.is_for_nobody_else(),
                 }
                 follower.took(slot.item());
                 slot.pass(true);

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use crate::{
     domain::{Event, Position},
     hub::{
-        Encoder, Member, Notice,
-        catch_up_reader::AWAY,
-        chunk::{Sharing, Taken},
-        member::LastEvent,
-        slot::Slot,
+        Member, Notice, catch_up_reader::AWAY, chunk::ChunkBuilder, member::LastEvent, slot::Slot,
     },
     room::{Fallen, Item, RingBuffer},
 };
@@ -67,15 +63,12 @@ impl Reading {
         }
     }
 
-    /// Takes what there is from its cursor to the head, or to `until`.
+    /// Takes what there is from its cursor to the head, or to `until`, as far as it fits.
     pub(super) fn take(
         &mut self,
         window: &RingBuffer<Slot>,
-        encoder: &dyn Encoder,
         until: u64,
-        max_bytes: usize,
-        taken: &mut Taken,
-        sharing: &mut Sharing,
+        chunk: &mut ChunkBuilder<'_>,
     ) -> Result<(), Fallen> {
         let mut cursor = self.member.cursor();
         for slot in window.since(cursor)? {
@@ -92,7 +85,7 @@ impl Reading {
                             self.gate = Gate::Closed;
                         }
                         // For others there is more.
-                        sharing.spoil();
+                        chunk.is_for_nobody_else();
                         break;
                     }
                     None
@@ -100,15 +93,15 @@ impl Reading {
                 Item::Lost(_) => None,
             };
             if let Some((_, event)) = wanted
-                && !taken.add(event, slot.encoded(encoder), max_bytes)
+                && !chunk.add(event, slot.encoded(chunk.encoder))
             {
                 break;
             }
             match wanted {
                 Some((position, event)) if !slot.is_followed() => {
-                    sharing.add_but_for(position, event.member.session);
+                    chunk.is_for_all_but(position, event.member.session);
                 }
-                _ => sharing.spoil(),
+                _ => chunk.is_for_nobody_else(),
             }
             slot.pass(wanted.is_some());
             cursor += 1;
