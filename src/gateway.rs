@@ -11,6 +11,7 @@ mod encoding;
 mod flush_cycle;
 mod frames;
 mod intake;
+mod principal;
 mod scan;
 mod services;
 mod small;

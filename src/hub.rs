@@ -20,6 +20,7 @@ mod reader;
 mod release_queue;
 mod room;
 mod slot;
+pub mod slow_readers;
 mod unread;
 mod wakers;
 
@@ -132,7 +133,7 @@ impl Hub {
             releases: ReleaseQueue::default(),
             watches,
             findings,
-            catch_ups: Semaphore::new(catch_up::READERS),
+            catch_ups: Semaphore::new(slow_readers::CATCH_UPS),
             draining: CancellationToken::new(),
             stays: TaskTracker::new(),
             loops: TaskTracker::new(),

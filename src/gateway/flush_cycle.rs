@@ -15,18 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::TraceParent,
-    hub::{ChunkCache, Encoder, Held, Reader, Unread},
+    hub::{ChunkCache, Encoder, Held, Reader, Unread, slow_readers},
     metrics::Metrics,
     room::Fallen,
     transport::Cycle,
 };
-
-/// About how much a stream hands to HTTP/2 at a time. It waits there until the client takes it, so this
-/// bounds what a slow reader costs.
-const CHUNK: usize = 32 * 1024;
-
-/// The same where clients have much already that they do not take.
-const SMALL_CHUNK: usize = 4 * 1024;
 
 /// One connection's. Only its task takes the lock often.
 #[derive(Debug)]
@@ -110,7 +103,7 @@ impl FlushCycle {
     ) -> Result<Option<(Bytes, bool)>, Fallen> {
         let state = &mut *self.lock();
         let cache = (state.streams > 1).then_some(&mut state.cache);
-        let most = if self.is_tight() { SMALL_CHUNK } else { CHUNK };
+        let most = slow_readers::chunk(self.is_tight());
         let chunk = reader.take(encoder, until, most, cache)?;
         if chunk.events == 0 {
             return Ok(None);

@@ -21,6 +21,7 @@ use super::{
     audit::Audit,
     chat::{Chat, ChatConfig},
     flush_cycle::FlushCycle,
+    principal::Principal,
     small::{self, Small},
     stream::{Protocol, StreamAcceptor, not_post},
     stream_sender::StreamSender,
@@ -133,7 +134,8 @@ impl Router {
             Err(full) => return full.into_http().map(Answer::Other),
         };
         let intake = party.intake.clone();
-        request.extensions_mut().insert(party);
+        let principal = Principal::of(request.headers());
+        request.extensions_mut().insert((party, principal));
         let request = request.map(|body| Body::new(Small::new(body, intake)));
         // It is large, and streams have to carry as much.
         let answered = Box::pin(self.routes.clone().oneshot(request)).await;

@@ -25,11 +25,12 @@ use super::{
     egress::{Egress, EgressSource, Rest},
     encoding::Encoding,
     frames::{Frames, Receiver, frames},
+    principal::{Action, Principal},
     status::{Outcome, code, code_name, refusal, status},
 };
 use crate::{
     domain::{Network, RoomName, TraceParent, Username, forwarded_for},
-    hub::{Arrived, Claim, EnterError, Hub},
+    hub::{Arrived, Claim, EnterError, Hub, slow_readers::LAST_CHANCE},
     session::Ending,
     trace,
     transport::{GRACE, Incoming},
@@ -37,10 +38,6 @@ use crate::{
 
 /// Log lines and the span keep this target, whatever the module is called.
 const TARGET: &str = "roomcast::grpc::stream";
-
-/// How long a client may take to take the end of its stream. Until then it costs one chunk of
-/// events, whatever happens in the room.
-const LAST_CHANCE: Duration = Duration::from_secs(60);
 
 /// How long the end of a stream waits for its member's `left` to come by the way of live events, behind
 /// what happened before it.
@@ -98,6 +95,7 @@ pub(super) struct ProtocolStream {
     pub(super) egress: Arc<Egress>,
     pub(super) caller: Caller,
     pub(super) party: Arc<Party>,
+    principal: Principal,
     peer: SocketAddr,
     /// Its room counts it among those of its address.
     in_room: Option<Admitted>,
@@ -174,6 +172,7 @@ impl StreamAcceptor {
             egress: egress.clone(),
             caller,
             party,
+            principal: Principal::of(&parts.headers),
             peer: client,
             in_room: None,
             came: None,
@@ -377,8 +376,9 @@ impl ProtocolStream {
         self.egress.end(status, D::rest(outcome));
     }
 
-    /// Takes a place in a room among those of its address.
+    /// Takes a place in a room among those of its address, if its principal may join.
     pub(super) fn take_place(&mut self, room: &RoomName) -> Result<(), Outcome> {
+        self.principal.may(Action::Join, room)?;
         let entered = self.acceptor.admission.enter(self.peer.ip(), room);
         self.in_room = Some(entered.map_err(Outcome::Full)?);
         Ok(())

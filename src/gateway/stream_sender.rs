@@ -11,22 +11,12 @@ use http::HeaderMap;
 
 use super::egress::{EgressSource, Next};
 use crate::{
-    hub::{Held, Member},
+    hub::{
+        Held, Member,
+        slow_readers::{FRAME_OVERHEAD, STEP, credit},
+    },
     transport::Sender,
 };
-
-/// So much is handed over before it is asked again whether the client takes it. Asking costs more than
-/// sending a message, and what the client does not take waits in HTTP/2.
-const CREDIT: usize = 16 * 1024;
-
-/// The same where clients have much already that they do not take.
-const SMALL_CREDIT: usize = 4 * 1024;
-
-/// What a frame costs in HTTP/2 beside its bytes, about.
-const FRAME: usize = 256;
-
-/// What waits in HTTP/2 is counted for the whole replica from so much of a stream on, and in such steps.
-const STEP: usize = 8 * 1024;
 
 /// Sends what comes out of an egress. Dropped before trailers were sent, it resets the stream.
 ///
@@ -95,7 +85,7 @@ impl Sender for StreamSender {
                 }
             };
             self.owed += bytes.len();
-            self.cost += bytes.len() + FRAME;
+            self.cost += bytes.len() + FRAME_OVERHEAD;
             if self.cost >= self.held.bytes() + STEP {
                 self.held.set(self.cost);
             }
@@ -119,7 +109,7 @@ impl StreamSender {
             // Nobody would count what waits in HTTP/2 when this is gone.
             return self.owed == 0;
         }
-        self.owed <= SMALL_CREDIT || self.owed <= CREDIT && !self.egress.is_tight()
+        self.owed <= credit(true) || self.owed <= credit(false) && !self.egress.is_tight()
     }
 
     /// Waits until the client's window has room for what was handed over, and one byte more. False when
@@ -212,7 +202,11 @@ mod tests {
             assert!(sending.poll().is_pending());
         }
         assert!(sending.waiting && egress.has_more());
-        assert!(sending.owed > CREDIT && sending.owed <= CREDIT + 1_000, "{}", sending.owed);
+        assert!(
+            sending.owed > credit(false) && sending.owed <= credit(false) + 1_000,
+            "{}",
+            sending.owed
+        );
 
         let mut client = pin!(client);
         let mut response = pin!(response);
@@ -254,9 +248,9 @@ mod tests {
             ends
         };
         let one = stall().await;
-        assert!(one.sending.owed > CREDIT && unread.is_over());
+        assert!(one.sending.owed > credit(false) && unread.is_over());
         let other = stall().await;
-        assert!(other.sending.owed <= SMALL_CREDIT + 1_000, "{}", other.sending.owed);
+        assert!(other.sending.owed <= credit(true) + 1_000, "{}", other.sending.owed);
         drop(one);
         assert!(!unread.is_over());
     }

@@ -34,6 +34,7 @@ use super::{
     admission::Party,
     egress::{Egress, Rest},
     frames::{self, FrameError, Frames},
+    principal::Principal,
     scan::{self, ScanError},
     small,
     status::{Outcome, status},
@@ -234,10 +235,10 @@ impl V1 {
         let answer = service_fn(|asked: tonic::Request<proto::ListMembersRequest>| {
             let (v1, limits) = (self.clone(), self.query_limits());
             async move {
-                let party = asked.extensions().get().cloned();
+                let (party, principal) = caller(&asked);
                 let asked = asked.into_inner();
                 let backplane = v1.acceptor.hub.backplane();
-                v1.query(party, queries::list_members(backplane, &limits, asked)).await
+                v1.query(party, queries::list_members(backplane, &limits, principal, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)
@@ -247,10 +248,10 @@ impl V1 {
         let answer = service_fn(|asked: tonic::Request<proto::ListEventsRequest>| {
             let (v1, limits) = (self.clone(), self.query_limits());
             async move {
-                let party = asked.extensions().get().cloned();
+                let (party, principal) = caller(&asked);
                 let asked = asked.into_inner();
                 let backplane = v1.acceptor.hub.backplane();
-                v1.query(party, queries::list_events(backplane, &limits, asked)).await
+                v1.query(party, queries::list_events(backplane, &limits, principal, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)
@@ -291,6 +292,14 @@ impl V1 {
             page_size: count(self.config.page_size),
             latest: count(self.config.page_size),
         }
+    }
+}
+
+/// Whose call it is, and what that one may have.
+fn caller<T>(request: &tonic::Request<T>) -> (Option<Arc<Party>>, Principal) {
+    match request.extensions().get::<(Arc<Party>, Principal)>() {
+        Some((party, principal)) => (Some(party.clone()), *principal),
+        None => (None, Principal::Anonymous),
     }
 }
 

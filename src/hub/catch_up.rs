@@ -4,21 +4,7 @@ use std::convert::Infallible;
 
 use tokio::time::sleep;
 
-use super::{Membership, room::REREAD};
-use crate::backplane::PageLimit;
-
-/// How much is read at a time. A reader takes all of it before the next page is read, at its own pace,
-/// so this bounds what one that is slow costs.
-const PAGE: PageLimit = PageLimit { events: 256, bytes: 64 * 1024 };
-
-/// The same where readers have much already that they do not take.
-const SMALL_PAGE: PageLimit = PageLimit { events: 16, bytes: 4 * 1024 };
-
-/// What an event costs in memory beside its content, about.
-const EVENT_OVERHEAD: usize = 256;
-
-/// How many readers' pages are read at a time; the others wait.
-pub(super) const READERS: usize = 32;
+use super::{Membership, room::REREAD, slow_readers};
 
 impl Membership {
     /// Reads pages of the log for as long as the reader needs them; to be run beside the session.
@@ -37,11 +23,11 @@ impl Membership {
                 pause = false;
                 continue;
             };
-            let limit = if hub.unread.is_over() { SMALL_PAGE } else { PAGE };
+            let limit = slow_readers::page(hub.unread.is_over());
             let page = hub.backplane.read(self.room().name(), after, limit).await.ok();
             drop(slot);
             let events = page.iter().flat_map(|page| &page.events);
-            let bytes = events.map(|(_, event)| EVENT_OVERHEAD + event.size()).sum();
+            let bytes = events.map(|(_, event)| slow_readers::weight_of_one(event)).sum();
             let held = hub.unread.hold(bytes);
             let head = page.as_ref().and_then(|page| page.head.clone());
             hub.metrics.log_pages.inc();

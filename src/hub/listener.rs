@@ -17,6 +17,7 @@ use tracing::{Instrument as _, Span, info, warn};
 use super::{
     Hub,
     room::{Fed, REREAD, Room},
+    slow_readers::PAUSE,
 };
 use crate::{
     backplane::{Live, Signal, Signals, Unavailable},
@@ -31,9 +32,6 @@ const READERS: usize = 16;
 
 /// How many signals are handled before readers are woken, and others have their turn.
 const SIGNALS: usize = 8;
-
-/// How long a crowded room pauses: its readers run now, if they run at all.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How often rooms are looked at, at the most, whose windows hold too much together.
 const RELIEF: Duration = Duration::from_millis(100);
@@ -223,7 +221,7 @@ fn announce(room: Arc<Room>) -> Option<impl Future<Output = Arc<Room>>> {
 
 /// Waits until the fastest reader has taken much of what there is, for a moment at the most.
 async fn until_taken(room: &Room) {
-    let end = time::Instant::now() + PATIENCE;
+    let end = time::Instant::now() + PAUSE;
     let mut wait = Duration::from_millis(1);
     while room.is_crowded() {
         if time::Instant::now() >= end {
@@ -231,7 +229,7 @@ async fn until_taken(room: &Room) {
             return;
         }
         sleep(wait).await;
-        wait = (2 * wait).min(PATIENCE / 4);
+        wait = (2 * wait).min(PAUSE / 4);
     }
 }
 

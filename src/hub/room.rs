@@ -21,25 +21,19 @@ use super::{
     chunk::{Chunk, ChunkBuilder, ChunkCache, SharedChunk},
     delivery::Delivery,
     slot::{Encoder, Slot},
+    slow_readers::{EVENT_OVERHEAD, PAUSED_IN_VAIN, weight},
     wakers::WakerGroups,
 };
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, EventKind, Position, RoomName, SessionId, StreamId},
+    domain::{Event, Position, RoomName, SessionId, StreamId},
     metrics::{Metrics, items},
     room::{Coalescer, Fallen, Item, Moves, RateLimiter, RingBuffer, Sequencer},
     trace::Sampler,
 };
 
-/// What an event costs in memory beside its content, about: itself, its frames, its slot.
-const EVENT_OVERHEAD: usize = 256;
-
 /// How many rooms there were.
 static ROOMS: AtomicU64 = AtomicU64::new(0);
-
-/// So many readers are looked at for every event; where there are more, so many events are kept although
-/// all have taken them.
-const FEW: usize = 64;
 
 /// A room that has members on this replica.
 #[derive(Debug)]
@@ -261,7 +255,7 @@ impl Room {
         state.look_at_readers();
         state.wakers.wake();
         self.count_bytes(before, state.window.bytes());
-        state.is_crowded() && state.stuck.is_none_or(|stuck| stuck.elapsed() > STUCK)
+        state.is_crowded() && state.stuck.is_none_or(|stuck| stuck.elapsed() > PAUSED_IN_VAIN)
     }
 
     /// How much its window holds.
@@ -457,17 +451,8 @@ pub(super) struct Fed {
     pub(super) lost: bool,
 }
 
-fn weight(event: &Event) -> usize {
-    EVENT_OVERHEAD
-        + match &event.what {
-            // Once as it came, once encoded.
-            EventKind::Said { content } => 2 * content.len(),
-            EventKind::Joined | EventKind::Left { .. } | EventKind::Unknown => 0,
-        }
-}
-
-/// How long a room is not waited for after it was waited for in vain.
-const STUCK: Duration = Duration::from_secs(1);
-
 /// How long to wait before a failed read is tried again.
 pub(super) const REREAD: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests;

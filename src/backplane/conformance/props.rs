@@ -11,8 +11,8 @@ use crate::{
         PageLimit, Reaped, Renewal, Seated, Signal, Takeover, Verdict,
     },
     domain::{
-        Contact, Event, EventKind, FencingToken, Head, LeftCause, Member, Page, Position, RoomName,
-        SessionId, StreamId, Username, UsernameLimits,
+        Contact, Event, EventKind, FencingToken, Head, LeftCause, Member, Page, Position,
+        ReplicaId, RoomName, SessionId, StreamId, Username, UsernameLimits,
     },
 };
 
@@ -31,6 +31,23 @@ pub(crate) fn some_room() -> RoomName {
 /// A token that no hold has.
 pub(crate) fn some_token() -> FencingToken {
     FencingToken::from_bytes(rand::random())
+}
+
+/// A hold of a new membership under `name`, of no replica.
+pub(crate) fn some_hold(room: &RoomName, name: &str) -> Hold {
+    let name = Username::parse(name, UsernameLimits { max_chars: 64 }).expect("a good name");
+    Hold {
+        room: room.clone(),
+        name,
+        session: SessionId::from_bytes(rand::random()),
+        since: jiff::Timestamp::UNIX_EPOCH,
+        secret: None,
+        linger: Duration::ZERO,
+        attempt: 0,
+        token: some_token(),
+        replica: ReplicaId::from_bytes([0; 16]),
+        confirmed: None,
+    }
 }
 
 /// The same hold under a fresh token, of the same stream, last confirmed there.
@@ -108,19 +125,7 @@ impl Heard {
 impl Replica {
     /// A hold that this replica could ask for: a new membership under `name`.
     pub(crate) fn hold(&self, room: &RoomName, name: &str) -> Hold {
-        let name = Username::parse(name, UsernameLimits { max_chars: 64 }).expect("a good name");
-        Hold {
-            room: room.clone(),
-            name,
-            session: SessionId::from_bytes(rand::random()),
-            since: jiff::Timestamp::UNIX_EPOCH,
-            secret: None,
-            linger: Duration::ZERO,
-            attempt: 0,
-            token: some_token(),
-            replica: self.id,
-            confirmed: None,
-        }
+        Hold { replica: self.id, ..some_hold(room, name) }
     }
 
     /// Asks for a name, reaping first or not, evicting these.

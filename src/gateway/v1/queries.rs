@@ -10,10 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use self::history::{Found, History, Log};
 use super::translate;
-use crate::gateway::status::Outcome;
 use crate::{
     backplane::{Backplane, Members, MembersCursor, MembersPage, PageLimit, Present, Unavailable},
     domain::{Page, RoomName},
+    gateway::{
+        principal::{Action, Principal},
+        status::Outcome,
+    },
     proto::room::{
         ListEventsRequest, ListEventsResponse, ListMembersRequest, ListMembersResponse, Member,
         list_events_request::Range,
@@ -48,9 +51,11 @@ impl QueryLimits {
 pub(super) async fn list_members(
     backplane: &dyn Backplane,
     limits: &QueryLimits,
+    principal: Principal,
     request: ListMembersRequest,
 ) -> Result<ListMembersResponse, Outcome> {
     let room = room(&request.room)?;
+    principal.may(Action::ListMembers, &room)?;
     let from = PageToken::read(&request.page_token)?;
     let read = |page| backplane.members(&room, page);
     let page = members(read, from, limits.page(request.page_size)).await;
@@ -66,9 +71,11 @@ pub(super) async fn list_members(
 pub(super) async fn list_events(
     backplane: &dyn Backplane,
     limits: &QueryLimits,
+    principal: Principal,
     request: ListEventsRequest,
 ) -> Result<ListEventsResponse, Outcome> {
     let room = room(&request.room)?;
+    principal.may(Action::ListEvents, &room)?;
     let log = RoomLog { backplane, room: &room };
     let limit = PageLimit { events: limits.page(request.page_size), bytes: PAGE_BYTES };
     let history = History { log: &log, limit };

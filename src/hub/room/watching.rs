@@ -1,29 +1,33 @@
 //! How far a room's readers have come, and what that means for its window.
 
-use super::{FEW, Looked, State};
-use crate::hub::catch_up_reader::AWAY;
+use super::{Looked, State};
+use crate::hub::{
+    catch_up_reader::AWAY,
+    slow_readers::{CROWDED, FEW, PRESSING},
+};
 
 impl State {
-    /// Whether so much is new that it has to go out, before it fills half of the window.
+    /// Whether so much is new that it has to go out, before the room is crowded.
     pub(super) fn is_pressing(&self) -> bool {
         let (max_events, max_bytes) = self.window.bounds();
-        self.fresh.events > max_events / 4 || self.fresh.bytes > max_bytes / 4
+        self.fresh.events > max_events / PRESSING || self.fresh.bytes > max_bytes / PRESSING
     }
 
-    /// Whether half of the window is still to be taken, by everybody.
+    /// Whether much of the window is still to be taken, by everybody.
     pub(super) fn is_crowded(&self) -> bool {
         let (max_events, max_bytes) = self.window.bounds();
         let (first, head) = (self.window.first(), self.window.head());
         let count = |events: u64| usize::try_from(events).unwrap_or(usize::MAX);
         let kept = count(head - first).max(1);
-        if kept <= max_events / 2 && self.window.bytes() <= max_bytes / 2 {
+        if kept <= max_events / CROWDED && self.window.bytes() <= max_bytes / CROWDED {
             return false;
         }
         let cursors = self.readings.iter().map(|(_, reading)| reading.member.cursor());
         let fastest = cursors.filter(|cursor| *cursor != AWAY).max();
         fastest.is_some_and(|cursor| {
             let waiting = count(head - cursor).min(kept);
-            waiting > max_events / 2 || self.window.bytes() / kept * waiting > max_bytes / 2
+            waiting > max_events / CROWDED
+                || self.window.bytes() / kept * waiting > max_bytes / CROWDED
         })
     }
 

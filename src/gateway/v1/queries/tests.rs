@@ -49,7 +49,9 @@ fn position(of: Position, seq: u64) -> proto::room::Position {
 
 async fn events(replica: &Replica, range: Option<Range>, page_size: u32) -> ListEventsResponse {
     let request = ListEventsRequest { room: String::new(), range, page_size };
-    list_events(&*replica.backplane, &LIMITS, request).await.expect("the backplane answers")
+    list_events(&*replica.backplane, &LIMITS, Principal::Anonymous, request)
+        .await
+        .expect("the backplane answers")
 }
 
 /// The numbers of a page's events, which say their number.
@@ -135,7 +137,9 @@ async fn the_largest_page_fits_into_a_message() {
         for range in [Range::After(position(head, seq)), Range::Before(position(head, seq))] {
             let range = Some(range);
             let request = ListEventsRequest { room: "lobby".to_owned(), range, page_size: 0 };
-            let page = list_events(&*replica.backplane, &limits, request).await.unwrap();
+            let page = list_events(&*replica.backplane, &limits, Principal::Anonymous, request)
+                .await
+                .unwrap();
             let size = page.encoded_len();
             assert!(page.events.len() == 1 || size <= (PAGE_BYTES * 11) / 10, "{seq}: {size}");
             assert!(size < 4 << 20, "{seq}: {size}");
@@ -150,8 +154,9 @@ async fn rooms_are_parsed_and_a_backplane_that_is_away_is_told() {
         let room = room.to_owned();
         let members = ListMembersRequest { room: room.clone(), ..Default::default() };
         let events = ListEventsRequest { room, ..Default::default() };
-        let members = list_members(&*replica.backplane, &LIMITS, members).await;
-        (members, list_events(&*replica.backplane, &LIMITS, events).await)
+        let members =
+            list_members(&*replica.backplane, &LIMITS, Principal::Anonymous, members).await;
+        (members, list_events(&*replica.backplane, &LIMITS, Principal::Anonymous, events).await)
     };
     let (members, events) = ask("nowhere").await;
     assert_eq!(members.expect("nobody is there"), ListMembersResponse::default());
@@ -186,7 +191,9 @@ async fn members_come_in_pages() {
     let (mut token, mut seen) = (String::new(), Vec::new());
     loop {
         let request = ListMembersRequest { page_token: token, page_size: 9, ..Default::default() };
-        let page = list_members(&*replica.backplane, &LIMITS, request).await.unwrap();
+        let page = list_members(&*replica.backplane, &LIMITS, Principal::Anonymous, request)
+            .await
+            .unwrap();
         assert_eq!(page.total_size, 13);
         assert!((1..=5).contains(&page.members.len()), "{page:?}");
         seen.extend(page.members);
@@ -208,7 +215,7 @@ async fn page_tokens_are_those_that_were_given() {
     let replica = replica(100);
     let ask = async |token: &str| {
         let request = ListMembersRequest { page_token: token.to_owned(), ..Default::default() };
-        list_members(&*replica.backplane, &LIMITS, request).await
+        list_members(&*replica.backplane, &LIMITS, Principal::Anonymous, request).await
     };
     for token in ["x", "5", "+000000000000005", "00000000000000005", "zzzzzzzzzzzzzzzz", " "] {
         assert_eq!(ask(token).await.expect_err("no such token"), Outcome::PageToken);
@@ -328,6 +335,16 @@ async fn whoever_stays_is_in_the_pages_whatever_happens_between_them() {
 fn any_thread_may_answer() {
     let replica = replica(1);
     let is_send = |answer: &dyn Send| std::mem::size_of_val(answer) > 0;
-    assert!(is_send(&list_members(&*replica.backplane, &LIMITS, ListMembersRequest::default())));
-    assert!(is_send(&list_events(&*replica.backplane, &LIMITS, ListEventsRequest::default())));
+    assert!(is_send(&list_members(
+        &*replica.backplane,
+        &LIMITS,
+        Principal::Anonymous,
+        ListMembersRequest::default()
+    )));
+    assert!(is_send(&list_events(
+        &*replica.backplane,
+        &LIMITS,
+        Principal::Anonymous,
+        ListEventsRequest::default()
+    )));
 }
