@@ -9,7 +9,7 @@ pub mod redis;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 pub use self::{
@@ -30,7 +30,7 @@ use crate::domain::{
 /// (epoch, seq), dense from 1 within an epoch, and everybody who reads sees the same event at
 /// the same position.
 ///
-/// **Ordered.** Appends that are issued for one hold, one after another without waiting for the
+/// **Ordered.** Appends for one hold whose futures are first polled one after another, without waiting for the
 /// answers, take effect in that order. Live events of one room arrive in order of
 /// position; between rooms there is no order.
 ///
@@ -63,37 +63,34 @@ use crate::domain::{
 ///
 /// **Bounded.** Every operation ends within the deadline that the implementation was built with.
 /// Queues are bounded; a caller waits while they are full.
+#[async_trait]
 pub trait Backplane: Send + Sync + 'static {
     /// What it is, for people: `memory`, `redis`.
     fn name(&self) -> &'static str;
 
     /// Starts live delivery of a room to this replica's [`Signal`]s. Once it returns, every event
     /// appended later is delivered, as far as live events are.
-    fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>>;
+    async fn subscribe(&self, room: &RoomName) -> Result<(), Unavailable>;
 
     /// Ends live delivery of a room. Takes effect in order with `subscribe`.
     fn unsubscribe(&self, room: &RoomName);
 
     /// Takes a name in a room and tells the room.
-    fn join<'a>(&'a self, join: Join<'a>) -> BoxFuture<'a, Result<Joined, JoinError>>;
+    async fn join(&self, join: Join<'_>) -> Result<Joined, JoinError>;
 
     /// Appends what a member says. A session's client sequences are dense: one that leaves a hole
     /// is refused as [`AppendError::Stale`], so that a message that was refused is never overtaken.
-    fn append<'a>(
-        &'a self,
-        hold: &'a Hold,
+    async fn append(
+        &self,
+        hold: &Hold,
         client_seq: u64,
         event: Arc<Event>,
-    ) -> BoxFuture<'a, Result<Appended, AppendError>>;
+    ) -> Result<Appended, AppendError>;
 
     /// Gives a name back and tells the room with `event`, once. A member whose join the log has
     /// lost, see [`Hold::confirmed`], is told of too, unless somebody else has the name. Not holding
     /// it any more is no error. `None` when there was nothing to give back.
-    fn leave<'a>(
-        &'a self,
-        hold: &'a Hold,
-        event: Arc<Event>,
-    ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>>;
+    async fn leave(&self, hold: &Hold, event: Arc<Event>) -> Result<Option<Position>, Unavailable>;
 
     /// The stream is gone and the name stays: the lease ends in `time` from now, whatever it was
     /// before and also where it had ended, and is marked as lingering. The room hears nothing. Unless a
@@ -105,64 +102,46 @@ pub trait Backplane: Send + Sync + 'static {
     /// appended, and the name can be given back. A renewal that was under way changes nothing, and a join
     /// of the stream that comes yet, on whatever path it was held up, is void, also after the member was
     /// reaped.
-    fn linger<'a>(
-        &'a self,
-        hold: &'a Hold,
-        time: Duration,
-    ) -> BoxFuture<'a, Result<bool, Unavailable>>;
+    async fn linger(&self, hold: &Hold, time: Duration) -> Result<bool, Unavailable>;
 
     /// Notes that whoever has a name in a room owes what was said under it before, for `time` from now, unless
     /// it is owed for longer. Returns for how long it is; with no time at all it only asks. A note is no part of
     /// the room's log: it may be lost with the backplane's data, and outlives the room if need be.
-    fn owe<'a>(
-        &'a self,
-        room: &'a RoomName,
-        name: &'a Username,
+    async fn owe(
+        &self,
+        room: &RoomName,
+        name: &Username,
         time: Duration,
-    ) -> BoxFuture<'a, Result<Duration, Unavailable>>;
+    ) -> Result<Duration, Unavailable>;
 
     /// Who has a name. Changes nothing.
-    fn lookup<'a>(
-        &'a self,
-        room: &'a RoomName,
-        name: &'a Username,
-    ) -> BoxFuture<'a, Result<Option<Seated>, Unavailable>>;
+    async fn lookup(&self, room: &RoomName, name: &Username)
+    -> Result<Option<Seated>, Unavailable>;
 
     /// A page of the members of a room, who are members from `joined` to `left`. Changes nothing.
     ///
     /// Pages are no snapshot: who is there from the first page to the last one is on one of them, and
     /// may be on two; who comes or goes meanwhile may be missing. There is no order. A page
     /// may be empty although others follow.
-    fn members<'a>(
-        &'a self,
-        room: &'a RoomName,
-        page: MembersPage,
-    ) -> BoxFuture<'a, Result<Members, Unavailable>>;
+    async fn members(&self, room: &RoomName, page: MembersPage) -> Result<Members, Unavailable>;
 
     /// Extends leases of one room, at most [`RENEW_BATCH`] of them, by a full lease from now. Should
     /// nobody extend them again, their members are overdue once they have [lingered](Hold::linger) after
     /// that.
-    fn renew<'a>(
-        &'a self,
-        room: &'a RoomName,
-        holds: &'a [Hold],
-    ) -> BoxFuture<'a, Result<Renewal, Unavailable>>;
+    async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Result<Renewal, Unavailable>;
 
     /// Members of a room whose leases ended without anybody giving them back, and whose time to linger
     /// has passed too, the longest overdue first, at most [`REAP_BATCH`].
-    fn overdue<'a>(
-        &'a self,
-        room: &'a RoomName,
-    ) -> BoxFuture<'a, Result<Vec<Overdue>, Unavailable>>;
+    async fn overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable>;
 
     /// Removes those members, as far as they are still overdue and `contact` allows it, and tells the room
     /// with their events. Each is told once, whoever reaps first.
-    fn reap<'a>(
-        &'a self,
-        room: &'a RoomName,
+    async fn reap(
+        &self,
+        room: &RoomName,
         contact: Contact,
-        evict: &'a [Eviction],
-    ) -> BoxFuture<'a, Result<Reaped, Unavailable>>;
+        evict: &[Eviction],
+    ) -> Result<Reaped, Unavailable>;
 
     /// Events of a room's log with a sequence number above `after`, in order, as many as `limit`
     /// allows, together with the head at that moment.
@@ -170,21 +149,21 @@ pub trait Backplane: Send + Sync + 'static {
     /// Sequence numbers are dense within the log, so that the `n` events before one at `seq` are
     /// those after `seq - n - 1`, in a page of at most `n`. Where a byte limit cuts such a page
     /// short, it lacks the events next to `seq`; the rest is read after its last one.
-    fn read<'a>(
-        &'a self,
-        room: &'a RoomName,
+    async fn read(
+        &self,
+        room: &RoomName,
         after: u64,
         limit: PageLimit,
-    ) -> BoxFuture<'a, Result<Page, Unavailable>>;
+    ) -> Result<Page, Unavailable>;
 
     /// Sends `number` to this very replica by the way that live events take; it comes back as
     /// [`Signal::Canary`] if, and only if, live delivery of all subscribed rooms works. It goes out as
     /// messages do, and fails while none could be appended.
-    fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>>;
+    async fn canary(&self, number: u64) -> Result<(), Unavailable>;
 
     /// The backplane's clock, if it takes changes: the time since some moment that is the same for all
     /// replicas. It may be set, forth or back.
-    fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>>;
+    async fn clock(&self) -> Result<Duration, Unavailable>;
 
     /// Why nothing can be appended at present, in words for an operator, if it said so.
     fn write_error(&self) -> Option<String> {
@@ -192,7 +171,7 @@ pub trait Backplane: Send + Sync + 'static {
     }
 
     /// Ends all work in bounded time: queued operations are finished first. Idempotent.
-    fn close(&self) -> BoxFuture<'_, ()>;
+    async fn close(&self);
 }
 
 /// Everything that comes in from the backplane, in the order in which it has to be handled.

@@ -1,8 +1,7 @@
 //! The embedded backplane: one process, nothing to install, the semantics of the contract.
 //!
 //! Everything is behind one lock that is held for one short step at a time, never across an
-//! `await`. Every operation takes effect when it is called, not when its future is first polled,
-//! so that operations take effect in the order of the calls, however they are awaited.
+//! `await`. Every operation takes effect as a whole when its future is first polled, and never waits.
 
 mod log;
 mod outlets;
@@ -15,12 +14,11 @@ mod roster;
 mod tests;
 
 use std::{
-    future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::{
@@ -138,153 +136,124 @@ impl State {
     }
 }
 
+#[async_trait]
 impl Backplane for Attached {
     fn name(&self) -> &'static str {
         "memory"
     }
 
-    fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>> {
-        Box::pin(ready(self.step(|state, _| state.outlets.subscribe(self.outlet, room))))
+    async fn subscribe(&self, room: &RoomName) -> Result<(), Unavailable> {
+        self.step(|state, _| state.outlets.subscribe(self.outlet, room))
     }
 
     fn unsubscribe(&self, room: &RoomName) {
         self.memory.lock().outlets.unsubscribe(self.outlet, room);
     }
 
-    fn join<'a>(&'a self, join: Join<'a>) -> BoxFuture<'a, Result<Joined, JoinError>> {
+    async fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
         let joined =
             self.step(|state, now| state.begin(&join.hold.room, now, |room| room.join(now, &join)));
-        Box::pin(ready(joined.unwrap_or_else(|unavailable| Err(unavailable.into()))))
+        joined.unwrap_or_else(|unavailable| Err(unavailable.into()))
     }
 
-    fn append<'a>(
-        &'a self,
-        hold: &'a Hold,
+    async fn append(
+        &self,
+        hold: &Hold,
         client_seq: u64,
         event: Arc<Event>,
-    ) -> BoxFuture<'a, Result<Appended, AppendError>> {
+    ) -> Result<Appended, AppendError> {
         let appended = self.step(|state, now| {
             state
                 .within(&hold.room, now, |room| room.append(now, hold, client_seq, event))
                 .unwrap_or(Err(AppendError::Stale))
         });
-        Box::pin(ready(appended.unwrap_or_else(|unavailable| Err(unavailable.into()))))
+        appended.unwrap_or_else(|unavailable| Err(unavailable.into()))
     }
 
-    fn leave<'a>(
-        &'a self,
-        hold: &'a Hold,
-        event: Arc<Event>,
-    ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>> {
-        let left = self.step(|state, now| {
+    async fn leave(&self, hold: &Hold, event: Arc<Event>) -> Result<Option<Position>, Unavailable> {
+        self.step(|state, now| {
             state.within(&hold.room, now, |room| room.leave(now, hold, event)).flatten()
-        });
-        Box::pin(ready(left))
+        })
     }
 
-    fn linger<'a>(
-        &'a self,
-        hold: &'a Hold,
-        time: Duration,
-    ) -> BoxFuture<'a, Result<bool, Unavailable>> {
-        let lingers = self.step(|state, now| {
+    async fn linger(&self, hold: &Hold, time: Duration) -> Result<bool, Unavailable> {
+        self.step(|state, now| {
             state.within(&hold.room, now, |room| room.linger(now, hold, time)).unwrap_or(false)
-        });
-        Box::pin(ready(lingers))
+        })
     }
 
-    fn owe<'a>(
-        &'a self,
-        room: &'a RoomName,
-        name: &'a Username,
+    async fn owe(
+        &self,
+        room: &RoomName,
+        name: &Username,
         time: Duration,
-    ) -> BoxFuture<'a, Result<Duration, Unavailable>> {
-        let owed = self.step(|state, now| {
+    ) -> Result<Duration, Unavailable> {
+        self.step(|state, now| {
             let room = state.rooms.get(room, now);
             room.map_or(Duration::ZERO, |room| room.owe(now, name, time))
-        });
-        Box::pin(ready(owed))
+        })
     }
 
-    fn lookup<'a>(
-        &'a self,
-        room: &'a RoomName,
-        name: &'a Username,
-    ) -> BoxFuture<'a, Result<Option<Seated>, Unavailable>> {
-        let seated =
-            self.step(|state, now| state.rooms.get(room, now).and_then(|room| room.lookup(name)));
-        Box::pin(ready(seated))
+    async fn lookup(
+        &self,
+        room: &RoomName,
+        name: &Username,
+    ) -> Result<Option<Seated>, Unavailable> {
+        self.step(|state, now| state.rooms.get(room, now).and_then(|room| room.lookup(name)))
     }
 
-    fn members<'a>(
-        &'a self,
-        room: &'a RoomName,
-        page: MembersPage,
-    ) -> BoxFuture<'a, Result<Members, Unavailable>> {
-        let members = self.step(|state, now| {
+    async fn members(&self, room: &RoomName, page: MembersPage) -> Result<Members, Unavailable> {
+        self.step(|state, now| {
             let nobody = Members { members: Vec::new(), next: None, total: 0 };
             state.rooms.get(room, now).map_or(nobody, |room| room.members(page))
-        });
-        Box::pin(ready(members))
+        })
     }
 
-    fn renew<'a>(
-        &'a self,
-        room: &'a RoomName,
-        holds: &'a [Hold],
-    ) -> BoxFuture<'a, Result<Renewal, Unavailable>> {
+    async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Result<Renewal, Unavailable> {
         // A head needs a log, so a room that was forgotten begins here.
-        let renewed = self.step(|state, now| state.begin(room, now, |room| room.renew(now, holds)));
-        Box::pin(ready(renewed))
+        self.step(|state, now| state.begin(room, now, |room| room.renew(now, holds)))
     }
 
-    fn overdue<'a>(
-        &'a self,
-        room: &'a RoomName,
-    ) -> BoxFuture<'a, Result<Vec<Overdue>, Unavailable>> {
-        let overdue = self.step(|state, now| {
+    async fn overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
+        self.step(|state, now| {
             state.rooms.get(room, now).map_or_else(Vec::new, |room| room.overdue(now))
-        });
-        Box::pin(ready(overdue))
+        })
     }
 
-    fn reap<'a>(
-        &'a self,
-        room: &'a RoomName,
+    async fn reap(
+        &self,
+        room: &RoomName,
         contact: Contact,
-        evict: &'a [Eviction],
-    ) -> BoxFuture<'a, Result<Reaped, Unavailable>> {
-        let reaped = self.step(|state, now| {
+        evict: &[Eviction],
+    ) -> Result<Reaped, Unavailable> {
+        self.step(|state, now| {
             let nobody = Reaped { count: 0, next_deadline: None };
             state.within(room, now, |room| room.reap(now, contact, evict)).unwrap_or(nobody)
-        });
-        Box::pin(ready(reaped))
+        })
     }
 
-    fn read<'a>(
-        &'a self,
-        room: &'a RoomName,
+    async fn read(
+        &self,
+        room: &RoomName,
         after: u64,
         limit: PageLimit,
-    ) -> BoxFuture<'a, Result<Page, Unavailable>> {
-        let page = self.step(|state, now| {
+    ) -> Result<Page, Unavailable> {
+        self.step(|state, now| {
             let nothing = Page { head: None, events: Vec::new() };
             state.within(room, now, |room| room.read(now, after, limit)).unwrap_or(nothing)
-        });
-        Box::pin(ready(page))
+        })
     }
 
-    fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>> {
-        Box::pin(ready(self.step(|state, _| state.outlets.canary(self.outlet, number))))
+    async fn canary(&self, number: u64) -> Result<(), Unavailable> {
+        self.step(|state, _| state.outlets.canary(self.outlet, number))
     }
 
-    fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>> {
-        Box::pin(ready(self.step(|_, now| now.duration_since(self.memory.began))))
+    async fn clock(&self) -> Result<Duration, Unavailable> {
+        self.step(|_, now| now.duration_since(self.memory.began))
     }
 
-    fn close(&self) -> BoxFuture<'_, ()> {
+    async fn close(&self) {
         self.memory.lock().outlets.detach(self.outlet);
-        Box::pin(ready(()))
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! `lane` sends commands, `subscriber` listens, the `.lua` files hold what is atomic.
 
+mod answers;
+mod arguments;
 mod batch;
 mod codec;
 mod connect;
@@ -17,7 +19,6 @@ mod reply;
 mod rights;
 mod script_name;
 mod scripts;
-mod sessions;
 mod status;
 mod subscriber;
 mod target;
@@ -30,7 +31,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
 use roomcast_tls::{TlsError, TlsFiles};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -44,13 +44,10 @@ use self::{
     subscriber::{Subscriber, Subscriptions},
     target::Targets,
 };
-use super::{
-    AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
-    MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Signals, Unavailable,
-};
+use super::{LogBounds, Signals};
 use crate::{
     backoff::Backoff,
-    domain::{Contact, Event, Page, Position, ReplicaId, RoomName, Username},
+    domain::{ReplicaId, RoomName},
     metrics::Metrics,
 };
 
@@ -239,135 +236,6 @@ impl Redis {
         let lanes = self.lanes.len() as u64;
         let index = usize::try_from(self.rooms.hash_one(room) % lanes).unwrap_or(0);
         &self.lanes[index]
-    }
-}
-
-impl Backplane for Redis {
-    fn name(&self) -> &'static str {
-        "redis"
-    }
-
-    fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>> {
-        let confirmed = self.subscriptions.add(room);
-        async move {
-            match tokio::time::timeout(self.timeout, confirmed).await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) | Err(_) => Err(Unavailable),
-            }
-        }
-        .boxed()
-    }
-
-    fn unsubscribe(&self, room: &RoomName) {
-        self.subscriptions.remove(room);
-    }
-
-    fn join<'a>(&'a self, join: Join<'a>) -> BoxFuture<'a, Result<Joined, JoinError>> {
-        self.run_join(join).boxed()
-    }
-
-    fn append<'a>(
-        &'a self,
-        hold: &'a Hold,
-        client_seq: u64,
-        event: Arc<Event>,
-    ) -> BoxFuture<'a, Result<Appended, AppendError>> {
-        self.run_append(hold, client_seq, event).boxed()
-    }
-
-    fn leave<'a>(
-        &'a self,
-        hold: &'a Hold,
-        event: Arc<Event>,
-    ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>> {
-        self.run_leave(hold, event).boxed()
-    }
-
-    fn linger<'a>(
-        &'a self,
-        hold: &'a Hold,
-        time: Duration,
-    ) -> BoxFuture<'a, Result<bool, Unavailable>> {
-        self.run_linger(hold, time).boxed()
-    }
-
-    fn owe<'a>(
-        &'a self,
-        room: &'a RoomName,
-        name: &'a Username,
-        time: Duration,
-    ) -> BoxFuture<'a, Result<Duration, Unavailable>> {
-        self.run_owe(room, name, time).boxed()
-    }
-
-    fn lookup<'a>(
-        &'a self,
-        room: &'a RoomName,
-        name: &'a Username,
-    ) -> BoxFuture<'a, Result<Option<Seated>, Unavailable>> {
-        self.run_lookup(room, name).boxed()
-    }
-
-    fn members<'a>(
-        &'a self,
-        room: &'a RoomName,
-        page: MembersPage,
-    ) -> BoxFuture<'a, Result<Members, Unavailable>> {
-        self.run_members(room, page).boxed()
-    }
-
-    fn renew<'a>(
-        &'a self,
-        room: &'a RoomName,
-        holds: &'a [Hold],
-    ) -> BoxFuture<'a, Result<Renewal, Unavailable>> {
-        self.run_renew(room, holds).boxed()
-    }
-
-    fn overdue<'a>(
-        &'a self,
-        room: &'a RoomName,
-    ) -> BoxFuture<'a, Result<Vec<Overdue>, Unavailable>> {
-        self.run_overdue(room).boxed()
-    }
-
-    fn reap<'a>(
-        &'a self,
-        room: &'a RoomName,
-        contact: Contact,
-        evict: &'a [Eviction],
-    ) -> BoxFuture<'a, Result<Reaped, Unavailable>> {
-        self.run_reap(room, contact, evict).boxed()
-    }
-
-    fn read<'a>(
-        &'a self,
-        room: &'a RoomName,
-        after: u64,
-        limit: PageLimit,
-    ) -> BoxFuture<'a, Result<Page, Unavailable>> {
-        self.run_read(room, after, limit).boxed()
-    }
-
-    fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>> {
-        self.run_canary(number).boxed()
-    }
-
-    fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>> {
-        self.run_clock().boxed()
-    }
-
-    fn write_error(&self) -> Option<String> {
-        self.status.write_error()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        async {
-            self.close.cancel();
-            self.tasks.close();
-            let _ = tokio::time::timeout(self.timeout, self.tasks.wait()).await;
-        }
-        .boxed()
     }
 }
 

@@ -114,15 +114,15 @@ async fn a_receiver_that_is_gone_hinders_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_takes_effect_before_its_future_is_polled() {
+async fn operations_take_effect_when_they_are_first_polled_and_never_wait() {
     let memory = memory(8);
     let a = attach(&memory);
     let room = props::some_room();
     let bob = a.join(&room, "bob").await;
-    let first = a.backplane.append(&bob, 1, props::said(&bob, "first"));
     let second = a.backplane.append(&bob, 2, props::said(&bob, "second"));
-    let second = second.now_or_never().expect("memory does not wait").unwrap();
+    let first = a.backplane.append(&bob, 1, props::said(&bob, "first"));
     let first = first.now_or_never().expect("memory does not wait").unwrap();
+    let second = second.now_or_never().expect("memory does not wait").unwrap();
     assert_eq!((first.position.seq, second.position.seq), (2, 3));
 }
 

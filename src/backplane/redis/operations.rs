@@ -2,12 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::Value;
+use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{
-    Redis, codec,
-    keys::Keys,
+    Redis,
+    answers::{
+        read_deadline, read_entry, read_joined, read_overdue, read_present, read_stream,
+        read_verdict,
+    },
+    arguments::{
+        add_evictions, confirmed, contact, departure_keys, identity, kept_name, leases, takeover,
+        text,
+    },
+    codec,
     lane::Pipeline,
     op::Work,
     reply::{self, Reply, ReplyError},
@@ -16,32 +24,32 @@ use super::{
 };
 use crate::{
     backplane::{
-        AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, Overdue, PageLimit,
-        REAP_BATCH, Reaped, Renewal, Takeover, Unavailable, Verdict,
+        AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, MEMBERS_PAGE,
+        Members, MembersCursor, MembersPage, Overdue, PageLimit, REAP_BATCH, Reaped, Renewal,
+        Seated, Unavailable, Verdict,
     },
-    domain::{Contact, Event, Page, Position, RoomName},
+    domain::{Contact, Event, Page, Position, RoomName, Username},
 };
 
-impl Redis {
-    /// Runs a script and reads its reply.
-    pub(super) async fn script<T>(
-        &self,
-        lane: &Pipeline,
-        name: ScriptName,
-        room: &RoomName,
-        keys: Vec<String>,
-        args: Vec<Vec<u8>>,
-        read: impl FnOnce(&Reply) -> Result<T, ReplyError>,
-    ) -> Result<T, Unavailable> {
-        let work = Work::Script { name, room: room.clone(), keys, args };
-        let reply = lane.submit(work, Instant::now() + self.timeout).await?;
-        read(&reply).map_err(|error| {
-            self.status.misunderstood(&error);
-            Unavailable
-        })
+#[async_trait]
+impl Backplane for Redis {
+    fn name(&self) -> &'static str {
+        "redis"
     }
 
-    pub(super) async fn run_join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
+    async fn subscribe(&self, room: &RoomName) -> Result<(), Unavailable> {
+        let confirmed = self.subscriptions.add(room);
+        match tokio::time::timeout(self.timeout, confirmed).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Unavailable),
+        }
+    }
+
+    fn unsubscribe(&self, room: &RoomName) {
+        self.subscriptions.remove(room);
+    }
+
+    async fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
         let hold = join.hold;
         let mut keys = departure_keys(self.keys(), hold);
         let mut args = vec![text(millis(self.lease))];
@@ -61,7 +69,7 @@ impl Redis {
         .await?
     }
 
-    pub(super) async fn run_append(
+    async fn append(
         &self,
         hold: &Hold,
         client_seq: u64,
@@ -84,11 +92,7 @@ impl Redis {
         Ok(Appended { position, client_seq: client_seq + later, duplicate })
     }
 
-    pub(super) async fn run_leave(
-        &self,
-        hold: &Hold,
-        event: Arc<Event>,
-    ) -> Result<Option<Position>, Unavailable> {
+    async fn leave(&self, hold: &Hold, event: Arc<Event>) -> Result<Option<Position>, Unavailable> {
         let keys = departure_keys(self.keys(), hold);
         let mut args = identity(hold).to_vec();
         args.push(codec::encode(&event));
@@ -102,14 +106,169 @@ impl Redis {
         .await
     }
 
-    pub(super) async fn run_renew(
+    async fn linger(&self, hold: &Hold, time: Duration) -> Result<bool, Unavailable> {
+        let keys = departure_keys(self.keys(), hold);
+        let mut args = identity(hold).to_vec();
+        args.extend([text(millis(time)), text(millis(self.lease))]);
+        // In order with joins of the same hold.
+        let lane = self.lane(&hold.room);
+        self.script(
+            lane,
+            ScriptName::Linger,
+            &hold.room,
+            keys,
+            args,
+            |reply| Ok(reply.int(0)? == 1),
+        )
+        .await
+    }
+
+    async fn owe(
         &self,
         room: &RoomName,
-        holds: &[Hold],
-    ) -> Result<Renewal, Unavailable> {
+        name: &Username,
+        time: Duration,
+    ) -> Result<Duration, Unavailable> {
+        let keys = vec![self.keys().owes(room, name.skeleton())];
+        let args = vec![text(millis(time))];
+        // In order with the leave that follows.
+        self.script(self.lane(room), ScriptName::Owe, room, keys, args, |reply| {
+            Ok(Duration::from_millis(u64::try_from(reply.int(0)?).unwrap_or(0)))
+        })
+        .await
+    }
+
+    async fn lookup(
+        &self,
+        room: &RoomName,
+        name: &Username,
+    ) -> Result<Option<Seated>, Unavailable> {
+        let skeleton = name.skeleton();
+        let keys = vec![self.keys().lease(room, skeleton)];
+        let args = vec![skeleton.as_bytes().to_vec()];
+        self.script(&self.upkeep, ScriptName::Lookup, room, keys, args, |reply| {
+            if reply.rest.is_empty() {
+                return Ok(None);
+            }
+            let stream = read_stream(reply.bytes(1)?)?;
+            let seated = codec::decode_entry(reply.bytes(0)?).and_then(|it| it.seated(stream));
+            seated.map(Some).map_err(|_| ReplyError::Unexpected("an entry of a roster"))
+        })
+        .await
+    }
+
+    async fn members(&self, room: &RoomName, page: MembersPage) -> Result<Members, Unavailable> {
+        let cursor = page.cursor.map_or(0, |MembersCursor(cursor)| cursor);
+        let args = vec![text(cursor), text(page.limit.clamp(1, MEMBERS_PAGE))];
+        self.script(&self.upkeep, ScriptName::Members, room, Vec::new(), args, |reply| {
+            // It is as large as a number gets.
+            let next = std::str::from_utf8(reply.bytes(0)?).ok().and_then(|it| it.parse().ok());
+            let next: u64 = next.ok_or(ReplyError::Unexpected("a cursor"))?;
+            let members = reply.array(2)?.chunks_exact(2).map(|pair| read_present(&pair[1]));
+            Ok(Members {
+                members: members.collect::<Result<_, _>>()?,
+                next: (next != 0).then_some(MembersCursor(next)),
+                total: usize::try_from(reply.int(1)?).unwrap_or(0),
+            })
+        })
+        .await
+    }
+
+    async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Result<Renewal, Unavailable> {
         // It may be asked for twice.
         let renewed = tokio::time::timeout(self.timeout, self.extend_or_renew(room, holds));
         renewed.await.unwrap_or(Err(Unavailable))
+    }
+
+    async fn overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
+        let args = vec![text(REAP_BATCH)];
+        self.script(&self.upkeep, ScriptName::Overdue, room, Vec::new(), args, |reply| {
+            read_overdue(reply.array(0)?)
+        })
+        .await
+    }
+
+    async fn reap(
+        &self,
+        room: &RoomName,
+        seen: Contact,
+        evict: &[Eviction],
+    ) -> Result<Reaped, Unavailable> {
+        let (mut keys, mut args) = (Vec::new(), vec![text(millis(self.lease))]);
+        args.extend(contact(Some(seen)));
+        add_evictions(self.keys(), room, evict, &mut keys, &mut args);
+        self.script(&self.upkeep, ScriptName::Reap, room, keys, args, |reply| {
+            let count = usize::try_from(reply.int(0)?).unwrap_or(0);
+            Ok(Reaped { count, next_deadline: read_deadline(reply.int(1)?) })
+        })
+        .await
+    }
+
+    async fn read(
+        &self,
+        room: &RoomName,
+        after: u64,
+        limit: PageLimit,
+    ) -> Result<Page, Unavailable> {
+        let args = vec![text(after), text(limit.events), text(limit.bytes)];
+        self.script(&self.reads, ScriptName::Read, room, Vec::new(), args, |reply| {
+            if reply.rest.is_empty() {
+                return Ok(Page { head: None, events: Vec::new() });
+            }
+            let head = reply::head(&mut reply.rest.iter().take(3).cloned())?;
+            let events = reply.array(3)?.chunks_exact(2).map(|pair| {
+                let entry = read_entry(&pair[0], &pair[1]);
+                entry.ok_or(ReplyError::Unexpected("entries of a log"))
+            });
+            Ok(Page { head: Some(head), events: events.collect::<Result<_, _>>()? })
+        })
+        .await
+    }
+
+    async fn canary(&self, number: u64) -> Result<(), Unavailable> {
+        let work = Work::Canary { replica: self.replica, number };
+        self.canaries.submit(work, Instant::now() + self.timeout).await?;
+        self.status.accepted();
+        self.subscriptions.canary_sent(number);
+        Ok(())
+    }
+
+    async fn clock(&self) -> Result<Duration, Unavailable> {
+        let work = Work::Contact { key: self.keys().contact(self.replica) };
+        let reply = self.upkeep.submit(work, Instant::now() + self.timeout).await?;
+        let number = |index| u64::try_from(reply.int(index).ok()?).ok();
+        let (Some(seconds), Some(micros)) = (number(0), number(1)) else { return Err(Unavailable) };
+        Ok(Duration::from_secs(seconds) + Duration::from_micros(micros))
+    }
+
+    fn write_error(&self) -> Option<String> {
+        self.status.write_error()
+    }
+
+    async fn close(&self) {
+        self.close.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(self.timeout, self.tasks.wait()).await;
+    }
+}
+
+impl Redis {
+    /// Runs a script and reads its reply.
+    async fn script<T>(
+        &self,
+        lane: &Pipeline,
+        name: ScriptName,
+        room: &RoomName,
+        keys: Vec<String>,
+        args: Vec<Vec<u8>>,
+        read: impl FnOnce(&Reply) -> Result<T, ReplyError>,
+    ) -> Result<T, Unavailable> {
+        let work = Work::Script { name, room: room.clone(), keys, args };
+        let reply = lane.submit(work, Instant::now() + self.timeout).await?;
+        read(&reply).map_err(|error| {
+            self.status.misunderstood(&error);
+            Unavailable
+        })
     }
 
     async fn extend_or_renew(
@@ -167,182 +326,4 @@ impl Redis {
             Unavailable
         })
     }
-
-    pub(super) async fn run_overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
-        let args = vec![text(REAP_BATCH)];
-        self.script(&self.upkeep, ScriptName::Overdue, room, Vec::new(), args, |reply| {
-            read_overdue(reply.array(0)?)
-        })
-        .await
-    }
-
-    pub(super) async fn run_reap(
-        &self,
-        room: &RoomName,
-        seen: Contact,
-        evict: &[Eviction],
-    ) -> Result<Reaped, Unavailable> {
-        let (mut keys, mut args) = (Vec::new(), vec![text(millis(self.lease))]);
-        args.extend(contact(Some(seen)));
-        add_evictions(self.keys(), room, evict, &mut keys, &mut args);
-        self.script(&self.upkeep, ScriptName::Reap, room, keys, args, |reply| {
-            let count = usize::try_from(reply.int(0)?).unwrap_or(0);
-            Ok(Reaped { count, next_deadline: read_deadline(reply.int(1)?) })
-        })
-        .await
-    }
-
-    pub(super) async fn run_canary(&self, number: u64) -> Result<(), Unavailable> {
-        let work = Work::Canary { replica: self.replica, number };
-        self.canaries.submit(work, Instant::now() + self.timeout).await?;
-        self.status.accepted();
-        self.subscriptions.canary_sent(number);
-        Ok(())
-    }
-
-    pub(super) async fn run_clock(&self) -> Result<Duration, Unavailable> {
-        let work = Work::Contact { key: self.keys().contact(self.replica) };
-        let reply = self.upkeep.submit(work, Instant::now() + self.timeout).await?;
-        let number = |index| u64::try_from(reply.int(index).ok()?).ok();
-        let (Some(seconds), Some(micros)) = (number(0), number(1)) else { return Err(Unavailable) };
-        Ok(Duration::from_secs(seconds) + Duration::from_micros(micros))
-    }
-
-    pub(super) async fn run_read(
-        &self,
-        room: &RoomName,
-        after: u64,
-        limit: PageLimit,
-    ) -> Result<Page, Unavailable> {
-        let args = vec![text(after), text(limit.events), text(limit.bytes)];
-        self.script(&self.reads, ScriptName::Read, room, Vec::new(), args, |reply| {
-            if reply.rest.is_empty() {
-                return Ok(Page { head: None, events: Vec::new() });
-            }
-            let head = reply::head(&mut reply.rest.iter().take(3).cloned())?;
-            let events = reply.array(3)?.chunks_exact(2).map(|pair| {
-                let entry = read_entry(&pair[0], &pair[1]);
-                entry.ok_or(ReplyError::Unexpected("entries of a log"))
-            });
-            Ok(Page { head: Some(head), events: events.collect::<Result<_, _>>()? })
-        })
-        .await
-    }
-}
-
-/// An argument as Redis takes it.
-pub(super) fn text(value: impl ToString + Copy) -> Vec<u8> {
-    value.to_string().into_bytes()
-}
-
-/// The lease of each hold.
-fn leases(keys: &Keys, room: &RoomName, holds: &[Hold]) -> Vec<String> {
-    holds.iter().map(|hold| keys.lease(room, hold.name.skeleton())).collect()
-}
-
-/// A hold's lease, and what says that its session has left.
-pub(super) fn departure_keys(keys: &Keys, hold: &Hold) -> Vec<String> {
-    let lease = keys.lease(&hold.room, hold.name.skeleton());
-    vec![lease, keys.ended(&hold.room, hold.session)]
-}
-
-/// Epoch and seq at which a hold was last confirmed; an empty epoch when it never was.
-fn confirmed(hold: &Hold) -> [Vec<u8>; 2] {
-    match hold.confirmed {
-        Some(at) => [text(at.epoch), text(at.seq)],
-        None => [Vec::new(), text(0)],
-    }
-}
-
-/// How long a hold's session may linger, and its skeleton.
-fn kept_name(hold: &Hold) -> [String; 2] {
-    [codec::linger_millis(hold).to_string(), hold.name.skeleton().to_owned()]
-}
-
-/// Since when and until when contact counts, in milliseconds; zero when there is none.
-fn contact(contact: Option<Contact>) -> [Vec<u8>; 2] {
-    let contact = contact.map_or([0; 2], |it| [it.since, it.until].map(millis));
-    contact.map(text)
-}
-
-/// The stream that is taken over from, a dash for none; nothing when nothing is taken over.
-fn takeover(takeover: Option<Takeover>) -> Vec<u8> {
-    match takeover {
-        Some(Takeover { from: Some(stream) }) => stream.to_string().into_bytes(),
-        Some(Takeover { from: None }) => b"-".to_vec(),
-        None => Vec::new(),
-    }
-}
-
-/// Skeleton, token and session: who a hold belongs to.
-pub(super) fn identity(hold: &Hold) -> [Vec<u8>; 3] {
-    [hold.name.skeleton().to_owned(), hold.token.to_hex(), hold.session.to_string()]
-        .map(String::into_bytes)
-}
-
-fn add_evictions(
-    names: &Keys,
-    room: &RoomName,
-    evict: &[Eviction],
-    keys: &mut Vec<String>,
-    args: &mut Vec<Vec<u8>>,
-) {
-    for Eviction { overdue, event } in evict {
-        keys.push(names.lease(room, &overdue.skeleton));
-        args.push(overdue.skeleton.clone().into_bytes());
-        args.push(overdue.member.session.to_string().into_bytes());
-        args.push(codec::encode(event));
-    }
-}
-
-fn read_joined(reply: &Reply, max: usize) -> Result<Result<Joined, JoinError>, ReplyError> {
-    Ok(match reply.bytes(0)? {
-        b"joined" => {
-            let epoch = reply.head()?.position.epoch;
-            Ok(Joined {
-                position: Position::new(epoch, reply.int(1)?.unsigned_abs()),
-                told: reply.int(2)? == 1,
-                client_seq: reply.int(4)?.unsigned_abs(),
-                next_deadline: read_deadline(reply.int(3)?).unwrap_or_default(),
-            })
-        }
-        b"taken" => Err(JoinError::Taken),
-        b"ended" => Err(JoinError::Ended),
-        b"moved" => Err(JoinError::Moved),
-        b"overtaken" => Err(JoinError::Overtaken { seen: reply.int(1)?.unsigned_abs() }),
-        b"full" => Err(JoinError::Full { max }),
-        b"overdue" => Err(JoinError::Overdue(read_overdue(reply.array(1)?)?)),
-        _ => return Err(ReplyError::Unexpected("what a join comes to")),
-    })
-}
-
-fn read_overdue(values: &[Value]) -> Result<Vec<Overdue>, ReplyError> {
-    let entries = values.chunks_exact(2).map(|pair| {
-        let (skeleton, entry) = (reply::as_bytes(&pair[0])?, reply::as_bytes(&pair[1])?);
-        codec::decode_entry(entry).ok().map(|entry| entry.overdue(skeleton))
-    });
-    entries.collect::<Option<_>>().ok_or(ReplyError::Unexpected("entries of a roster"))
-}
-
-fn read_entry(id: &Value, payload: &Value) -> Option<(u64, Arc<Event>)> {
-    let id = std::str::from_utf8(reply::as_bytes(id)?).ok()?;
-    let seq = id.strip_suffix("-0")?.parse().ok()?;
-    let events = codec::decode(reply::as_bytes(payload)?).unwrap_or_default();
-    let event = events.into_iter().next().unwrap_or_else(|| Arc::new(codec::unknown()));
-    Some((seq, event))
-}
-
-fn read_verdict(value: &Value) -> Result<Verdict, ReplyError> {
-    match reply::as_int(value) {
-        Some(1) => Ok(Verdict::Held),
-        Some(2) => Ok(Verdict::Gone),
-        Some(3) => Ok(Verdict::Taken),
-        Some(4) => Ok(Verdict::Moved),
-        _ => Err(ReplyError::Unexpected("a verdict")),
-    }
-}
-
-/// Milliseconds; negative when nobody is there.
-fn read_deadline(millis: i64) -> Option<Duration> {
-    u64::try_from(millis).ok().map(Duration::from_millis)
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use async_trait::async_trait;
 use tokio::time::sleep;
 
 use crate::{
@@ -51,143 +51,123 @@ impl Odd {
     }
 }
 
+#[async_trait]
 impl Backplane for Odd {
     fn name(&self) -> &'static str {
         "odd"
     }
 
-    fn append<'a>(
-        &'a self,
-        hold: &'a Hold,
+    async fn append(
+        &self,
+        hold: &Hold,
         client_seq: u64,
         event: Arc<Event>,
-    ) -> BoxFuture<'a, Result<Appended, AppendError>> {
-        async move {
-            if self.oddity == Oddity::StaleOnce {
-                if self.first.swap(false, Ordering::Relaxed) {
-                    sleep(Duration::from_millis(10)).await;
-                    return Err(AppendError::Stale);
-                }
-                return self.inner.append(hold, client_seq, event).await;
-            }
-            if self.oddity == Oddity::UnansweredOnce {
-                let appended = self.inner.append(hold, client_seq, event).await;
-                if !self.first.swap(false, Ordering::Relaxed) {
-                    return appended;
-                }
-                // Others are appended meanwhile.
+    ) -> Result<Appended, AppendError> {
+        if self.oddity == Oddity::StaleOnce {
+            if self.first.swap(false, Ordering::Relaxed) {
                 sleep(Duration::from_millis(10)).await;
-                return Err(Unavailable.into());
+                return Err(AppendError::Stale);
             }
-            self.inner.append(hold, client_seq, event.clone()).await?;
+            return self.inner.append(hold, client_seq, event).await;
+        }
+        if self.oddity == Oddity::UnansweredOnce {
+            let appended = self.inner.append(hold, client_seq, event).await;
+            if !self.first.swap(false, Ordering::Relaxed) {
+                return appended;
+            }
             // Others are appended meanwhile.
             sleep(Duration::from_millis(10)).await;
-            self.inner.append(hold, client_seq, event).await
+            return Err(Unavailable.into());
         }
-        .boxed()
+        self.inner.append(hold, client_seq, event.clone()).await?;
+        // Others are appended meanwhile.
+        sleep(Duration::from_millis(10)).await;
+        self.inner.append(hold, client_seq, event).await
     }
 
-    fn subscribe<'a>(&'a self, room: &'a RoomName) -> BoxFuture<'a, Result<(), Unavailable>> {
+    async fn subscribe(&self, room: &RoomName) -> Result<(), Unavailable> {
         if self.oddity == Oddity::Away {
-            return sleep(TIMEOUT).map(|()| Err(Unavailable)).boxed();
+            sleep(TIMEOUT).await;
+            return Err(Unavailable);
         }
-        self.inner.subscribe(room)
+        self.inner.subscribe(room).await
     }
 
     fn unsubscribe(&self, room: &RoomName) {
         self.inner.unsubscribe(room);
     }
 
-    fn join<'a>(&'a self, join: Join<'a>) -> BoxFuture<'a, Result<Joined, JoinError>> {
-        self.inner.join(join)
+    async fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
+        self.inner.join(join).await
     }
 
-    fn leave<'a>(
-        &'a self,
-        hold: &'a Hold,
-        event: Arc<Event>,
-    ) -> BoxFuture<'a, Result<Option<Position>, Unavailable>> {
+    async fn leave(&self, hold: &Hold, event: Arc<Event>) -> Result<Option<Position>, Unavailable> {
         if self.oddity == Oddity::AwayOnce && self.first.swap(false, Ordering::Relaxed) {
-            return async { Err(Unavailable) }.boxed();
+            return Err(Unavailable);
         }
-        self.inner.leave(hold, event)
+        self.inner.leave(hold, event).await
     }
 
-    fn linger<'a>(
-        &'a self,
-        hold: &'a Hold,
+    async fn linger(&self, hold: &Hold, time: Duration) -> Result<bool, Unavailable> {
+        self.inner.linger(hold, time).await
+    }
+
+    async fn owe(
+        &self,
+        room: &RoomName,
+        name: &Username,
         time: Duration,
-    ) -> BoxFuture<'a, Result<bool, Unavailable>> {
-        self.inner.linger(hold, time)
+    ) -> Result<Duration, Unavailable> {
+        self.inner.owe(room, name, time).await
     }
 
-    fn owe<'a>(
-        &'a self,
-        room: &'a RoomName,
-        name: &'a Username,
-        time: Duration,
-    ) -> BoxFuture<'a, Result<Duration, Unavailable>> {
-        self.inner.owe(room, name, time)
+    async fn lookup(
+        &self,
+        room: &RoomName,
+        name: &Username,
+    ) -> Result<Option<Seated>, Unavailable> {
+        self.inner.lookup(room, name).await
     }
 
-    fn lookup<'a>(
-        &'a self,
-        room: &'a RoomName,
-        name: &'a Username,
-    ) -> BoxFuture<'a, Result<Option<Seated>, Unavailable>> {
-        self.inner.lookup(room, name)
+    async fn members(&self, room: &RoomName, page: MembersPage) -> Result<Members, Unavailable> {
+        self.inner.members(room, page).await
     }
 
-    fn members<'a>(
-        &'a self,
-        room: &'a RoomName,
-        page: MembersPage,
-    ) -> BoxFuture<'a, Result<Members, Unavailable>> {
-        self.inner.members(room, page)
+    async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Result<Renewal, Unavailable> {
+        self.inner.renew(room, holds).await
     }
 
-    fn renew<'a>(
-        &'a self,
-        room: &'a RoomName,
-        holds: &'a [Hold],
-    ) -> BoxFuture<'a, Result<Renewal, Unavailable>> {
-        self.inner.renew(room, holds)
+    async fn overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
+        self.inner.overdue(room).await
     }
 
-    fn overdue<'a>(
-        &'a self,
-        room: &'a RoomName,
-    ) -> BoxFuture<'a, Result<Vec<Overdue>, Unavailable>> {
-        self.inner.overdue(room)
-    }
-
-    fn reap<'a>(
-        &'a self,
-        room: &'a RoomName,
+    async fn reap(
+        &self,
+        room: &RoomName,
         contact: Contact,
-        evict: &'a [Eviction],
-    ) -> BoxFuture<'a, Result<Reaped, Unavailable>> {
-        self.inner.reap(room, contact, evict)
+        evict: &[Eviction],
+    ) -> Result<Reaped, Unavailable> {
+        self.inner.reap(room, contact, evict).await
     }
 
-    fn read<'a>(
-        &'a self,
-        room: &'a RoomName,
+    async fn read(
+        &self,
+        room: &RoomName,
         after: u64,
         limit: PageLimit,
-    ) -> BoxFuture<'a, Result<Page, Unavailable>> {
-        self.inner.read(room, after, limit)
+    ) -> Result<Page, Unavailable> {
+        self.inner.read(room, after, limit).await
     }
 
-    fn canary(&self, number: u64) -> BoxFuture<'_, Result<(), Unavailable>> {
-        self.inner.canary(number)
+    async fn canary(&self, number: u64) -> Result<(), Unavailable> {
+        self.inner.canary(number).await
     }
 
-    fn clock(&self) -> BoxFuture<'_, Result<Duration, Unavailable>> {
-        self.inner.clock()
+    async fn clock(&self) -> Result<Duration, Unavailable> {
+        self.inner.clock().await
     }
 
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
+    async fn close(&self) {
+        self.inner.close().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::promql::{References, Selector};
+use super::promql::{References, Selector, values};
 use crate::harness::{Replica, get};
 
 /// Labels that Prometheus and Kubernetes give to everything that they scrape.
@@ -36,7 +36,7 @@ impl Exposition {
             let [selector] = &References::of(sample).selectors[..] else { panic!("{line}") };
             let labels = exposition.0.entry(selector.metric.clone()).or_default();
             for it in &selector.matchers {
-                labels.entry(it.label.clone()).or_default().insert(it.value.clone());
+                labels.entry(it.name.clone()).or_default().insert(it.value.clone());
             }
         }
         exposition
@@ -67,15 +67,15 @@ impl Exposition {
         let metric = &selector.metric;
         let Some(labels) = self.0.get(metric) else { return vec![metric.clone()] };
         let mut missing = Vec::new();
-        for matcher in selector.matchers.iter().filter(|it| !TARGET.contains(&it.label.as_str())) {
-            let label = &matcher.label;
+        for matcher in selector.matchers.iter().filter(|it| !TARGET.contains(&it.name.as_str())) {
+            let label = &matcher.name;
             match labels.get(label) {
                 None => missing.push(format!("{metric}: label {label}")),
                 // Which buckets and versions there are is nobody's promise, and which alerts are
                 // firing is Prometheus's.
                 Some(_) if ["le", "version"].contains(&label.as_str()) || metric == "ALERTS" => {}
-                Some(values) => {
-                    let unknown = matcher.values().into_iter().filter(|it| !values.contains(*it));
+                Some(known) => {
+                    let unknown = values(matcher).into_iter().filter(|it| !known.contains(*it));
                     missing.extend(unknown.map(|it| format!("{metric}{{{label}=\"{it}\"}}")));
                 }
             }

@@ -5,6 +5,7 @@ use std::{
     fs,
 };
 
+use promql_parser::label::{MatchOp, Matcher};
 use serde_json::Value;
 
 use super::{
@@ -104,10 +105,8 @@ fn rules_are_about_roomcast_only() {
     let recorded = recorded();
     for rule in rules() {
         for selector in References::of(text(&rule, "/expr")).selectors {
-            let of_the_job = selector
-                .matchers
-                .iter()
-                .any(|it| (&*it.label, &*it.operator, &*it.value) == ("job", "=", "roomcast"));
+            let job = Matcher::new(MatchOp::Equal, "job", "roomcast");
+            let of_the_job = selector.matchers.contains(&job);
             assert!(of_the_job || recorded.contains(&selector.metric), "{selector:?} in {rule:#}");
         }
     }
