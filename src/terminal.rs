@@ -1,9 +1,18 @@
 //! `roomcast client`: a chat room on standard input and output.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use roomcast_client::{Address, Credentials, Reason, SayError, TlsError, objection};
 
+use self::{
+    editor::Restored,
+    lines::{Lines, Printer},
+    style::Style,
+};
 use crate::domain::{RoomName, RoomNameError};
 
 mod commands;
@@ -106,6 +115,27 @@ pub enum Error {
     /// The system refused a thread or a signal handler.
     #[error("cannot set up the terminal: {0}")]
     Setup(#[source] io::Error),
+}
+
+/// Standard input and output: with a line editor where both are a terminal.
+struct Standard {
+    lines: Lines,
+    printer: Printer,
+    style: Style,
+    /// Gives the terminal back once it is dropped.
+    _restored: Option<Restored>,
+}
+
+impl Standard {
+    fn open() -> io::Result<Self> {
+        if io::stdin().is_terminal() && io::stdout().is_terminal() {
+            let (lines, printer, restored) = editor::open()?;
+            let style = Style::of_terminal();
+            return Ok(Self { lines, printer, style, _restored: Some(restored) });
+        }
+        let (lines, printer) = (lines::read(io::stdin())?, Printer::start(io::stdout())?);
+        Ok(Self { lines, printer, style: Style::Pipe, _restored: None })
+    }
 }
 
 impl From<Reason> for Error {

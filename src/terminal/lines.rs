@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use roomcast_common::text::sanitise;
-use roomcast_proto::chat::ChatMessage;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -147,24 +145,9 @@ fn print(queue: &mut mpsc::Receiver<String>, output: &mut impl Write) -> io::Res
     output.flush()
 }
 
-/// A message as one line: `[timestamp] username: content`.
-pub(super) fn format(message: &ChatMessage) -> String {
-    sanitise(&format!("[{}] {}: {}", message.timestamp, message.username, message.content))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_message_is_one_line() {
-        let message = ChatMessage {
-            username: "bob".to_owned(),
-            content: "hello\tthere".to_owned(),
-            timestamp: "2026-11-24T10:00:00.5Z".to_owned(),
-        };
-        assert_eq!(format(&message), "[2026-11-24T10:00:00.5Z] bob: hello\tthere");
-    }
 
     #[tokio::test]
     async fn reads_lines_up_to_exit() {

@@ -1,6 +1,6 @@
 //! The chat through the `chat` protocol: no resuming, no acknowledgements; when the stream ends, it ends.
 
-use std::{future, io, time::Duration};
+use std::{future, time::Duration};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use roomcast_client::{Address, Credentials, Reason, dial};
@@ -13,8 +13,11 @@ use tokio::{
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 
 use super::{
-    Args, Error,
-    lines::{self, Lines, Printer, Typed},
+    Args, Error, Standard,
+    commands::{Command, HELP},
+    lines::{Lines, Printer, Typed},
+    show::line_of,
+    style::Style,
 };
 use crate::domain::RoomName;
 
@@ -38,9 +41,8 @@ pub(super) async fn run(
         connected = connect(&args.addr, tls) => connected?,
         _ = interrupts.next() => return Ok(()),
     };
-    let lines = lines::read(io::stdin()).map_err(Error::Setup)?;
-    let printer = Printer::start(io::stdout()).map_err(Error::Setup)?;
-    chat(client, &addr, &args.username, room, lines, printer, interrupts).await
+    let standard = Standard::open().map_err(Error::Setup)?;
+    chat(client, &addr, &args.username, room, standard, interrupts).await
 }
 
 type Client = ChatServiceClient<tonic::transport::Channel>;
@@ -87,8 +89,7 @@ async fn chat(
     addr: &Address,
     username: &str,
     room: &RoomName,
-    mut lines: Lines,
-    printer: Printer,
+    Standard { mut lines, printer, style, _restored }: Standard,
     mut interrupts: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Error> {
     let (outgoing, mut queue) = mpsc::channel(OUTGOING);
@@ -104,8 +105,8 @@ async fn chat(
 
     loop {
         let step = tokio::select! {
-            step = hear(&mut inbound, output) => step,
-            step = next_line(&mut lines, outgoing.as_ref()) => step,
+            step = hear(&mut inbound, output, &style) => step,
+            step = next_line(&mut lines, outgoing.as_ref(), &printer, &style) => step,
             _ = interrupts.next() => Step::Interrupted,
             () = overdue(closing) => Step::Overdue,
         };
@@ -153,23 +154,37 @@ fn call(
 async fn hear(
     inbound: &mut (impl Stream<Item = Result<ChatMessage, Status>> + Unpin),
     output: Option<&Printer>,
+    style: &Style,
 ) -> Step {
     let Some(output) = output else { return Step::Heard(inbound.next().await) };
     let Ok(place) = output.reserve().await else { return Step::Unheard };
     let heard = inbound.next().await;
     if let Some(Ok(message)) = &heard {
-        place.send(lines::format(message));
+        place.send(line_of(message, style));
     }
     Step::Heard(heard)
 }
 
-/// Sends the next line, once there is room to send it. Loses none when dropped.
-async fn next_line(lines: &mut Lines, outgoing: Option<&mpsc::Sender<ChatMessage>>) -> Step {
+/// Sends the next line, or does what it asks for on a terminal, once there is room to send it. Loses none when dropped.
+async fn next_line(
+    lines: &mut Lines,
+    outgoing: Option<&mpsc::Sender<ChatMessage>>,
+    printer: &Printer,
+    style: &Style,
+) -> Step {
     let Some(outgoing) = outgoing else { return future::pending().await };
     let Ok(place) = outgoing.reserve().await else { return Step::Unsendable };
     let typed = lines.next().await;
-    if let Typed::Line(content) = &typed {
-        place.send(ChatMessage { content: content.clone(), ..ChatMessage::default() });
+    let Typed::Line(line) = &typed else { return Step::Typed(typed) };
+    let command =
+        if style.is_terminal() { Command::read(line) } else { Command::Say(line.to_owned()) };
+    let note = |note: &str| printer.try_print(style.note(note));
+    match command {
+        Command::Say(content) => place.send(ChatMessage { content, ..ChatMessage::default() }),
+        Command::Quit => return Step::Typed(Typed::End),
+        Command::Help => HELP.iter().for_each(|line| note(line)),
+        Command::Who | Command::History(_) => note("-- --plain shows neither members nor history"),
+        Command::Unknown(text) => note(&text),
     }
     Step::Typed(typed)
 }

@@ -1,10 +1,6 @@
 //! The chat through the `v1` protocol, on the library.
 
-use std::{
-    future,
-    io::{self, IsTerminal as _},
-    time::Duration,
-};
+use std::{future, io, time::Duration};
 
 use futures_util::{
     FutureExt as _, StreamExt as _,
@@ -23,12 +19,10 @@ use tokio::{
 use tonic::Code;
 
 use super::{
-    Args, Error,
+    Args, Error, Standard,
     commands::{Command, HELP},
-    editor,
-    lines::{self, Lines, Printer, Typed},
+    lines::{Lines, Printer, Typed},
     show::{Screen, Us, note_of_members},
-    style::Style,
 };
 
 /// How long the last lines may take, and leaving after them, once somebody has interrupted.
@@ -53,17 +47,12 @@ pub(super) async fn run(args: &Args, tls: Option<Credentials>) -> Result<(), Err
     };
     let (client, events) = joined.map_err(refusal)?;
     let us = Us::new(client.username(), client.entered_at());
-    if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        let (lines, printer, restored) = editor::open().map_err(Error::Setup)?;
-        let screen = Screen::of_terminal(printer, us, Style::of_terminal());
-        let outcome = Chat::new(args, client, events, lines, screen).go_on(interrupts).await;
-        drop(restored);
-        return outcome;
-    }
-    let lines = lines::read(io::stdin()).map_err(Error::Setup)?;
-    let printer = Printer::start(io::stdout()).map_err(Error::Setup)?;
-    let notes = Printer::start(io::stderr()).map_err(Error::Setup)?;
-    let screen = Screen::of_pipe(printer, notes, us);
+    let Standard { lines, printer, style, _restored } = Standard::open().map_err(Error::Setup)?;
+    let screen = if style.is_terminal() {
+        Screen::of_terminal(printer, us, style)
+    } else {
+        Screen::of_pipe(printer, Printer::start(io::stderr()).map_err(Error::Setup)?, us)
+    };
     Chat::new(args, client, events, lines, screen).go_on(interrupts).await
 }
 
@@ -325,12 +314,11 @@ fn refusal(error: client::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use roomcast_bench::baseline;
+    use roomcast_client::{Address, Details, Reason};
     use tokio::{net::TcpListener, task::JoinSet};
 
-    use roomcast_client::{Address, Details, Reason};
-
     use super::*;
-    use roomcast_bench::baseline;
 
     #[tokio::test]
     async fn a_server_without_v1_is_one_for_plain() {

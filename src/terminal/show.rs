@@ -5,12 +5,15 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use roomcast_client::{Event, EventKind, Gap, LeftCause, Members, Page, Position, Reason, Update};
 use roomcast_common::text::sanitise;
+use roomcast_proto::chat::ChatMessage;
 
 use super::{
     lines::{Place, Printer},
     style::Style,
 };
 
+/// Who tells of comings and goings.
+const SYSTEM: &str = "System";
 /// The most characters of a reason: its line is replaced later, so it has to be one.
 const REASON_CHARS: usize = 60;
 /// Up to the line before, which is cleared.
@@ -142,11 +145,23 @@ fn line(event: &Event, style: &Style) -> Option<String> {
     let name = style.name(&sanitise(&event.username));
     Some(match &event.what {
         EventKind::Said(content) => format!("[{time}] {name}: {}", sanitise(content)),
-        EventKind::Joined => format!("[{time}] System: {name} joined"),
-        EventKind::Left(cause) => format!("[{time}] System: {name} left{}", words(*cause)),
+        EventKind::Joined => format!("[{time}] {SYSTEM}: {name} joined"),
+        EventKind::Left(cause) => format!("[{time}] {SYSTEM}: {name} left{}", words(*cause)),
         // Of a later version, too.
         _ => return None,
     })
+}
+
+/// A message of the `chat` protocol as one line, in the same form.
+pub(super) fn line_of(message: &ChatMessage, style: &Style) -> String {
+    let ChatMessage { timestamp, username, content } = message;
+    let time = match timestamp.parse() {
+        Ok(time) if style.is_terminal() => style.time(time),
+        _ => sanitise(timestamp),
+    };
+    let name = sanitise(username);
+    let name = if name == SYSTEM { name } else { style.name(&name) };
+    format!("[{time}] {name}: {}", sanitise(content))
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {
@@ -202,13 +217,29 @@ pub(super) fn note_of_members(members: &Members) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
     use roomcast_client::{Epoch, Member};
+
+    use super::*;
 
     fn event(seq: u64, username: &str, what: EventKind) -> Event {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
         let position = Position::new(Epoch(1), seq);
         Event { position, time, username: username.to_owned(), what }
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        let message = |timestamp: &str| ChatMessage {
+            username: "bob".to_owned(),
+            content: "hello\tthere\u{7}".to_owned(),
+            timestamp: timestamp.to_owned(),
+        };
+        let (pipe, utc) = (Style::Pipe, jiff::tz::TimeZone::UTC);
+        let terminal = Style::Terminal { zone: utc, colored: false };
+        let now = message("2026-11-24T10:00:00.5Z");
+        assert_eq!(line_of(&now, &pipe), "[2026-11-24T10:00:00.5Z] bob: hello\tthere\\u{7}");
+        assert_eq!(line_of(&now, &terminal), "[10:00] bob: hello\tthere\\u{7}");
+        assert_eq!(line_of(&message("soon\n"), &terminal), "[soon\\n] bob: hello\tthere\\u{7}");
     }
 
     #[test]

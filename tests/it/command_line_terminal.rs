@@ -10,7 +10,7 @@ use std::{
 
 use nix::pty::{Winsize, openpty};
 
-use crate::harness::{Cluster, SOON, eventually, roomcast};
+use crate::harness::{Cluster, Heard, SOON, eventually, roomcast};
 
 /// A client on a terminal. Killed when dropped.
 struct OnTerminal {
@@ -22,10 +22,20 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn open(addr: &impl ToString, name: &str, variables: &[(&str, &str)]) -> Self {
+        Self::open_with(addr, name, &[], variables)
+    }
+
+    fn open_with(
+        addr: &impl ToString,
+        name: &str,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a terminal");
         let end = |end: &std::os::fd::OwnedFd| File::from(end.try_clone().expect("another end"));
         let child = roomcast(&["client", "--username", name, "--addr", &addr.to_string()])
+            .args(flags)
             .env_remove("NO_COLOR")
             .env("TERM", "xterm")
             .env("TZ", "IST-5:30")
@@ -173,4 +183,34 @@ async fn a_terminal_without_colors_has_none() {
     for style in colors.chain(["\x1b[2m".to_owned()]) {
         assert!(!text.contains(&style), "{text:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chat_protocol_has_the_same_terminal() {
+    let cluster = Cluster::memory().start().await;
+    let bob = cluster.endpoint(0).enter("bob").await;
+    let addr = cluster.replicas[0].grpc();
+    let mut alice = OnTerminal::open_with(&addr, "alice", &["--plain"], &[]);
+    bob.until_heard("alice joined").await;
+    bob.say("hello\x1b[2J").await;
+    alice.shows("mbob\x1b[0m: hello\\u{1b}[2J").await;
+    let text = alice.text();
+    minutes_before(text.split("mbob\x1b[0m: hello").next().expect("the part before"));
+    alice.types("/help");
+    alice.shows("\x1b[2m-- /who: who is here").await;
+    alice.types("/who");
+    alice.shows("-- --plain shows neither members nor history").await;
+    alice.types("//who");
+    bob.record()
+        .wait(SOON, |state| {
+            let said = |it: &Heard| it.username == "alice" && it.content == "/who";
+            state.heard.iter().any(said).then_some(())
+        })
+        .await
+        .expect("alice says what begins with a slash");
+    alice.types("/quit");
+    assert_eq!(alice.exit_code().await, Some(0));
+    bob.until_heard("alice left").await;
+    let heard = bob.record().state().heard.clone();
+    assert_eq!(heard.iter().filter(|it| it.username == "alice").count(), 1, "{heard:?}");
 }

@@ -1,15 +1,16 @@
 //! The client against the bench's baseline, over real sockets and pipes.
 
 use std::{
-    io::{PipeReader, PipeWriter, Write, pipe},
+    io::{self, PipeReader, PipeWriter, Write, pipe},
     slice,
     time::Duration,
 };
 
+use roomcast_bench::baseline;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 
 use super::*;
-use roomcast_bench::baseline;
+use crate::terminal::lines;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -45,7 +46,9 @@ impl Person {
         chat.spawn(async move {
             let interrupts = stream::poll_fn(move |cx| interrupts.poll_recv(cx));
             let room = RoomName::lobby();
-            super::chat(client, &addr, &username, &room, lines, printer, interrupts).await
+            let style = Style::Pipe;
+            let standard = Standard { lines, printer, style, _restored: None };
+            super::chat(client, &addr, &username, &room, standard, interrupts).await
         });
         Self { keyboard, screen: lines::read(screen).unwrap(), interrupt, chat }
     }
