@@ -10,6 +10,7 @@ pub(crate) mod leases;
 pub(crate) mod lingering;
 pub(crate) mod listening;
 pub(crate) mod members;
+pub(crate) mod odd;
 pub(crate) mod owing;
 pub(crate) mod props;
 pub(crate) mod reading;

@@ -231,3 +231,6 @@ async fn work_off(hub: &Hub, mut release: Release, since: Instant) {
     hub.metrics.queue_items.of(Queue::Departures).dec();
     hub.releases.finish();
 }
+
+#[cfg(test)]
+mod tests;

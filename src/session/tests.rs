@@ -2,18 +2,20 @@
 
 mod answers;
 mod endings;
-mod odd;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{future::BoxFuture, stream};
 
-use self::odd::{Odd, Oddity, TIMEOUT};
 use super::*;
 use crate::{
     backplane::{
         LogBounds, Unavailable, Verdict,
-        conformance::{Replica, props},
+        conformance::{
+            Replica,
+            odd::{Odd, Oddity, TIMEOUT},
+            props,
+        },
         memory::{Memory, MemoryConfig},
     },
     domain::{Page, ReplicaId, RoomName, Username, UsernameLimits},

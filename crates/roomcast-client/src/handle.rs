@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use roomcast_common::Position;
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
     task::{JoinSet, coop::unconstrained},
@@ -15,7 +16,6 @@ use super::{
     requests::{Command, Connected, Ends, Entered, LEAVE_PATIENCE, Leave, Said},
     update::Update,
 };
-use roomcast_common::Position;
 
 /// How many updates wait for the application.
 const UPDATES: usize = 64;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use roomcast_common::Position;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
@@ -9,7 +10,6 @@ use super::{
     error::{Error, LeaveError, SayError},
     update::Update,
 };
-use roomcast_common::Position;
 
 /// How long leaving may take. Longer than a server holds a message while its store is away.
 pub(super) const LEAVE_PATIENCE: Duration = Duration::from_secs(10);

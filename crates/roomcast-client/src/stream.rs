@@ -3,6 +3,10 @@
 use std::{fmt, time::Duration};
 
 use futures_util::stream;
+use roomcast_proto::room::{
+    ConnectRequest, ConnectResponse, Join, Welcome, connect_request, connect_response, join,
+    room_service_client::RoomServiceClient,
+};
 use tokio::{sync::mpsc, time::Instant};
 use tonic::{Code, Request, Streaming, transport::Channel};
 
@@ -10,10 +14,6 @@ use super::{
     core::reader::StartFrom,
     details::Details,
     update::{Reason, wire},
-};
-use roomcast_proto::room::{
-    ConnectRequest, ConnectResponse, Join, Welcome, connect_request, connect_response, join,
-    room_service_client::RoomServiceClient,
 };
 
 /// How many frames wait for the connection.

@@ -3,13 +3,6 @@
 use std::{pin::Pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream::poll_fn};
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
-use tonic::{
-    Code, Request, Response, Status, Streaming,
-    transport::{Server, server::TcpIncoming},
-};
-
-use super::*;
 use roomcast_proto::room::{
     self as proto, ConnectRequest, ConnectResponse, ListEventsRequest, ListEventsResponse,
     ListMembersRequest, ListMembersResponse,
@@ -17,6 +10,13 @@ use roomcast_proto::room::{
     connect_response::Frame,
     room_service_server::{RoomService, RoomServiceServer},
 };
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
+use tonic::{
+    Code, Request, Response, Status, Streaming,
+    transport::{Server, server::TcpIncoming},
+};
+
+use super::*;
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// How long it takes to show that something cannot be done.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How it is odd.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Oddity {
+pub(crate) enum Oddity {
     /// Appends are asked for a second time before they are answered.
     Twice,
     /// The first append finds the lease gone.
@@ -36,18 +36,47 @@ pub(super) enum Oddity {
     AwayOnce,
     /// No room can be listened to, as shows after [`TIMEOUT`].
     Away,
+    /// While it is [told to](Odd::set_away), nothing can be given back or left lingering, as shows after a moment.
+    Switched,
 }
 
 /// See the module.
-pub(super) struct Odd {
+pub(crate) struct Odd {
     inner: Arc<dyn Backplane>,
     oddity: Oddity,
     first: AtomicBool,
+    away: AtomicBool,
+    /// How many were tried at a time in vain, now and at most.
+    trying: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Odd {
-    pub(super) fn new(inner: Arc<dyn Backplane>, oddity: Oddity) -> Arc<Self> {
-        Arc::new(Self { inner, oddity, first: AtomicBool::new(true) })
+    pub(crate) fn new(inner: Arc<dyn Backplane>, oddity: Oddity) -> Arc<Self> {
+        let (first, away) = (AtomicBool::new(true), AtomicBool::new(false));
+        Arc::new(Self { inner, oddity, first, away, trying: 0.into(), most: 0.into() })
+    }
+
+    /// Whether what is switched is away from now on.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// How many have been tried in vain at a time.
+    pub(crate) fn most_at_a_time(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// Fails after a moment while it is away.
+    async fn is_here(&self) -> Result<(), Unavailable> {
+        if self.oddity != Oddity::Switched || !self.away.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let trying = self.trying.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(trying, Ordering::Relaxed);
+        sleep(Duration::from_millis(1)).await;
+        self.trying.fetch_sub(1, Ordering::Relaxed);
+        Err(Unavailable)
     }
 }
 
@@ -105,10 +134,12 @@ impl Backplane for Odd {
         if self.oddity == Oddity::AwayOnce && self.first.swap(false, Ordering::Relaxed) {
             return Err(Unavailable);
         }
+        self.is_here().await?;
         self.inner.leave(hold, event).await
     }
 
     async fn linger(&self, hold: &Hold, time: Duration) -> Result<bool, Unavailable> {
+        self.is_here().await?;
         self.inner.linger(hold, time).await
     }
 

@@ -12,10 +12,7 @@ use std::{
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    odd::{Odd, Oddity},
-    *,
-};
+use super::*;
 use crate::{
     domain::{Epoch, Position, SecretHash, SessionId},
     session::client_link::Pace,

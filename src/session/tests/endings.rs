@@ -9,11 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::sleep;
 
-use super::{
-    answers::Taker,
-    odd::{Odd, Oddity},
-    *,
-};
+use super::{answers::Taker, *};
 use crate::{
     backplane::Overdue,
     domain::{Event, EventKind, LeftCause, Position, SecretHash, SessionId},

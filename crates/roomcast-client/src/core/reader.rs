@@ -134,8 +134,9 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use roomcast_common::Epoch;
+
+    use super::*;
 
     fn at(epoch: u64, seq: u64) -> Position {
         Position::new(Epoch(epoch), seq)

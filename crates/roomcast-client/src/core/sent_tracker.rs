@@ -113,9 +113,10 @@ impl SentTracker {
 mod tests {
     use std::time::SystemTime;
 
+    use roomcast_common::Epoch;
+
     use super::*;
     use crate::update::LeftCause;
-    use roomcast_common::Epoch;
 
     fn at(seq: u64) -> Position {
         Position::new(Epoch(1), seq)

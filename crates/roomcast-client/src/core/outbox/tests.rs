@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
+use roomcast_common::Epoch;
 
 use super::*;
-use roomcast_common::Epoch;
 
 /// One step of the world.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,144 @@
+//! Names are given back however long the backplane is away, and whoever waits for it waits for all of them. The clock
+//! stands still while anything can be done.
+
+use futures_util::FutureExt as _;
+
+use super::*;
+use crate::{
+    backplane::{
+        Backplane as _, LogBounds, PageLimit,
+        conformance::{
+            odd::{Odd, Oddity},
+            props,
+        },
+        memory::{Memory, MemoryConfig},
+    },
+    domain::{ReplicaId, RoomName, SecretHash, SessionId, Username, UsernameLimits},
+    hub::{Claim, HubConfig, Membership, SessionClaim, StartFrom},
+    room::Rate,
+    wakers::{ReaderWaker, Wakers},
+};
+
+const LEASE: Duration = Duration::from_secs(15);
+
+#[derive(Debug)]
+struct Awake;
+
+impl Wakers for Awake {
+    fn wake(&self, _: &[usize]) {}
+}
+
+/// A hub whose backplane can be away.
+fn start() -> (Arc<Hub>, Arc<Odd>) {
+    let memory = Memory::new(MemoryConfig {
+        lease: LEASE,
+        log: LogBounds { length: 1_000, bytes: usize::MAX, age: Duration::from_secs(86_400) },
+        bytes: usize::MAX,
+        members_per_room: 1_000,
+        signal_queue: 10_000,
+    });
+    let id = ReplicaId::from_bytes([1; 16]);
+    let (backplane, signals) = memory.attach(id);
+    let odd = Odd::new(backplane, Oddity::Switched);
+    let config = HubConfig {
+        lease: LEASE,
+        held_at_most: LEASE,
+        window_events: 1_000,
+        window_bytes: 1 << 20,
+        unread_bytes: 1 << 20,
+        gather: Duration::ZERO,
+        room_rate: Rate { interval: Duration::ZERO, burst: 1 },
+        rooms: 10,
+        release_timeout: Duration::from_secs(1),
+    };
+    let hub = Hub::start(odd.clone(), signals, id, config, Metrics::new(), Sampler::off());
+    (hub, odd)
+}
+
+async fn enter(hub: &Arc<Hub>, room: &RoomName, name: &str, linger: Duration) -> Membership {
+    let name = Username::parse(name, UsernameLimits { max_chars: 64 }).unwrap();
+    let (id, secret) = (SessionId::from_bytes(rand::random()), SecretHash::of(&[7; 32]));
+    let (room, session) = (room.clone(), SessionClaim::New(id, secret));
+    let told = Arc::new(true.into());
+    let claim = Claim { room, name, session, since: StartFrom::Now, linger, attempt: 1, told };
+    let waker = ReaderWaker::new(Arc::new(Awake), 0);
+    hub.enter(claim, waker).await.expect("the name is free").membership
+}
+
+async fn story(odd: &Odd, room: &RoomName) -> Vec<String> {
+    let all = PageLimit { events: 1_000, bytes: usize::MAX };
+    let page = odd.read(room, 0, all).await.expect("a page");
+    page.events.iter().map(|(seq, event)| props::line(*seq, event)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_given_back_once_however_long_the_backplane_is_away() {
+    let (hub, odd) = start();
+    let room = props::some_room();
+    let bob = enter(&hub, &room, "bob", Duration::ZERO).await;
+    odd.set_away(true);
+    bob.release_later(LeftCause::Ended);
+    sleep(LEASE * PATIENCE * 3).await;
+    assert_eq!(hub.releases.len(), 1, "nobody else can tell");
+    assert!(hub.releases.done().now_or_never().is_none());
+    odd.set_away(false);
+    hub.releases.done().await;
+    assert_eq!(story(&odd, &room).await, ["1 bob joined", "2 bob left"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_see_to_is_given_up_after_some_leases() {
+    let (hub, odd) = start();
+    let room = props::some_room();
+    let bob = enter(&hub, &room, "bob", Duration::from_secs(1)).await;
+    odd.set_away(true);
+    drop(bob);
+    sleep(LEASE * (PATIENCE - 1)).await;
+    assert_eq!(hub.releases.len(), 1, "it may still linger");
+    sleep(LEASE + 2 * RETRY).await;
+    assert_eq!(hub.releases.len(), 0, "whoever is in the room has reaped it by now");
+    hub.releases.done().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_does_is_done_here_if_they_give_up() {
+    let (hub, odd) = start();
+    let room = props::some_room();
+    let bob = enter(&hub, &room, "bob", Duration::ZERO).await;
+    odd.set_away(true);
+    // It waits for its bounded time.
+    bob.release(LeftCause::Disconnected).await;
+    assert_eq!(hub.releases.len(), 1);
+    odd.set_away(false);
+    hub.releases.done().await;
+    let carol = enter(&hub, &room, "carol", Duration::ZERO).await;
+    let leaving = carol.leave();
+    odd.set_away(true);
+    assert!(leaving.await.is_err(), "it is not stored");
+    odd.set_away(false);
+    hub.releases.done().await;
+    let expected = ["1 bob joined", "2 bob left", "3 carol joined", "4 carol left"];
+    assert_eq!(story(&odd, &room).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_are_given_back_at_a_time_and_all_of_them() {
+    let (hub, odd) = start();
+    let room = props::some_room();
+    let mut members = Vec::new();
+    for number in 0..CONCURRENCY + 50 {
+        members.push(enter(&hub, &room, &format!("member {number}"), Duration::ZERO).await);
+    }
+    odd.set_away(true);
+    for member in members {
+        member.release_later(LeftCause::Shutdown);
+    }
+    sleep(RETRY * 3).await;
+    assert_eq!(hub.releases.len(), CONCURRENCY + 50);
+    assert_eq!(odd.most_at_a_time(), CONCURRENCY);
+    odd.set_away(false);
+    hub.releases.done().await;
+    let story = story(&odd, &room).await;
+    let left = story.iter().filter(|line| line.ends_with("left")).count();
+    assert_eq!(left, CONCURRENCY + 50);
+}
