@@ -1,5 +1,5 @@
-//! What all protocols share, and the protocols: who is let in, what their streams are sent, and how they end. Only
-//! this module knows gRPC.
+//! What all protocols share, and the protocols: who is let in, what their streams are sent, and how they end. Of
+//! the server only this module knows gRPC, and the exporter of spans.
 
 mod admission;
 mod arrivals;

@@ -1,8 +1,8 @@
 //! The local registry: the rooms that have members on this replica, and everything that keeps
 //! them in step with the backplane.
 //!
-//! `room` is one room's window and readers, `member` one reader, `membership` a member's way in and
-//! out. Four loops run beside them: `listener` brings in what happens, `keeper` renews leases
+//! `room` is one room's window and readers, `member` one member, `reader` what its stream takes, `slow_readers` the rule
+//! for those that do not; `entry` and `membership` are a member's way in and out. Four loops run beside them: `listener` brings in what happens, `keeper` renews leases
 //! and reaps, `release_queue` gives names back, `delivery_probe` proves that delivery works.
 
 mod catch_up;
@@ -21,6 +21,8 @@ mod release_queue;
 mod room;
 mod slot;
 pub mod slow_readers;
+#[cfg(test)]
+pub(crate) mod testing;
 mod unread;
 mod wakers;
 

@@ -1,6 +1,6 @@
 //! One suite of rules that every [`Backplane`] keeps, written against the contract alone.
 //!
-//! A backend gives a [`Fixture`] and names it to `suite!`, which makes a test of its own of each
+//! A backplane gives a [`Fixture`] and names it to `suite!`, which makes a test of its own of each
 //! rule. Rooms have fresh names in each test, so that tests may share one server. Stories are
 //! told as lines such as `2 bob: hi`, so that a failure can be read.
 
@@ -23,12 +23,12 @@ use std::{future::Future, sync::Arc, time::Duration};
 use super::{Backplane, LogBounds, Signals};
 use crate::domain::ReplicaId;
 
-/// What the suite needs of a backend.
+/// What the suite needs of a backplane.
 pub(crate) trait Fixture: Sync {
     /// As many replicas as asked for, each attached to the same shared state.
     fn attach(&self, replicas: usize, setup: Setup) -> impl Future<Output = Vec<Replica>>;
 
-    /// Lets that much time pass by the clock by which the backend's leases end.
+    /// Lets that much time pass by the clock by which the backplane's leases end.
     fn pass(&self, time: Duration) -> impl Future<Output = ()> {
         tokio::time::sleep(time)
     }

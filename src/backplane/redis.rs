@@ -1,7 +1,8 @@
 //! The backplane on Redis 7 or Valkey: scripts for every change, a stream as the log, pub/sub for
 //! what happens now.
 //!
-//! `lane` sends commands, `subscriber` listens, the `.lua` files hold what is atomic.
+//! `operations` says what each operation sends (`arguments`) and how it reads the answer (`answers`), `lane` sends
+//! commands, `subscriber` listens, the `.lua` files hold what is atomic.
 
 mod answers;
 mod arguments;

@@ -19,10 +19,12 @@ use crate::{
         memory::{Memory, MemoryConfig},
     },
     domain::{Page, ReplicaId, RoomName, Username, UsernameLimits},
-    hub::{Claim, EnterError, HubConfig, SessionClaim, StartFrom},
+    hub::{
+        Claim, EnterError, HubConfig, SessionClaim, StartFrom,
+        testing::{self, nobody},
+    },
     metrics::Metrics,
     trace::Sampler,
-    wakers::{ReaderWaker, Wakers},
 };
 
 const UNLIMITED: Rate = Rate { interval: Duration::ZERO, burst: 1 };
@@ -56,18 +58,6 @@ impl Repeats for Unbounded {
 
 const LEASE: Duration = Duration::from_secs(15);
 
-/// Nobody reads here.
-#[derive(Debug)]
-struct Nobody;
-
-impl Wakers for Nobody {
-    fn wake(&self, _: &[usize]) {}
-}
-
-fn nobody() -> ReaderWaker {
-    ReaderWaker::new(Arc::new(Nobody), 0)
-}
-
 fn attach(memory: &Memory) -> Replica {
     let id = ReplicaId::from_bytes(rand::random());
     let (backplane, signals) = memory.attach(id);
@@ -85,17 +75,8 @@ fn memory() -> Memory {
 }
 
 fn hub_config() -> HubConfig {
-    HubConfig {
-        lease: LEASE,
-        window_events: 64,
-        window_bytes: 1 << 20,
-        unread_bytes: 1 << 30,
-        gather: Duration::ZERO,
-        rooms: 8,
-        room_rate: UNLIMITED,
-        release_timeout: Duration::from_secs(1),
-        held_at_most: Duration::from_secs(100),
-    }
+    let (window_events, window_bytes) = (64, 1 << 20);
+    HubConfig { lease: LEASE, window_events, window_bytes, rooms: 8, ..testing::config() }
 }
 
 fn claim(room: &RoomName, session: SessionClaim) -> Claim {

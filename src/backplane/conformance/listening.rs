@@ -103,7 +103,7 @@ pub(crate) async fn a_canary_comes_back_after_what_came_before(fixture: &impl Fi
 pub(crate) async fn what_overflowed_is_announced_and_in_the_log(fixture: &impl Fixture) {
     let setup = Setup { signal_queue: 4, ..Setup::CALM };
     let [a, mut b] = replicas(fixture, setup).await;
-    // Two rooms in turn, lest a backend gathers all of one room's events in one signal.
+    // Two rooms in turn, lest a backplane gathers all of one room's events in one signal.
     let (room, other) = (some_room(), some_room());
     b.subscribe(&room).await;
     b.subscribe(&other).await;

@@ -36,7 +36,7 @@ pub(crate) enum Oddity {
     AwayOnce,
     /// No room can be listened to, as shows after [`TIMEOUT`].
     Away,
-    /// While it is [told to](Odd::set_away), nothing can be given back or left lingering, as shows after a moment.
+    /// While it is [told to](Odd::set_away), nothing can be read, given back or left lingering, as shows after a moment.
     Switched,
 }
 
@@ -187,6 +187,7 @@ impl Backplane for Odd {
         after: u64,
         limit: PageLimit,
     ) -> Result<Page, Unavailable> {
+        self.is_here().await?;
         self.inner.read(room, after, limit).await
     }
 

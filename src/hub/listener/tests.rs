@@ -5,81 +5,30 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
-    backplane::{
-        LogBounds,
-        conformance::{Replica, props},
-        memory::{Memory, MemoryConfig},
+    backplane::conformance::{Replica, props},
+    hub::{
+        HubConfig, Membership, SessionClaim,
+        testing::{Given, Plain, config, enter, enter_as, start},
     },
-    domain::{ReplicaId, Username, UsernameLimits},
-    hub::{Claim, HubConfig, Membership, SessionClaim, StartFrom},
-    metrics::Metrics,
-    room::Rate,
-    trace::Sampler,
-    wakers::{ReaderWaker, Wakers},
 };
-
-/// Readers that never come to take anything.
-#[derive(Debug)]
-struct Stalled;
-
-impl Wakers for Stalled {
-    fn wake(&self, _: &[usize]) {}
-}
 
 const EVENTS: usize = 4096;
 
-fn config() -> HubConfig {
-    HubConfig {
-        lease: Duration::from_secs(600),
-        held_at_most: Duration::from_secs(100),
-        window_events: EVENTS,
-        window_bytes: 1 << 30,
-        unread_bytes: 1 << 30,
-        gather: Duration::ZERO,
-        room_rate: Rate { interval: Duration::ZERO, burst: 1 },
-        rooms: 1000,
-        release_timeout: Duration::from_secs(1),
-    }
+/// A window of so many events, and leases that do not matter.
+fn roomy() -> HubConfig {
+    HubConfig { lease: Duration::from_secs(600), window_events: EVENTS, ..config() }
 }
 
-/// A hub, and another replica that shares the backplane with it.
-fn start(config: HubConfig) -> (Arc<Hub>, Replica) {
-    let memory = Memory::new(MemoryConfig {
-        lease: Duration::from_secs(600),
-        log: LogBounds { length: 1_000_000, bytes: usize::MAX, age: Duration::from_secs(3600) },
-        bytes: usize::MAX,
-        members_per_room: 10,
-        signal_queue: 1_000_000,
-    });
-    let id = ReplicaId::from_bytes([1; 16]);
-    let (backplane, signals) = memory.attach(id);
-    let hub = Hub::start(backplane, signals, id, config, Metrics::new(), Sampler::off());
-    let id = ReplicaId::from_bytes([2; 16]);
-    let (backplane, signals) = memory.attach(id);
-    (hub, Replica { id, backplane, signals })
-}
-
+/// A reader of the `chat` protocol, who never comes to take anything.
 async fn stalled(hub: &Arc<Hub>, room: &RoomName) -> Membership {
-    let name = Username::parse("reader", UsernameLimits { max_chars: 64 }).unwrap();
-    let (session, since) = (SessionClaim::Plain, StartFrom::Now);
-    let linger = Duration::ZERO;
-    let claim = Claim {
-        room: room.clone(),
-        name,
-        session,
-        since,
-        linger,
-        attempt: 0,
-        told: Arc::default(),
-    };
-    hub.enter(claim, ReaderWaker::new(Arc::new(Stalled), 0)).await.unwrap().membership
+    enter_as(hub, room, "reader", SessionClaim::Plain, Duration::ZERO).await
 }
 
 /// The clock of these tests stands still while anything can be done: it tells how long something was
 /// waited for, and nothing else.
 #[tokio::test(start_paused = true)]
 async fn rooms_do_not_wait_for_each_others_readers() {
-    let (hub, other) = start(config());
+    let (hub, _, other) = start(roomy(), 1_000_000);
     let mut memberships = Vec::new();
     for _ in 0..50 {
         memberships.push(stalled(&hub, &props::some_room()).await);
@@ -114,7 +63,7 @@ async fn rooms_do_not_wait_for_each_others_readers() {
 #[tokio::test(start_paused = true)]
 async fn the_windows_of_all_rooms_have_a_bound_together() {
     const MOST: usize = 4 << 20;
-    let (hub, other) = start(HubConfig { unread_bytes: MOST, ..config() });
+    let (hub, _, other) = start(HubConfig { unread_bytes: MOST, ..roomy() }, 1_000_000);
     let mut memberships = Vec::new();
     for _ in 0..50 {
         memberships.push(stalled(&hub, &props::some_room()).await);
@@ -141,4 +90,64 @@ async fn the_windows_of_all_rooms_have_a_bound_together() {
     assert!(!is_too_slow(modest));
     assert!(greedy.iter().filter(|it| is_too_slow(it)).count() > 40);
     drop(memberships);
+}
+
+/// Says so many things at once, before anybody else has a turn.
+fn say(other: &Replica, speaker: &crate::backplane::Hold, seqs: std::ops::RangeInclusive<u64>) {
+    for seq in seqs {
+        let said = props::said(speaker, &seq.to_string());
+        let appended = other.backplane.append(speaker, seq, said).now_or_never();
+        appended.expect("memory does not wait").expect("it is stored");
+    }
+}
+
+/// The contents of all that there is for a reader, in order.
+fn taken(membership: &Membership) -> Vec<String> {
+    let chunk = membership.reader().take(&Plain, u64::MAX, usize::MAX, None).expect("it is there");
+    let contents = Plain::read(&chunk.bytes).into_iter().map(|given| match given {
+        Given::Event(_, content) => content,
+        Given::Lost(from, to) => panic!("{from} to {to} are lost"),
+    });
+    contents.filter(|content| !content.is_empty()).collect()
+}
+
+fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    range.map(|it| it.to_string()).collect()
+}
+
+/// More signals come than fit: what was dropped is read from the log, once, and all is passed on in order.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_into_the_queue_is_read_from_the_log() {
+    let (hub, _, other) = start(config(), 4);
+    let room = props::some_room();
+    let bob = enter(&hub, &room, "bob", Duration::ZERO).await;
+    let speaker = other.join(&room, "speaker").await;
+    sleep(Duration::from_secs(1)).await;
+    say(&other, &speaker, 1..=200);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(taken(&bob), numbers(1..=200));
+    say(&other, &speaker, 201..=203);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(taken(&bob), numbers(201..=203), "live again");
+}
+
+/// The log cannot be read when something was missed: it is tried again until it can, and meanwhile nothing that comes
+/// overtakes what is missing.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_is_tried_again() {
+    let (hub, odd, other) = start(config(), 4);
+    let room = props::some_room();
+    let bob = enter(&hub, &room, "bob", Duration::ZERO).await;
+    let speaker = other.join(&room, "speaker").await;
+    sleep(Duration::from_secs(1)).await;
+    odd.set_away(true);
+    say(&other, &speaker, 1..=100);
+    sleep(REREAD * 10).await;
+    say(&other, &speaker, 101..=102);
+    sleep(REREAD * 10).await;
+    let before = taken(&bob);
+    assert!(before.len() < 10, "only what fitted into the queue is here: {before:?}");
+    odd.set_away(false);
+    sleep(REREAD * 3).await;
+    assert_eq!([before, taken(&bob)].concat(), numbers(1..=102));
 }

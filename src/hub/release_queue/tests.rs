@@ -6,64 +6,12 @@ use futures_util::FutureExt as _;
 use super::*;
 use crate::{
     backplane::{
-        Backplane as _, LogBounds, PageLimit,
-        conformance::{
-            odd::{Odd, Oddity},
-            props,
-        },
-        memory::{Memory, MemoryConfig},
+        Backplane as _, PageLimit,
+        conformance::{odd::Odd, props},
     },
-    domain::{ReplicaId, RoomName, SecretHash, SessionId, Username, UsernameLimits},
-    hub::{Claim, HubConfig, Membership, SessionClaim, StartFrom},
-    room::Rate,
-    wakers::{ReaderWaker, Wakers},
+    domain::RoomName,
+    hub::testing::{LEASE, config, enter, start},
 };
-
-const LEASE: Duration = Duration::from_secs(15);
-
-#[derive(Debug)]
-struct Awake;
-
-impl Wakers for Awake {
-    fn wake(&self, _: &[usize]) {}
-}
-
-/// A hub whose backplane can be away.
-fn start() -> (Arc<Hub>, Arc<Odd>) {
-    let memory = Memory::new(MemoryConfig {
-        lease: LEASE,
-        log: LogBounds { length: 1_000, bytes: usize::MAX, age: Duration::from_secs(86_400) },
-        bytes: usize::MAX,
-        members_per_room: 1_000,
-        signal_queue: 10_000,
-    });
-    let id = ReplicaId::from_bytes([1; 16]);
-    let (backplane, signals) = memory.attach(id);
-    let odd = Odd::new(backplane, Oddity::Switched);
-    let config = HubConfig {
-        lease: LEASE,
-        held_at_most: LEASE,
-        window_events: 1_000,
-        window_bytes: 1 << 20,
-        unread_bytes: 1 << 20,
-        gather: Duration::ZERO,
-        room_rate: Rate { interval: Duration::ZERO, burst: 1 },
-        rooms: 10,
-        release_timeout: Duration::from_secs(1),
-    };
-    let hub = Hub::start(odd.clone(), signals, id, config, Metrics::new(), Sampler::off());
-    (hub, odd)
-}
-
-async fn enter(hub: &Arc<Hub>, room: &RoomName, name: &str, linger: Duration) -> Membership {
-    let name = Username::parse(name, UsernameLimits { max_chars: 64 }).unwrap();
-    let (id, secret) = (SessionId::from_bytes(rand::random()), SecretHash::of(&[7; 32]));
-    let (room, session) = (room.clone(), SessionClaim::New(id, secret));
-    let told = Arc::new(true.into());
-    let claim = Claim { room, name, session, since: StartFrom::Now, linger, attempt: 1, told };
-    let waker = ReaderWaker::new(Arc::new(Awake), 0);
-    hub.enter(claim, waker).await.expect("the name is free").membership
-}
 
 async fn story(odd: &Odd, room: &RoomName) -> Vec<String> {
     let all = PageLimit { events: 1_000, bytes: usize::MAX };
@@ -73,7 +21,7 @@ async fn story(odd: &Odd, room: &RoomName) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_name_is_given_back_once_however_long_the_backplane_is_away() {
-    let (hub, odd) = start();
+    let (hub, odd, _) = start(config(), 10_000);
     let room = props::some_room();
     let bob = enter(&hub, &room, "bob", Duration::ZERO).await;
     odd.set_away(true);
@@ -88,7 +36,7 @@ async fn a_name_is_given_back_once_however_long_the_backplane_is_away() {
 
 #[tokio::test(start_paused = true)]
 async fn what_others_see_to_is_given_up_after_some_leases() {
-    let (hub, odd) = start();
+    let (hub, odd, _) = start(config(), 10_000);
     let room = props::some_room();
     let bob = enter(&hub, &room, "bob", Duration::from_secs(1)).await;
     odd.set_away(true);
@@ -102,7 +50,7 @@ async fn what_others_see_to_is_given_up_after_some_leases() {
 
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_does_is_done_here_if_they_give_up() {
-    let (hub, odd) = start();
+    let (hub, odd, _) = start(config(), 10_000);
     let room = props::some_room();
     let bob = enter(&hub, &room, "bob", Duration::ZERO).await;
     odd.set_away(true);
@@ -123,7 +71,7 @@ async fn what_somebody_else_does_is_done_here_if_they_give_up() {
 
 #[tokio::test(start_paused = true)]
 async fn many_are_given_back_at_a_time_and_all_of_them() {
-    let (hub, odd) = start();
+    let (hub, odd, _) = start(config(), 10_000);
     let room = props::some_room();
     let mut members = Vec::new();
     for number in 0..CONCURRENCY + 50 {

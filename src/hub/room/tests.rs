@@ -3,84 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     backplane::conformance::props,
-    domain::{Epoch, EventKind, Head, Page},
-    hub::{Unread, unread::Held},
-    room::{LogCursor, Lost, Rate},
-    wakers::{ReaderWaker, Wakers},
+    domain::{Epoch, Head, Page},
+    hub::{
+        testing::{Given, Plain, config, nobody},
+        unread::{Held, Unread},
+    },
+    room::LogCursor,
 };
-
-/// Nobody has to be woken: tests take when they like.
-#[derive(Debug)]
-struct Awake;
-
-impl Wakers for Awake {
-    fn wake(&self, _: &[usize]) {}
-}
-
-/// What a reader is given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Given {
-    /// An event, and which of all that were ever said it is.
-    Event(Position, u64),
-    Lost(Position, Position),
-}
-
-/// Writes what is given so that tests can read it.
-#[derive(Debug)]
-struct Plain;
-
-/// The bytes of one thing that is given: a kind and four numbers.
-const FRAME: usize = 1 + 4 * 8;
-
-fn write(kind: u8, numbers: [u64; 4]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(FRAME);
-    bytes.put_u8(kind);
-    for number in numbers {
-        bytes.put_u64(number);
-    }
-    bytes.freeze()
-}
-
-fn read(bytes: &[u8]) -> Vec<Given> {
-    let given = bytes.chunks_exact(FRAME).map(|mut frame| {
-        let kind = frame.get_u8();
-        let [a, b, c, d] = std::array::from_fn(|_| frame.get_u64());
-        let first = Position::new(Epoch(a), b);
-        match kind {
-            0 => Given::Event(first, c),
-            _ => Given::Lost(first, Position::new(Epoch(c), d)),
-        }
-    });
-    given.collect()
-}
-
-fn number(event: &Event) -> u64 {
-    let EventKind::Said { content } = &event.what else { panic!("{event:?}") };
-    content.parse().expect("a number")
-}
-
-impl Encoder for Plain {
-    fn index(&self) -> usize {
-        0
-    }
-
-    fn encode(&self, at: Position, event: &Event) -> Bytes {
-        write(0, [at.epoch.0, at.seq, number(event), 0])
-    }
-
-    fn encode_lost(&self, lost: &Lost) -> Bytes {
-        match *lost {
-            Lost::Range { from, to } => write(1, [from.epoch.0, from.seq, to.epoch.0, to.seq]),
-            Lost::Log { .. } => panic!("no log is ever gone here"),
-        }
-    }
-}
 
 /// The room's log, as the backplane has it.
 #[derive(Debug)]
@@ -139,7 +73,7 @@ struct Reader {
     follows: bool,
     last: Position,
     /// By sequence number what it has, as far as it was not taken back.
-    has: BTreeMap<u64, u64>,
+    has: BTreeMap<u64, String>,
     has_fallen: bool,
 }
 
@@ -150,20 +84,20 @@ impl Reader {
             self.has_fallen = true;
             return false;
         };
-        let given = read(&chunk.bytes);
+        let given = Plain::read(&chunk.bytes);
         assert_eq!(given.len(), chunk.events);
         for it in &given {
-            self.check(*it, log);
+            self.check(it, log);
         }
         !given.is_empty()
     }
 
-    fn check(&mut self, given: Given, log: &Log) {
+    fn check(&mut self, given: &Given, log: &Log) {
         let last = self.last;
-        self.last = match given {
-            Given::Event(at, number) if self.follows => {
+        self.last = match *given {
+            Given::Event(at, ref content) if self.follows => {
                 assert_eq!(at.seq, last.seq + 1, "{at} follows {last}");
-                self.has.insert(at.seq, number);
+                self.has.insert(at.seq, content.clone());
                 at
             }
             Given::Event(at, _) => {
@@ -246,6 +180,8 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 const READERS: usize = 4;
+/// About what an event has in bytes.
+const BYTES: usize = 40;
 /// Small, so that readers fall off all the time.
 const WINDOW: usize = 8;
 
@@ -261,17 +197,7 @@ struct World {
 impl World {
     /// A room with so many events, three readers that miss nothing after some of them, and one that gets what comes.
     fn new(events: u64, begin: [u64; READERS - 1]) -> Self {
-        let config = HubConfig {
-            lease: Duration::from_secs(600),
-            held_at_most: Duration::from_secs(100),
-            window_events: WINDOW,
-            window_bytes: 1 << 20,
-            unread_bytes: 1 << 30,
-            gather: Duration::ZERO,
-            room_rate: Rate { interval: Duration::ZERO, burst: 1 },
-            rooms: 1,
-            release_timeout: Duration::from_secs(1),
-        };
+        let config = HubConfig { window_events: WINDOW, ..config() };
         let name = props::some_room();
         let speaker = props::some_hold(&name, "speaker");
         let head = Head { position: Position::new(Epoch(1), 0), past: vec![] };
@@ -286,8 +212,7 @@ impl World {
         let reader = |place: Option<Position>| {
             let follows = place.is_some();
             let hold = props::some_hold(&name, "reader");
-            let waker = ReaderWaker::new(Arc::new(Awake), 0);
-            let member = Arc::new(Member::new(hold, room.number(), waker, follows));
+            let member = Arc::new(Member::new(hold, room.number(), nobody(), follows));
             let key = room.add_member(&member);
             let last = place.unwrap_or(end);
             member.admit(end, LogCursor::after(last));
@@ -335,7 +260,7 @@ impl World {
             }
             Act::Read { limit, works } => drop(self.read(limit, works)),
             Act::Take { reader, events } => {
-                self.readers[reader].take(&self.room, &self.log, events * FRAME);
+                self.readers[reader].take(&self.room, &self.log, events * BYTES);
             }
             Act::ReadFor { reader, limit, works } => {
                 self.readers[reader].read_log(&self.room, &self.log, limit, works);
@@ -375,9 +300,10 @@ proptest! {
         let end = world.log.head.position;
         for reader in world.readers.iter().filter(|it| it.follows) {
             prop_assert_eq!(reader.last.seq, end.seq, "it has come to the end: {:?}", world.log);
-            for (seq, number) in &reader.has {
-                let there = world.log.events.get(seq).map(|it| self::number(it));
-                prop_assert!(there.is_none_or(|it| it == *number), "{seq}: {:?}", world.log);
+            for (seq, content) in &reader.has {
+                let there = world.log.events.get(seq).map(|it| props::line(0, it));
+                let same = there.is_none_or(|it| it == format!("0 speaker: {content}"));
+                prop_assert!(same, "{seq}: {:?}", world.log);
             }
         }
     }
