@@ -117,7 +117,7 @@ pub enum Error {
     Setup(#[source] io::Error),
 }
 
-/// Standard input and output: with a line editor where both are a terminal.
+/// Standard input and output: with a line editor where both are a terminal that can be edited on.
 struct Standard {
     lines: Lines,
     printer: Printer,
@@ -128,13 +128,14 @@ struct Standard {
 
 impl Standard {
     fn open() -> io::Result<Self> {
-        if io::stdin().is_terminal() && io::stdout().is_terminal() {
-            let (lines, printer, restored) = editor::open()?;
-            let style = Style::of_terminal();
+        let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let style = if is_terminal { Style::of_terminal() } else { Style::Pipe };
+        // Some terminals cannot be edited on, such as `dumb`: there, lines are read as from a pipe.
+        if is_terminal && let Ok((lines, printer, restored)) = editor::open() {
             return Ok(Self { lines, printer, style, _restored: Some(restored) });
         }
         let (lines, printer) = (lines::read(io::stdin())?, Printer::start(io::stdout())?);
-        Ok(Self { lines, printer, style: Style::Pipe, _restored: None })
+        Ok(Self { lines, printer, style, _restored: None })
     }
 }
 

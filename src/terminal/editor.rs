@@ -27,7 +27,7 @@ impl Drop for Restored {
 
 /// Edits on this process's terminal.
 pub(super) fn open() -> io::Result<(Lines, Printer, Restored)> {
-    let restored = Restored(tcgetattr(io::stdin())?);
+    let before = tcgetattr(io::stdin())?;
     // Each pasted line is a message; nothing is completed.
     let config = Config::builder().bracketed_paste(false).auto_add_history(true).build();
     let history = MemHistory::with_config(&config);
@@ -47,7 +47,7 @@ pub(super) fn open() -> io::Result<(Lines, Printer, Restored)> {
             }
         }
     })?;
-    Ok((lines, Printer::start(above)?, restored))
+    Ok((lines, Printer::start(above)?, Restored(before)))
 }
 
 fn failed(error: ReadlineError) -> io::Error {

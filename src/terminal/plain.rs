@@ -122,11 +122,17 @@ async fn chat(
                 outcome = Err(Error::Unconfirmed { addr: addr.to_string(), waited });
                 break;
             }
-            Step::Interrupted if closing.is_some_and(|c| c.patience == INTERRUPT_PATIENCE) => break,
-            Step::Interrupted => closing = Some(Closing::within(INTERRUPT_PATIENCE)),
+            Step::Interrupted | Step::Typed(Typed::Interrupt)
+                if closing.is_some_and(|c| c.patience == INTERRUPT_PATIENCE) =>
+            {
+                break;
+            }
+            Step::Interrupted | Step::Typed(Typed::Interrupt) => {
+                closing = Some(Closing::within(INTERRUPT_PATIENCE));
+            }
             Step::Unheard => output = None,
             Step::Typed(Typed::Failed(error)) => outcome = Err(Error::Input(error)),
-            Step::Typed(Typed::End | Typed::Interrupt) | Step::Unsendable => {}
+            Step::Typed(Typed::End) | Step::Unsendable => {}
         }
         outgoing = None;
         closing = closing.or_else(|| Some(Closing::within(CLOSE_PATIENCE)));

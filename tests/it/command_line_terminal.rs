@@ -110,6 +110,15 @@ fn minutes_before(shown: &str) -> u64 {
     number(hours) * 60 + number(minutes)
 }
 
+/// Bob's hello has just come, and has the time of where the terminal is.
+fn assert_has_local_time(text: &str) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    // Five and a half hours ahead of UTC, and by now maybe a minute more.
+    let expected = (now.as_secs() / 60 + 330) % 1440;
+    let shown = minutes_before(text.split("mbob\x1b[0m: hello").next().expect("the part before"));
+    assert!((expected + 1440 - shown) % 1440 <= 1, "{shown} is shown at {expected}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminal_has_colors_local_time_and_commands() {
     let cluster = Cluster::memory().start().await;
@@ -119,12 +128,7 @@ async fn a_terminal_has_colors_local_time_and_commands() {
     alice.shows_here("\x1b[2m-- here: ", &["alice", "bob"]).await;
     bob.say("hello\x1b[2J").await;
     alice.shows("mbob\x1b[0m: hello\\u{1b}[2J").await;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    // Five and a half hours ahead of UTC, and by now maybe a minute more.
-    let expected = (now.as_secs() / 60 + 330) % 1440;
-    let text = alice.text();
-    let shown = minutes_before(text.split("mbob\x1b[0m: hello").next().expect("the part before"));
-    assert!((expected + 1440 - shown) % 1440 <= 1, "{shown} is shown at {expected}");
+    assert_has_local_time(&alice.text());
 
     alice.types("/history 1");
     eventually(SOON, "it is shown again", async || {
@@ -194,8 +198,7 @@ async fn the_chat_protocol_has_the_same_terminal() {
     bob.until_heard("alice joined").await;
     bob.say("hello\x1b[2J").await;
     alice.shows("mbob\x1b[0m: hello\\u{1b}[2J").await;
-    let text = alice.text();
-    minutes_before(text.split("mbob\x1b[0m: hello").next().expect("the part before"));
+    assert_has_local_time(&alice.text());
     alice.types("/help");
     alice.shows("\x1b[2m-- /who: who is here").await;
     alice.types("/who");
@@ -213,4 +216,28 @@ async fn the_chat_protocol_has_the_same_terminal() {
     bob.until_heard("alice left").await;
     let heard = bob.record().state().heard.clone();
     assert_eq!(heard.iter().filter(|it| it.username == "alice").count(), 1, "{heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_leaves_and_a_terminal_without_an_editor_has_lines() {
+    let cluster = Cluster::memory().start().await;
+    let bob = cluster.endpoint(0).enter("bob").await;
+    let addr = cluster.replicas[0].grpc();
+    for (name, flags) in [("alice", &[][..]), ("carol", &["--plain"])] {
+        for (terminal, suffix) in [("xterm", ""), ("dumb", " the second")] {
+            let name = format!("{name}{suffix}");
+            let mut client = OnTerminal::open_with(&addr, &name, flags, &[("TERM", terminal)]);
+            bob.until_heard(&format!("{name} joined")).await;
+            bob.say("hello").await;
+            client.shows("bob").await;
+            if terminal == "dumb" {
+                client.types("exit");
+            } else {
+                // Ctrl-C, as the editor reads it.
+                client.keyboard.write_all(&[3]).expect("type Ctrl-C");
+            }
+            bob.until_heard(&format!("{name} left")).await;
+            assert_eq!(client.exit_code().await, Some(0), "{name}");
+        }
+    }
 }

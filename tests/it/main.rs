@@ -1,6 +1,6 @@
 //! Black-box tests of the `roomcast` binary: real processes, a real redis-server, real sockets.
 //!
-//! `harness` starts and breaks things; every other module states one part of the behaviour.
+//! `harness` puts together what `roomcast-testkit` starts and breaks; every other module states one part of the behaviour.
 //! Nothing here knows the server's code: what is tested is what clients, operators and
 //! orchestrators see.
 

@@ -45,6 +45,7 @@ impl Launch {
                         command.env_remove(name);
                     }
                 }
+                command.env("ROOMCAST_TELEMETRY__LOG_FORMAT", "json");
                 command.env_remove("ROOMCAST_TELEMETRY__OTLP_ENDPOINT");
                 if let Some(url) = redis {
                     command.env("ROOMCAST_REDIS__URL", url);
@@ -120,6 +121,11 @@ impl Drop for Server {
             Self::Roomcast(replica) => replica.log(),
             Self::Baseline { process, .. } => process.log(),
         };
-        log.errors().iter().for_each(|line| eprintln!("{line}"));
+        for line in log.lines() {
+            // What is no log line is the last word of a server that ends.
+            if line.contains(r#""level":"ERROR""#) || !line.starts_with('{') {
+                eprintln!("{line}");
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process;
 
-use procfs::{ProcResult, process::Process as Entry};
+use procfs::{ProcError, ProcResult, process::Process as Entry};
 
 use super::Error;
 
@@ -41,7 +41,10 @@ impl Process {
         read(self.pid, |entry| {
             let stat = entry.stat()?;
             let cpu = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
-            Ok(Usage { cpu, resident: stat.rss * procfs::page_size() / 1024 })
+            // More exact than what `stat` has; a process that has ended has none.
+            let resident = entry.status()?.vmrss;
+            let ended = || ProcError::Other("it has no memory any more".to_owned());
+            Ok(Usage { cpu, resident: resident.ok_or_else(ended)? })
         })
     }
 }

@@ -29,7 +29,8 @@ fn binary() -> PathBuf {
     }
     let tests = env::current_exe().expect("the path of this program");
     // Cargo puts tests into `deps`, below the binaries.
-    let binary = tests.ancestors().skip(1).map(|it| it.join("roomcast")).find(|it| it.is_file());
+    let binary =
+        tests.ancestors().skip(1).take(2).map(|it| it.join("roomcast")).find(|it| it.is_file());
     binary.unwrap_or_else(|| panic!("no roomcast above {}", tests.display()))
 }
 

@@ -16,7 +16,7 @@ mod process;
 mod redis;
 mod replica;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[cfg(feature = "certificates")]
 pub use self::authority::{Authority, Pair, PairFiles};
@@ -36,16 +36,15 @@ pub const SOON: Duration = Duration::from_secs(10);
 
 /// Asks again and again, every few milliseconds, until there is an answer; none when `within` has passed.
 pub async fn answered<T>(within: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(answer) = probe().await {
-            return Some(answer);
+    let asked = async {
+        loop {
+            if let Some(answer) = probe().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    };
+    tokio::time::timeout(within, asked).await.ok()
 }
 
 /// The same; fails the test with `what` when `within` has passed.

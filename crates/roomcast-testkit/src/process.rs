@@ -34,16 +34,18 @@ pub enum StartError {
     Ended {
         /// What.
         program: String,
-        /// The last line that it wrote.
+        /// The last lines that it wrote.
         last_words: String,
     },
     /// It does not serve.
-    #[error("{program} does not serve within {} s", within.as_secs())]
+    #[error("{program} does not serve within {} s: {last_words}", within.as_secs())]
     Late {
         /// What.
         program: String,
         /// How long it had.
         within: Duration,
+        /// The last lines that it wrote.
+        last_words: String,
     },
 }
 
@@ -77,20 +79,28 @@ impl Process {
         mut serves: impl AsyncFnMut(&Log) -> Option<T>,
     ) -> Result<T, StartError> {
         let Self { child, program, log } = self;
-        let answer = answered(within, async || match serves(log).await {
-            Some(answer) => Some(Some(answer)),
-            // Only what has ended is waited for.
-            None => child.try_wait().is_ok_and(|ended| ended.is_some()).then_some(None),
-        });
-        let program = program.clone();
-        match answer.await {
-            Some(Some(answer)) => Ok(answer),
-            Some(None) => {
-                let last_words = log.lines().pop().unwrap_or_default();
-                Err(StartError::Ended { program, last_words })
+        let answer = answered(within, async || {
+            // Asked first: somebody else may answer in the place of one that has ended.
+            if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return Some(None);
             }
-            None => Err(StartError::Late { program, within }),
+            serves(log).await.map(Some)
+        });
+        let answer = answer.await;
+        if let Some(Some(answer)) = answer {
+            return Ok(answer);
         }
+        let has_ended = answer.is_some();
+        if has_ended {
+            // What it wrote last may still be on its way.
+            answered(Duration::from_secs(1), async || log.ended().then_some(())).await;
+        }
+        let (program, last_words) = (program.clone(), log.tail());
+        Err(if has_ended {
+            StartError::Ended { program, last_words }
+        } else {
+            StartError::Late { program, within, last_words }
+        })
     }
 
     /// Waits until it accepts connections here.
@@ -167,4 +177,42 @@ pub fn free_port() -> u16 {
         .map(|_| 20_000 + (spread + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::start(command).expect("there is a shell")
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_is_quoted() {
+        let mut process = shell("echo starting >&2; echo the port is in use >&2; exit 3");
+        let never = process.until(SOON, async |_| None::<()>).await;
+        let error = never.expect_err("it ended").to_string();
+        assert_eq!(error, "sh ended at its start: starting\nthe port is in use");
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_serve_is_late() {
+        let mut process = shell("echo wait >&2; sleep 60");
+        let within = Duration::from_millis(200);
+        let hang = async |_: &Log| std::future::pending::<Option<()>>().await;
+        let error = process.until(within, hang).await.expect_err("it is late");
+        assert!(matches!(&error, StartError::Late { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_log_says_where_it_listens() {
+        let line = r#"{"level":"INFO","fields":{"message":"listening","listener":"grpc","addr":"127.0.0.1:4123"}}"#;
+        let mut process = shell(&format!("echo '{line}' >&2; sleep 60"));
+        let listening = async |log: &Log| log.listening("grpc");
+        let addr = process.until(SOON, listening).await.expect("it says so");
+        assert_eq!(addr.port(), 4123);
+        assert_eq!(process.log().listening("admin"), None);
+    }
 }

@@ -19,10 +19,11 @@ use crate::{
 /// A redis-server on a free port, with a directory of its own. Killed when dropped.
 #[derive(Debug)]
 pub struct Redis {
+    // Ends before its directory does.
+    process: Option<Process>,
     dir: TempDir,
     port: u16,
     arguments: Vec<String>,
-    process: Option<Process>,
 }
 
 impl Redis {
@@ -140,8 +141,8 @@ impl Redis {
         let mut process = self.spawn()?;
         let own = format!("process_id:{}\r\n", process.pid());
         let answers = async |_: &Log| {
-            let server: String = self.command(&["INFO", "server"]).await.ok()?;
-            server.contains(&own).then_some(())
+            let info: String = self.command(&["INFO"]).await.ok()?;
+            (info.contains(&own) && info.contains("loading:0\r\n")).then_some(())
         };
         process.until(2 * SOON, answers).await?;
         self.process = Some(process);

@@ -68,6 +68,7 @@ impl Replica {
         if let Some(descriptors) = descriptors {
             command = limited(&command, descriptors);
         }
+        command.env("ROOMCAST_TELEMETRY__LOG_FORMAT", "json");
         command.envs(settings.iter().map(|(name, value)| (name, value)));
         let mut replica = Self::launch(command).await.expect("the replica serves");
         (replica.label, replica.settings) = (label.to_owned(), settings.to_vec());
@@ -75,9 +76,9 @@ impl Replica {
         replica
     }
 
-    /// Starts what this command, a `roomcast serve`, makes of its variables, and waits until both ports are bound.
-    pub async fn launch(mut command: Command) -> Result<Self, StartError> {
-        command.env("ROOMCAST_TELEMETRY__LOG_FORMAT", "json");
+    /// Starts what this command, a `roomcast serve` that logs in JSON, makes of its variables, and waits until both ports
+    /// are bound.
+    pub async fn launch(command: Command) -> Result<Self, StartError> {
         let mut process = Process::start(command)?;
         let bound = async |log: &Log| log.listening("grpc").zip(log.listening("admin"));
         let (grpc, admin) = process.until(2 * SOON, bound).await?;
