@@ -10,8 +10,8 @@ WORKDIR /src
 ENV CARGO_PROFILE_RELEASE_DEBUG=0 \
     CARGO_PROFILE_RELEASE_STRIP=debuginfo
 
-# The dependencies are a layer of their own, which does not change with the server's source: they are built for a
-# package of the same name that is empty.
+# The dependencies are a layer of their own, which does not change with `src`: they are built for a package of
+# the same name that is empty.
 COPY Cargo.toml Cargo.lock ./
 COPY proto proto
 COPY crates crates

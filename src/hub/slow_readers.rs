@@ -3,14 +3,14 @@
 //! | what waits | where | bound |
 //! |---|---|---|
 //! | for all readers of a room | its window, once | `limits.window_events`, `limits.window_bytes`; of all rooms together `limits.unread_bytes` |
-//! | for one that fell off the window (`v1`) | a page of the log | [`PAGE`]; of all such readers together `limits.unread_bytes` |
+//! | for one that fell off the window (`v1`) | a page of the log | a `PAGE`; of all such readers together `limits.unread_bytes` |
 //! | for one stream | HTTP/2 | its client's window, and [`chunk`]s beyond it as far as [`credit`] goes; counted with the pages |
 //! | for one connection | its socket | one write; closed once it takes nothing for 30 s (`STALLED` in `transport/connection.rs`) |
 //!
-//! - A room whose fastest reader has half of the window to take [pauses](PAUSE): what comes next must not push readers
-//!   off that would take it. A room that paused in vain does not so again for [a while](PAUSED_IN_VAIN).
+//! - A room whose fastest reader has half of the window to take pauses for up to `PAUSE`: what comes next must not push readers
+//!   off that would take it. A room that paused in vain does not so again for `PAUSED_IN_VAIN`.
 //! - A reader whose place has left the window is slow: in the `chat` protocol its stream ends ([`Notice::TooSlow`]), in
-//!   `v1` it becomes a [catch-up reader](super::catch_up_reader).
+//!   `v1` it becomes a catch-up reader (`catch_up_reader.rs`).
 //! - A `v1` client that takes nothing for `server.idle_timeout` is reset, and its session lingers. A stream that has
 //!   ended gets [`LAST_CHANCE`] to take the rest.
 //!
