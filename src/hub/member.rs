@@ -36,7 +36,7 @@ pub struct Member {
     /// Until when its name owes what was said, where that is limited.
     owes: Mutex<Option<Instant>>,
     /// Of a reader that misses nothing; others are ended when the window does not reach.
-    following: Option<Box<Following>>,
+    catch_up: Option<Box<CatchUp>>,
 }
 
 /// What is looked at for every event that its reader takes: one line of a core's cache.
@@ -51,15 +51,15 @@ struct Hot {
     /// Its reader gets whatever its room gets that it has not done itself.
     open: AtomicBool,
     /// Its reader misses nothing.
-    follows: bool,
+    misses_nothing: bool,
     /// Its membership is over.
     over: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Following {
+struct CatchUp {
     /// Once it is in.
-    follower: Mutex<Option<CatchUpReader>>,
+    reader: Mutex<Option<CatchUpReader>>,
     /// Wakes whoever reads the log for it.
     log_reader: AtomicWaker,
 }
@@ -87,9 +87,9 @@ pub enum Notice {
     Moved = 8,
 }
 
-impl Following {
+impl CatchUp {
     fn lock(&self) -> MutexGuard<'_, Option<CatchUpReader>> {
-        self.follower.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,7 +106,7 @@ impl Member {
                 room: room_number,
                 session: hold.session,
                 open: AtomicBool::new(false),
-                follows: misses_nothing,
+                misses_nothing,
                 over: AtomicBool::new(false),
             },
             hold: Mutex::new(hold),
@@ -116,7 +116,7 @@ impl Member {
             notices: AtomicU8::new(0),
             session_waker: AtomicWaker::new(),
             owes: Mutex::new(None),
-            following: misses_nothing.then(Box::default),
+            catch_up: misses_nothing.then(Box::default),
         }
     }
 
@@ -155,8 +155,8 @@ impl Member {
     /// after `place`.
     pub(super) fn admit(&self, position: Position, place: LogCursor) {
         self.lock().confirmed = Some(position);
-        if let Some(following) = &self.following {
-            *following.lock() = Some(CatchUpReader::new(place));
+        if let Some(catch_up) = &self.catch_up {
+            *catch_up.lock() = Some(CatchUpReader::new(place));
         }
         self.admitted.store(true, Ordering::Release);
     }
@@ -190,8 +190,8 @@ impl Member {
         let takes = if self.is_over() {
             // Not all of it may be for this one.
             false
-        } else if self.follows() {
-            self.with_follower(|follower| follower.take_shared(shared.last)) == Some(true)
+        } else if self.misses_nothing() {
+            self.with_catch_up_reader(|reader| reader.take_shared(shared.last)) == Some(true)
         } else {
             self.hot.open.load(Ordering::Relaxed)
         };
@@ -202,13 +202,16 @@ impl Member {
     }
 
     /// Whether its reader misses nothing.
-    pub(super) fn follows(&self) -> bool {
-        self.hot.follows
+    pub(super) fn misses_nothing(&self) -> bool {
+        self.hot.misses_nothing
     }
 
     /// Does something with how far its reader has come, if it is in and misses nothing.
-    pub(super) fn with_follower<T>(&self, act: impl FnOnce(&mut CatchUpReader) -> T) -> Option<T> {
-        self.following.as_ref()?.lock().as_mut().map(act)
+    pub(super) fn with_catch_up_reader<T>(
+        &self,
+        act: impl FnOnce(&mut CatchUpReader) -> T,
+    ) -> Option<T> {
+        self.catch_up.as_ref()?.lock().as_mut().map(act)
     }
 
     pub(super) fn is_admitted(&self) -> bool {
@@ -257,10 +260,10 @@ impl Member {
     /// Waits until a page of the log is to be read for the reader; for ever, if it is of a kind for
     /// which that is not done.
     pub(super) async fn log_wanted(&self) {
-        let Some(following) = &self.following else { return pending().await };
+        let Some(catch_up) = &self.catch_up else { return pending().await };
         poll_fn(|cx| {
-            following.log_reader.register(cx.waker());
-            let asking = following.lock().as_ref().is_some_and(CatchUpReader::is_asking);
+            catch_up.log_reader.register(cx.waker());
+            let asking = catch_up.lock().as_ref().is_some_and(CatchUpReader::is_asking);
             if asking { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -268,20 +271,20 @@ impl Member {
 
     /// Reads the log for the reader from after this sequence number, unless it has found its way.
     pub(super) fn begin_reading(&self) -> Option<u64> {
-        self.following.as_ref()?.lock().as_mut()?.begin_reading()
+        self.catch_up.as_ref()?.lock().as_mut()?.begin_reading()
     }
 
     /// What was read, or `None` when that could not be done. False when there was nothing new.
     pub(super) fn end_reading(&self, page: Option<Page>, held: Held) -> bool {
-        let Some(following) = &self.following else { return false };
-        let new = following.lock().as_mut().is_some_and(|it| it.end_reading(page, held));
+        let Some(catch_up) = &self.catch_up else { return false };
+        let new = catch_up.lock().as_mut().is_some_and(|it| it.end_reading(page, held));
         self.wake_reader();
         new
     }
 
     pub(super) fn wake_log_reader(&self) {
-        if let Some(following) = &self.following {
-            following.log_reader.wake();
+        if let Some(catch_up) = &self.catch_up {
+            catch_up.log_reader.wake();
         }
     }
 

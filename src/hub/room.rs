@@ -1,6 +1,6 @@
 //! One room on this replica.
 
-mod following;
+mod catching_up;
 mod reading;
 mod watching;
 
@@ -341,8 +341,8 @@ impl Room {
     /// A member is in, with the room's head there.
     pub(super) fn admit(&self, key: usize, position: Position) {
         if let Some(reading) = self.lock().readings.get_mut(key) {
-            let follows = reading.member.follows();
-            reading.gate = if follows { Gate::CatchUp } else { Gate::After(position) };
+            let misses_nothing = reading.member.misses_nothing();
+            reading.gate = if misses_nothing { Gate::CatchUp } else { Gate::After(position) };
         }
     }
 
@@ -414,7 +414,7 @@ impl Room {
                 reading.take(window, until, &mut chunk)?;
             }
             Gate::CatchUp => {
-                reading.follow(window, sequencer.place(), &mut chunk);
+                reading.take_catching_up(window, sequencer.place(), &mut chunk);
             }
         }
         let end = reading.member.cursor();

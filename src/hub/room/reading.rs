@@ -26,7 +26,7 @@ pub(super) enum Gate {
     After(Position),
     /// Everything, but for what its member did itself.
     Open,
-    /// What its follower makes of it.
+    /// What its catch-up reader makes of it.
     CatchUp,
     /// Nothing any more: its member has left.
     Closed,
@@ -57,7 +57,7 @@ impl Reading {
             Gate::Shut | Gate::Closed => false,
             Gate::After(_) | Gate::Open => cursor < head,
             Gate::CatchUp => {
-                let log = self.member.with_follower(|follower| follower.log_has_more());
+                let log = self.member.with_catch_up_reader(|reader| reader.log_has_more());
                 log.flatten().unwrap_or(cursor == AWAY || cursor < head)
             }
         }
@@ -121,7 +121,7 @@ impl Reading {
 
     /// The window no longer has what it takes next.
     pub(super) fn fall_behind(&self) {
-        if self.member.follows() {
+        if self.member.misses_nothing() {
             self.member.set_cursor(AWAY);
         } else {
             self.member.notify(Notice::TooSlow);

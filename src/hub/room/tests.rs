@@ -70,7 +70,7 @@ impl Log {
 struct Reader {
     member: Arc<Member>,
     key: usize,
-    follows: bool,
+    misses_nothing: bool,
     last: Position,
     /// By sequence number what it has, as far as it was not taken back.
     has: BTreeMap<u64, String>,
@@ -80,7 +80,7 @@ struct Reader {
 impl Reader {
     fn take(&mut self, room: &Room, log: &Log, max_bytes: usize) -> bool {
         let Ok(chunk) = room.take(self.key, &Plain, u64::MAX, max_bytes, None) else {
-            assert!(!self.follows, "a reader that misses nothing has fallen off");
+            assert!(!self.misses_nothing, "a reader that misses nothing has fallen off");
             self.has_fallen = true;
             return false;
         };
@@ -95,7 +95,7 @@ impl Reader {
     fn check(&mut self, given: &Given, log: &Log) {
         let last = self.last;
         self.last = match *given {
-            Given::Event(at, ref content) if self.follows => {
+            Given::Event(at, ref content) if self.misses_nothing => {
                 assert_eq!(at.seq, last.seq + 1, "{at} follows {last}");
                 self.has.insert(at.seq, content.clone());
                 at
@@ -210,14 +210,14 @@ impl World {
         let end = log.head.position;
         let places = begin.map(|seq| Some(Position::new(end.epoch, seq.min(events))));
         let reader = |place: Option<Position>| {
-            let follows = place.is_some();
+            let misses_nothing = place.is_some();
             let hold = props::some_hold(&name, "reader");
-            let member = Arc::new(Member::new(hold, room.number(), nobody(), follows));
+            let member = Arc::new(Member::new(hold, room.number(), nobody(), misses_nothing));
             let key = room.add_member(&member);
             let last = place.unwrap_or(end);
             member.admit(end, LogCursor::after(last));
             room.admit(key, end);
-            Reader { member, key, follows, last, has: BTreeMap::new(), has_fallen: false }
+            Reader { member, key, misses_nothing, last, has: BTreeMap::new(), has_fallen: false }
         };
         let readers = places.into_iter().chain([None]).map(reader).collect();
         Self { room, log, readers, speaker, asked: None }
@@ -298,7 +298,7 @@ proptest! {
         }
         world.settle();
         let end = world.log.head.position;
-        for reader in world.readers.iter().filter(|it| it.follows) {
+        for reader in world.readers.iter().filter(|it| it.misses_nothing) {
             prop_assert_eq!(reader.last.seq, end.seq, "it has come to the end: {:?}", world.log);
             for (seq, content) in &reader.has {
                 let there = world.log.events.get(seq).map(|it| props::line(0, it));

@@ -19,16 +19,16 @@ impl Reading {
     /// Takes what comes next for a reader that misses nothing, from the window, whose sequence has come to
     /// `room`, or from what was read for it, as far as it fits. When
     /// there is nothing, either nothing is new or a page of the log is asked for.
-    pub(super) fn follow(
+    pub(super) fn take_catching_up(
         &mut self,
         window: &RingBuffer<Slot>,
         room: LogCursor,
         chunk: &mut ChunkBuilder<'_>,
     ) {
         let Self { member, gate } = self;
-        let asked = member.with_follower(|follower| {
+        let asked = member.with_catch_up_reader(|reader| {
             loop {
-                if let Some(items) = follower.read_items() {
+                if let Some(items) = reader.read_items() {
                     chunk.is_for_nobody_else();
                     while let Some(item) = items.front() {
                         if is_end(member, item, gate) {
@@ -40,16 +40,16 @@ impl Reading {
                         }
                         items.pop_front();
                     }
-                    let Some(found) = follower.put_at_window(window, room) else { break };
+                    let Some(found) = reader.put_at_window(window, room) else { break };
                     member.set_cursor(found);
                 }
-                if take_at_window(member, gate, window, follower, chunk) {
+                if take_at_window(member, gate, window, reader, chunk) {
                     return false;
                 }
-                follower.leave_window();
+                reader.leave_window();
                 member.set_cursor(AWAY);
             }
-            follower.ask()
+            reader.ask()
         });
         if asked == Some(true) {
             member.wake_log_reader();
@@ -72,7 +72,7 @@ fn take_at_window(
     member: &Member,
     gate: &mut Gate,
     window: &RingBuffer<Slot>,
-    follower: &mut CatchUpReader,
+    reader: &mut CatchUpReader,
     chunk: &mut ChunkBuilder<'_>,
 ) -> bool {
     let mut cursor = member.cursor();
@@ -81,7 +81,7 @@ fn take_at_window(
     }
     let Ok(slots) = window.since(cursor) else { return false };
     for slot in slots {
-        match follower.judge(slot.item()) {
+        match reader.judge(slot.item()) {
             Judged::Skip => {
                 chunk.is_for_nobody_else();
                 slot.pass(false);
@@ -105,7 +105,7 @@ fn take_at_window(
                     Item::Event(position, _) if !slot.is_followed() => chunk.is_for_all(*position),
                     Item::Event(..) | Item::Lost(_) => chunk.is_for_nobody_else(),
                 }
-                follower.took(slot.item());
+                reader.took(slot.item());
                 slot.pass(true);
             }
         }
