@@ -22,6 +22,9 @@ use crate::{
 ///
 /// It is woken by the room and the session, many times as often as by HTTP/2, and what it then does not
 /// ask of HTTP/2 is most of what a delivery would cost.
+///
+/// A stream has two futures: this one, and its session's. An event of the room wakes only this one, which takes it and
+/// is done; the session would look at its timers, its appends and what its client has sent each time.
 #[derive(Debug)]
 pub(crate) struct StreamSender {
     stream: SendStream<Bytes>,
