@@ -153,6 +153,7 @@ macro_rules! suite {
                 who_lingers_may_leave
                 who_lingers_keeps_the_room
                 a_lease_that_has_ended_lingers_too
+                who_was_found_overdue_and_lingers_since_is_over_once_reaped
                 a_resumable_session_outlives_its_replica
             }
             members {

@@ -211,6 +211,22 @@ pub(crate) async fn a_lease_that_has_ended_lingers_too(fixture: &impl Fixture) {
     assert_eq!(causes(&a, &room).await, [("bob".to_owned(), LeftCause::TimedOut)]);
 }
 
+pub(crate) async fn who_was_found_overdue_and_lingers_since_is_over_once_reaped(
+    fixture: &impl Fixture,
+) {
+    let [a, b] = replicas(fixture, Setup::BRIEF).await;
+    let room = some_room();
+    let bob = a.join(&room, "bob").await;
+    let late = again(&bob, a.head(&room).await.position);
+    outlast_leases(fixture, Setup::BRIEF).await;
+    let overdue = b.overdue(&room).await;
+    // Its stream drops before it is acted on, and is not to linger any longer.
+    assert!(a.linger(&bob, Duration::ZERO).await);
+    b.reap(&room, &overdue).await;
+    let back = a.claim(&late, false, &[]).await;
+    assert!(matches!(back, Err(JoinError::Ended)), "its session is over: {back:?}");
+}
+
 pub(crate) async fn a_resumable_session_outlives_its_replica(fixture: &impl Fixture) {
     let [a, b] = replicas(fixture, Setup::BRIEF).await;
     let room = some_room();

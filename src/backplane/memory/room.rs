@@ -399,9 +399,11 @@ impl Room {
         let mut count = 0;
         for Eviction { overdue, event } in evict {
             if self.can_go(now, overdue, contact) {
+                // As it is now: its stream may have dropped since it was found overdue.
+                let lingers = self.seats.get(&overdue.skeleton).is_some_and(|it| it.lingers);
                 // A replica that was paused may come back with a member that it still believes in.
-                self.said |= !overdue.lingered;
-                if overdue.lingered {
+                self.said |= !lingers;
+                if lingers {
                     self.left.push_back((self.deadline(now), overdue.member.session));
                 }
                 self.seats.remove(&overdue.skeleton);
