@@ -1,8 +1,10 @@
 //! One room as a pure state machine: no clock, no chance, no I/O. Time is an argument and never
 //! goes back; each call is one atomic step.
 
+mod reaping;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -15,10 +17,10 @@ use super::{
 };
 use crate::{
     backplane::{
-        AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
-        MembersPage, Overdue, PageLimit, REAP_BATCH, Reaped, Renewal, Seated, Verdict,
+        AppendError, Appended, Hold, Join, JoinError, Joined, LogBounds, Members, MembersPage,
+        Overdue, PageLimit, Renewal, Seated, Verdict,
     },
-    domain::{Contact, Epoch, Event, Head, Page, Position, SessionId, StreamId, Username},
+    domain::{Epoch, Event, Head, Page, Position, SessionId, StreamId, Username},
 };
 
 /// How many names may owe something before it is looked which ones do not any more.
@@ -262,20 +264,6 @@ impl Room {
         Renewal { verdicts, head: self.head(), next_deadline: self.seats.next_deadline(now) }
     }
 
-    /// See [`crate::backplane::Backplane::overdue`].
-    pub(super) fn overdue(&self, now: Instant) -> Vec<Overdue> {
-        self.seats.overdue(now).take(REAP_BATCH).collect()
-    }
-
-    /// See [`crate::backplane::Backplane::reap`].
-    pub(super) fn reap(&mut self, now: Instant, contact: Contact, evict: &[Eviction]) -> Reaped {
-        let count = self.evict(now, Some(contact), evict);
-        if count > 0 {
-            self.touch(now);
-        }
-        Reaped { count, next_deadline: self.seats.next_deadline(now) }
-    }
-
     /// See [`crate::backplane::Backplane::read`].
     pub(super) fn read(&mut self, now: Instant, after: u64, limit: PageLimit) -> Page {
         self.log.trim(now);
@@ -369,78 +357,5 @@ impl Room {
         seat.token = hold.token;
         self.seats.extend(skeleton, deadline);
         Verdict::Held
-    }
-
-    /// The overdue members that a join must evict and does not. Whoever sits under the
-    /// name asked for comes first: without him, no number of retries would get there.
-    fn in_the_way(&self, now: Instant, join: &Join<'_>) -> Vec<Overdue> {
-        let evicted: HashSet<(&str, SessionId)> = join
-            .evict
-            .iter()
-            .map(|Eviction { overdue, .. }| (overdue.skeleton.as_str(), overdue.member.session))
-            .collect();
-        let skeleton = join.hold.name.skeleton();
-        let others = self
-            .seats
-            .overdue(now)
-            .filter(|overdue| join.reap_first && overdue.skeleton != skeleton)
-            .filter(|overdue| self.may_reap(now, overdue, join.contact));
-        self.seats
-            .overdue_at(skeleton, now)
-            .into_iter()
-            .chain(others)
-            .filter(|it| !evicted.contains(&(it.skeleton.as_str(), it.member.session)))
-            .take(REAP_BATCH)
-            .collect()
-    }
-
-    /// Removes those who are still overdue, as far as that may be, and tells.
-    fn evict(&mut self, now: Instant, contact: Option<Contact>, evict: &[Eviction]) -> usize {
-        let mut count = 0;
-        for Eviction { overdue, event } in evict {
-            if self.can_go(now, overdue, contact) {
-                // As it is now: its stream may have dropped since it was found overdue.
-                let lingers = self.seats.get(&overdue.skeleton).is_some_and(|it| it.lingers);
-                // A replica that was paused may come back with a member that it still believes in.
-                self.said |= !lingers;
-                if lingers {
-                    self.left.push_back((self.deadline(now), overdue.member.session));
-                }
-                self.seats.remove(&overdue.skeleton);
-                self.log.push(now, Arc::clone(event));
-                count += 1;
-            }
-        }
-        count
-    }
-
-    /// How many members there will be once those are evicted whom a join evicts.
-    fn stay(&self, now: Instant, join: &Join<'_>) -> usize {
-        let going: HashSet<&str> = join
-            .evict
-            .iter()
-            .filter(|it| self.can_go(now, &it.overdue, join.contact))
-            .map(|it| it.overdue.skeleton.as_str())
-            .collect();
-        self.seats.len() - going.len()
-    }
-
-    /// Whether a session has left a short while ago, or was not resumed in time.
-    fn has_left(&self, now: Instant, session: SessionId) -> bool {
-        self.left.iter().any(|(until, it)| *it == session && *until > now)
-    }
-
-    /// Whether it is still that member that is overdue, and may be reaped.
-    fn can_go(&self, now: Instant, overdue: &Overdue, contact: Option<Contact>) -> bool {
-        let there = self.seats.overdue_at(&overdue.skeleton, now);
-        there.is_some_and(|it| {
-            it.member.session == overdue.member.session && self.may_reap(now, &it, contact)
-        })
-    }
-
-    /// Whether whoever has had this contact may reap that member.
-    fn may_reap(&self, now: Instant, overdue: &Overdue, contact: Option<Contact>) -> bool {
-        let Rules { lease, began, .. } = self.rules;
-        contact.is_some_and(|it| it.has_lasted(overdue.needs(lease), now.duration_since(began)))
     }
 }
