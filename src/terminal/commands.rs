@@ -12,6 +12,9 @@ pub(super) const HELP: &[&str] = &[
     "-- a line that begins with // is said with one /",
 ];
 
+/// The same with the `chat` protocol, which has neither members nor history.
+pub(super) const PLAIN_HELP: &[&str] = HELP.split_at(2).1;
+
 /// What a line asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Command {

@@ -14,7 +14,7 @@ use tonic::{Code, Request, Status, metadata::MetadataValue};
 
 use super::{
     Args, Error, Standard,
-    commands::{Command, HELP},
+    commands::{Command, PLAIN_HELP},
     lines::{Lines, Printer, Typed},
     show::line_of,
     style::Style,
@@ -188,7 +188,7 @@ async fn next_line(
     match command {
         Command::Say(content) => place.send(ChatMessage { content, ..ChatMessage::default() }),
         Command::Quit => return Step::Typed(Typed::End),
-        Command::Help => HELP.iter().for_each(|line| note(line)),
+        Command::Help => PLAIN_HELP.iter().for_each(|line| note(line)),
         Command::Who | Command::History(_) => note("-- --plain shows neither members nor history"),
         Command::Unknown(text) => note(&text),
     }

@@ -200,7 +200,8 @@ async fn the_chat_protocol_has_the_same_terminal() {
     alice.shows("mbob\x1b[0m: hello\\u{1b}[2J").await;
     assert_has_local_time(&alice.text());
     alice.types("/help");
-    alice.shows("\x1b[2m-- /who: who is here").await;
+    alice.shows("\x1b[2m-- /quit, exit or Ctrl-D: leave").await;
+    assert!(!alice.text().contains("-- /who:"), "it cannot be asked for");
     alice.types("/who");
     alice.shows("-- --plain shows neither members nor history").await;
     alice.types("//who");

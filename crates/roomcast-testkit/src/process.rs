@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::{Log, SOON, answered};
 
-/// Why something could not be started. Prints as one line.
+/// Why something could not be started, with the last lines that it wrote.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The system does not start it.

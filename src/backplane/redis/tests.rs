@@ -193,12 +193,10 @@ async fn a_full_queue_makes_nobody_deaf() {
         a.say(&bob, seq, "x").await;
     }
     redis.canary(7).await.unwrap();
-    let heard = async {
-        while !redis.subscriptions.has_heard(7) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), heard).await.expect("it comes in");
+    testkit::eventually(2 * testkit::SOON, "the canary comes in", async || {
+        redis.subscriptions.has_heard(7).then_some(())
+    })
+    .await;
     assert_eq!(metrics.subscriber_reconnects.get(), 0, "and the connection is the same");
 }
 
