@@ -38,6 +38,15 @@ impl Server {
         let () = self.command(&["CONFIG", "SET", key, value]).await;
     }
 
+    /// Waits until so many connections for commands have been tried out: nothing else uses this command here.
+    async fn until_tried_out(&self, connections: u64) {
+        testkit::eventually(testkit::SOON, "all connections are open", async || {
+            let tried = self.counts().await.calls.get("hscan").copied();
+            (tried >= Some(connections)).then_some(())
+        })
+        .await;
+    }
+
     /// Lets it fail to save.
     async fn fail_to_save(&self) {
         // The way there ends: even root cannot write into a directory that is gone.
@@ -70,6 +79,7 @@ async fn a_redis_that_refuses_writes_is_not_hammered() {
         let room = props::some_room();
         let bob = a.join(&room, "bob").await;
         a.say(&bob, 1, "before").await;
+        server.until_tried_out(4).await;
         let before = server.counts().await;
         if bad.is_empty() {
             server.fail_to_save().await;
