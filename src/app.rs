@@ -17,7 +17,7 @@ use crate::{
     backplane::{
         Backplane, LogBounds, Signals as BackplaneSignals,
         memory::{Memory, MemoryConfig},
-        redis::{Redis, RedisConfig, RedisConfigError, RedisRefusal},
+        redis::{Redis, RedisConfig, RedisConfigError, RedisRefusal, Topology},
     },
     config::{Config, Durability, TlsConfig, TlsKeys},
     descriptors,
@@ -350,8 +350,19 @@ fn hub_config(config: &Config) -> HubConfig {
 /// How to reach Redis, if there is one.
 fn redis(config: &Config) -> Option<RedisConfig> {
     let redis = &config.redis;
+    let url = redis.url.as_ref()?;
+    let servers: Vec<String> = url.servers().map(str::to_owned).collect();
+    let topology = match url.master() {
+        Some(master) => Topology::Sentinels {
+            servers,
+            master: master.to_owned(),
+            username: redis.sentinel.username.clone(),
+            password: redis.sentinel.password.as_ref().map(|it| it.expose().to_owned()),
+        },
+        None => Topology::One(servers.concat()),
+    };
     Some(RedisConfig {
-        url: redis.url.as_ref()?.expose().to_owned(),
+        topology,
         prefix: redis.prefix.as_str().to_owned(),
         tls: tls_files(&redis.tls, TlsKeys::REDIS),
         password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),

@@ -137,7 +137,7 @@ mod tests {
         let config = config.unwrap().config;
         assert_eq!(config.server.addr, "0.0.0.0:0".parse().unwrap());
         assert_eq!(config.admin.addr, "[::]:0".parse().unwrap());
-        assert_eq!(config.redis.url.unwrap().expose(), "redis://cache");
+        assert_eq!(config.redis.url.unwrap().to_string(), "redis://cache");
     }
 
     #[test]

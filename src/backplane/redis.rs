@@ -4,6 +4,7 @@
 //! `operations` says what each operation sends (`arguments`) and how it reads the answer (`answers`), `lane` sends
 //! commands, `subscriber` listens, the `.lua` files hold what is atomic.
 
+mod address;
 mod answers;
 mod arguments;
 mod batch;
@@ -20,6 +21,7 @@ mod reply;
 mod rights;
 mod script_name;
 mod scripts;
+mod sentinel;
 mod status;
 mod subscriber;
 mod target;
@@ -64,8 +66,8 @@ const SHARED_LANES: usize = 2;
 /// How to reach Redis, and what to keep in it.
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
-    /// `redis://[user[:password]@]host[:port][/db]`, or `rediss://…` for TLS.
-    pub url: String,
+    /// Where it is.
+    pub topology: Topology,
     /// What every key and every channel begins with: another one is another deployment.
     pub prefix: String,
     /// What to trust and what to show where the URL asks for TLS.
@@ -92,6 +94,24 @@ pub struct RedisConfig {
     /// The most signals that wait for the hub, and about as many messages behind them. What does
     /// not fit is dropped, and read from the log later.
     pub signal_queue: usize,
+}
+
+/// Where a Redis is. URLs are `redis://[user[:password]@]host[:port][/db]`, or `rediss://…` for TLS.
+#[derive(Clone, Debug)]
+pub enum Topology {
+    /// At this URL.
+    One(String),
+    /// Where Sentinels say that their master is.
+    Sentinels {
+        /// The URL of each Sentinel; user, password and database are those of the master.
+        servers: Vec<String>,
+        /// The name by which they know it.
+        master: String,
+        /// The user that Sentinels themselves ask for.
+        username: Option<String>,
+        /// Their password.
+        password: Option<String>,
+    },
 }
 
 /// One replica's part of the backplane.
@@ -150,6 +170,9 @@ pub enum RedisRefusal {
     /// Commands have other names there, or are not there at all.
     #[error("redis does not know commands by their names (rename-command?): {0}")]
     Renamed(String),
+    /// Sentinels are not as `redis.url` says; in their words.
+    #[error("redis.url: {0}")]
+    Sentinel(String),
     /// It has no such database.
     #[error("redis.url names a database that cannot be used: {0}")]
     Database(String),
@@ -194,6 +217,13 @@ impl Redis {
             close: close.clone(),
         };
         tasks.spawn(subscriber.run());
+        let (watched, closed) = (connector.clone(), close.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = watched.watch() => {}
+                () = closed.cancelled() => {}
+            }
+        });
         let upkeep = lane(UPKEEP_BATCH, Duration::ZERO, false);
         // Where they wait for a replica of Redis, renewals shall not wait behind them.
         let canaries =

@@ -183,6 +183,43 @@ pub struct RedisConfig {
     pub durability: Durability,
     /// Whom to trust and what to show, where the URL asks for TLS.
     pub tls: TlsConfig,
+    /// Who to be to Sentinels.
+    pub sentinel: SentinelConfig,
+}
+
+/// Who to be to Sentinels that ask for credentials of their own.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SentinelConfig {
+    /// The user; without it the default one.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Secret>,
+}
+
+impl SentinelConfig {
+    const KEYS: [&str; 3] =
+        ["redis.sentinel.username", "redis.sentinel.password", "redis.sentinel.password_file"];
+
+    fn read(reader: &mut Reader, url: Option<&RedisUrl>) -> Self {
+        let [username, password, password_file] = Self::KEYS;
+        let config = Self {
+            username: reader.optional(username),
+            password: inline_or_file(reader, password, password_file),
+        };
+        for key in Self::KEYS.into_iter().filter(|key| reader.is_set(key)).collect::<Vec<_>>() {
+            match url {
+                Some(url) if url.master().is_some() => {}
+                Some(_) => {
+                    reader.refuse_presence(key, "left out, as redis.url is not redis+sentinel://");
+                }
+                None => reader.alone(key, "redis.url"),
+            }
+        }
+        if config.username.is_some() && config.password.is_none() {
+            reader.alone(username, password);
+        }
+        config
+    }
 }
 
 impl RedisConfig {
@@ -217,7 +254,8 @@ impl RedisConfig {
                 None => reader.alone(key, "redis.url"),
             }
         }
-        Self { url, prefix, password, timeout, connections, durability, tls }
+        let sentinel = SentinelConfig::read(reader, url.as_ref());
+        Self { url, prefix, password, timeout, connections, durability, tls, sentinel }
     }
 }
 

@@ -238,6 +238,18 @@ impl Setting for KeyPrefix {
     }
 }
 
+/// Any text, but not none.
+impl Setting for String {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let text = value.as_str().filter(|text| !text.is_empty());
+        text.map(str::to_owned).ok_or_else(|| "a text that is not empty".into())
+    }
+
+    fn show(&self) -> toml::Value {
+        self.as_str().into()
+    }
+}
+
 /// Which events are logged; directives that `tracing-subscriber` has accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogFilter(String);

@@ -24,8 +24,8 @@ mod wire;
 use std::time::Duration;
 
 pub(crate) use roomcast_testkit::{
-    Authority, FaultProxy, Finished, Log, Pair, PairFiles, Probe, Redis, Replica, SOON, eventually,
-    free_port, get, roomcast, run,
+    Authority, FaultProxy, Finished, Log, Pair, PairFiles, Probe, Redis, Replica, SOON, Sentinels,
+    eventually, free_port, get, roomcast, run,
 };
 
 pub(crate) use self::{

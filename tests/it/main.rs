@@ -42,6 +42,7 @@ mod replica_loss;
 mod rich;
 mod rolling;
 mod saying;
+mod sentinel;
 mod services;
 mod signals;
 mod slow_mode;

@@ -15,6 +15,7 @@ mod log;
 mod process;
 mod redis;
 mod replica;
+mod sentinel;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub use self::{
     process::{Process, StartError, free_port, send_signal},
     redis::Redis,
     replica::Replica,
+    sentinel::Sentinels,
 };
 
 /// Time enough for anything that happens at once, on a busy machine.

@@ -39,9 +39,19 @@ impl Redis {
 
     /// Starts one that follows another one, and waits until it has all of its data.
     pub async fn start_following(primary: SocketAddr) -> Self {
+        Self::follow(primary, &[]).await
+    }
+
+    /// Starts one that follows this one with these arguments, and waits until it has all of its data.
+    pub async fn followed_by(&self, arguments: &[&str]) -> Self {
+        Self::follow(self.addr(), arguments).await
+    }
+
+    async fn follow(primary: SocketAddr, arguments: &[&str]) -> Self {
         let (host, port) = (primary.ip().to_string(), primary.port().to_string());
+        let arguments = [arguments, &["--replicaof", &host, &port]].concat();
         // It looks for its primary again and again; the first try has to be soon.
-        let redis = Self::start_with(&["--replicaof", &host, &port]).await;
+        let redis = Self::start_with(&arguments).await;
         eventually(SOON, "redis-server follows its primary", async || {
             let replication: String = redis.command(&["INFO", "replication"]).await.ok()?;
             replication.contains("master_link_status:up").then_some(())

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use deadpool_redis::PoolError;
-use redis::{Client, ErrorKind, ProtocolVersion, RedisError, aio::MultiplexedConnection};
+use redis::{Client, ProtocolVersion, RedisError, aio::MultiplexedConnection};
 
 use super::{
     RedisConfig, RedisConfigError, RedisRefusal,
+    address::{self, is_unauthenticated},
     keys::Keys,
     remedy::Remedy,
     rights::{self, Verdict},
     scripts::Scripts,
-    target::{Targets, connection_config},
+    sentinel::SentinelError,
+    target::{Changes, Target, Targets, Tenure},
 };
 use crate::domain::ReplicaId;
 
@@ -33,6 +35,12 @@ pub(super) enum ConnectError {
     /// It says nothing about replication.
     #[error("this Redis does not tell its replication id")]
     NoReplicationId,
+    /// Sentinels do not say where it is.
+    #[error("{0}")]
+    NoSentinel(String),
+    /// Meanwhile Sentinels named another one.
+    #[error("this Redis is not the master any more")]
+    Demoted,
     /// It hangs up on whoever comes, and says why.
     #[error("redis closes connections at once: {0}")]
     Closed(String),
@@ -72,15 +80,22 @@ impl ConnectError {
             Self::Pool(_)
             | Self::NotMaster
             | Self::NoReplicationId
+            | Self::NoSentinel(_)
+            | Self::Demoted
             | Self::Closed(_)
             | Self::Unfit(_) => None,
         }
     }
 }
 
-fn is_unauthenticated(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed
-        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+impl From<SentinelError> for ConnectError {
+    fn from(error: SentinelError) -> Self {
+        match error {
+            SentinelError::Away(_) => Self::NoSentinel(error.to_string()),
+            SentinelError::Redis(error) => Self::Redis(error),
+            SentinelError::Unfit(refusal) => Self::Unfit(refusal),
+        }
+    }
 }
 
 /// Opens connections for commands, by way of a pool, and for the subscriber, beside it.
@@ -105,6 +120,8 @@ pub(super) struct Commands {
     pub(super) evicts: Option<String>,
     /// Why nothing can be written for now, as the trial found.
     pub(super) refused: Option<String>,
+    /// For how long it leads to the right Redis.
+    pub(super) tenure: Tenure,
 }
 
 impl Connector {
@@ -127,22 +144,40 @@ impl Connector {
         &self.scripts
     }
 
+    /// Says when it is worth while to try again at once.
+    pub(super) fn changes(&self) -> Changes {
+        self.targets.changes()
+    }
+
+    /// Keeps up with where Redis is for as long as it is polled.
+    pub(super) async fn watch(&self) {
+        self.targets.watch().await;
+    }
+
     /// Opens a connection that knows all scripts and may do what they do.
     pub(super) async fn commands(&self) -> Result<Commands, ConnectError> {
-        match self.try_commands().await {
+        let opened = async {
+            let target = self.targets.current().await?;
+            let mut tenure = target.tenure.clone();
+            tokio::select! {
+                opened = self.open_commands(target) => opened,
+                () = tenure.over() => Err(ConnectError::Demoted),
+            }
+        };
+        match opened.await {
             Ok(commands) => Ok(commands),
             Err(error) => Err(self.explain(error).await),
         }
     }
 
-    async fn try_commands(&self) -> Result<Commands, ConnectError> {
-        let mut connection =
-            deadpool_redis::Connection::take(self.targets.current().await?.pool.get().await?);
+    async fn open_commands(&self, target: Target) -> Result<Commands, ConnectError> {
+        let Target { pool, tenure, .. } = target;
+        let mut connection = deadpool_redis::Connection::take(pool.get().await?);
         let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
         let (replid, evicts) = look_at(&info)?;
         self.scripts.load(&mut connection).await?;
         let refused = self.try_out(&mut connection).await?;
-        Ok(Commands { connection, replid, evicts, refused })
+        Ok(Commands { connection, replid, evicts, refused, tenure })
     }
 
     /// Tries all that will be needed. Returns why nothing can be written for now, if that is so.
@@ -174,26 +209,35 @@ impl Connector {
     pub(super) async fn subscriber(
         &self,
         on_push: impl redis::aio::AsyncPushSender,
-    ) -> Result<MultiplexedConnection, ConnectError> {
-        match self.try_subscriber(on_push).await {
-            Ok(connection) => Ok(connection),
+    ) -> Result<(MultiplexedConnection, Tenure), ConnectError> {
+        let opened = async {
+            let target = self.targets.current().await?;
+            let mut tenure = target.tenure.clone();
+            tokio::select! {
+                opened = self.open_subscriber(target, on_push) => opened,
+                () = tenure.over() => Err(ConnectError::Demoted),
+            }
+        };
+        match opened.await {
+            Ok(opened) => Ok(opened),
             Err(error) => Err(self.explain(error).await),
         }
     }
 
-    async fn try_subscriber(
+    async fn open_subscriber(
         &self,
+        target: Target,
         on_push: impl redis::aio::AsyncPushSender,
-    ) -> Result<MultiplexedConnection, ConnectError> {
-        let info = self.targets.current().await?.info;
+    ) -> Result<(MultiplexedConnection, Tenure), ConnectError> {
+        let Target { info, tenure, .. } = target;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings))?;
-        let config = connection_config().set_push_sender(on_push);
+        let config = address::connection_config().set_push_sender(on_push);
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let channel = self.scripts.keys.trial_channel(self.replica);
         connection.subscribe(&channel).await?;
         connection.unsubscribe(&channel).await?;
-        Ok(connection)
+        Ok((connection, tenure))
     }
 
     /// Finds out more, and tells errors that need another configuration from those that time mends.
@@ -234,6 +278,11 @@ fn look_at(info: &str) -> Result<(String, Option<String>), ConnectError> {
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.map(str::trim)
     };
+    if field("redis_mode") == Some("sentinel") {
+        let words =
+            "redis:// leads to a Sentinel; say redis+sentinel:// and the name of its master";
+        return Err(ConnectError::Unfit(RedisRefusal::Sentinel(words.to_owned())));
+    }
     if field("cluster_enabled") == Some("1") {
         return Err(ConnectError::Unfit(RedisRefusal::Cluster));
     }
@@ -291,5 +340,7 @@ mod tests {
         let replica = look_at(&info("7.0.0", 0, "slave")).unwrap_err();
         assert!(matches!(replica, ConnectError::NotMaster) && replica.refusal().is_none());
         assert!(matches!(look_at("role:master"), Err(ConnectError::NoReplicationId)));
+        let sentinel = look_at("redis_version:7.0.0\r\nredis_mode:sentinel\r\n").unwrap_err();
+        assert!(matches!(sentinel.refusal(), Some(RedisRefusal::Sentinel(_))), "{sentinel}");
     }
 }

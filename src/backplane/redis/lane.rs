@@ -28,6 +28,7 @@ use super::{
     reply::{self, Reply},
     scripts::{Scripts, millis},
     status::{Purpose, Status},
+    target::Changes,
 };
 use crate::{
     backoff::Backoff,
@@ -89,6 +90,7 @@ impl Pipeline {
             connection: None,
             backoff: super::reconnect_backoff(),
             wait: None,
+            changes: connector.changes(),
             scripts: connector.scripts().clone(),
             connector,
             status,
@@ -109,6 +111,14 @@ impl Pipeline {
     }
 }
 
+/// Resolves when a connection leads to a Redis that is not the master any more.
+async fn over(connection: &mut Option<Commands>) {
+    match connection {
+        Some(connection) => connection.tenure.over().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Driver {
     queue: mpsc::Receiver<Op>,
     config: PipelineConfig,
@@ -121,6 +131,8 @@ struct Driver {
     backoff: Backoff,
     /// How long nothing is tried, since the last try came to nothing.
     wait: Option<Duration>,
+    /// Then it is tried at once.
+    changes: Changes,
     connector: Arc<Connector>,
     scripts: Arc<Scripts>,
     status: Arc<Status>,
@@ -133,6 +145,9 @@ impl Driver {
         self.connect_once().await;
         while self.fill().await {
             self.gather().await;
+            if self.connection.as_ref().is_some_and(|it| it.tenure.is_over()) {
+                self.connection = None;
+            }
             if self.connection.is_none() {
                 self.connect_once().await;
             }
@@ -150,7 +165,7 @@ impl Driver {
     /// Waits until there is something to do. False when there never will be.
     async fn fill(&mut self) -> bool {
         if let Some(wait) = self.wait.take() {
-            tokio::time::sleep(wait).await;
+            self.changes.or_after(wait).await;
         }
         let now = Instant::now();
         self.pending.retain(|op| op.deadline > now);
@@ -161,6 +176,11 @@ impl Driver {
                 op = self.queue.recv() => op,
                 () = self.close.cancelled(), if !self.queue.is_closed() => {
                     self.queue.close();
+                    continue;
+                }
+                () = over(&mut self.connection) => {
+                    self.connection = None;
+                    self.connect_once().await;
                     continue;
                 }
             };
@@ -253,7 +273,14 @@ impl Driver {
         }
         let answers = groups.len() + usize::from(waits);
         let began = Instant::now();
-        let answered = connection.connection.send_packed_commands(&pipeline, 0, answers).await;
+        let answered = tokio::select! {
+            answered = connection.connection.send_packed_commands(&pipeline, 0, answers) => answered,
+            () = connection.tenure.over() => {
+                // Whatever it answers, the one that is the master now has to be asked.
+                self.pending.extend(ops);
+                return None;
+            }
+        };
         if answered.is_ok() {
             let appended = groups.iter().filter_map(Group::appended);
             self.status.metrics.observe_pipeline(began.elapsed(), appended);

@@ -22,6 +22,7 @@ use super::{
     connect::Connector,
     keys::Keys,
     status::{Purpose, Status},
+    target::Tenure,
 };
 use crate::{
     backplane::{Live, Moved, Signal},
@@ -151,6 +152,8 @@ enum Broken {
     Closed,
     #[error("canaries do not arrive")]
     Deaf,
+    #[error("redis has another master")]
+    Demoted,
     #[error("{0}")]
     Redis(#[from] redis::RedisError),
     #[error("this replica is shutting down")]
@@ -163,10 +166,17 @@ struct Pushes {
     overflowed: Arc<AtomicBool>,
 }
 
+/// A connection, for as long as it leads to the right Redis.
+struct Line {
+    connection: MultiplexedConnection,
+    tenure: Tenure,
+}
+
 impl Subscriber {
     /// Reconnects for ever, with jittered backoff.
     pub(super) async fn run(self) {
         let mut backoff = super::reconnect_backoff();
+        let mut changes = self.connector.changes();
         let mut before = false;
         loop {
             let outcome = tokio::select! {
@@ -174,10 +184,10 @@ impl Subscriber {
                 outcome = self.connect() => outcome,
             };
             match outcome {
-                Ok((connection, pushes)) => {
+                Ok((line, pushes)) => {
                     self.status.connected(Purpose::Subscription);
                     let began = Instant::now();
-                    match self.serve(connection, pushes, before).await {
+                    match self.serve(line, pushes, before).await {
                         Broken::Over => return,
                         broken => {
                             warn!(reason = %broken, "the subscription was interrupted");
@@ -191,11 +201,11 @@ impl Subscriber {
                 }
                 Err(error) => self.status.connect_failed(Purpose::Subscription, &error),
             }
-            tokio::time::sleep(backoff.next_wait()).await;
+            changes.or_after(backoff.next_wait()).await;
         }
     }
 
-    async fn connect(&self) -> Result<(MultiplexedConnection, Pushes), super::ConnectError> {
+    async fn connect(&self) -> Result<(Line, Pushes), super::ConnectError> {
         let (sender, queue) = mpsc::channel(self.queue);
         let overflowed = Arc::new(AtomicBool::new(false));
         let flag = overflowed.clone();
@@ -220,14 +230,14 @@ impl Subscriber {
                 sent => sent,
             }
         };
-        let connection = self.connector.subscriber(on_push).await?;
-        Ok((connection, Pushes { queue, overflowed }))
+        let (connection, tenure) = self.connector.subscriber(on_push).await?;
+        Ok((Line { connection, tenure }, Pushes { queue, overflowed }))
     }
 
     /// Serves one connection until it breaks.
     async fn serve(
         &self,
-        mut connection: MultiplexedConnection,
+        Line { mut connection, mut tenure }: Line,
         mut pushes: Pushes,
         before: bool,
     ) -> Broken {
@@ -242,6 +252,7 @@ impl Subscriber {
             broken = self.read(&mut pushes) => broken,
             broken = self.apply_changes(&mut connection) => broken,
             broken = self.listen_for_deafness() => broken,
+            () = tenure.over() => Broken::Demoted,
             () = self.close.cancelled() => Broken::Over,
         }
     }

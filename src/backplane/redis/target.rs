@@ -7,36 +7,86 @@ use std::{
 };
 
 use deadpool_redis::{Manager, Pool, Runtime};
-use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo,
-    IntoConnectionInfo, RedisError, TlsCertificates,
-    io::tcp::{TcpSettings, socket2},
-};
+use futures_util::future::join_all;
+use redis::{ConnectionAddr, ConnectionInfo, RedisError};
 use roomcast_tls::{Contents, TlsError, TlsFiles};
-use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
-use tracing::warn;
+use tokio::{
+    io::AsyncReadExt as _,
+    net::TcpStream,
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
 
-use super::{RedisConfig, RedisConfigError};
-
-/// How long a connection may take to open, and a single answer to arrive. A Redis that is slower
-/// is treated as gone; what was asked is asked again.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+use super::{
+    RedisConfig, RedisConfigError, Topology,
+    address::{self, PATIENCE},
+    sentinel::{Master, SentinelError, Sentinels},
+};
 
 /// How long an unasked answer may take and be.
 const GREETING_WITHIN: Duration = Duration::from_millis(500);
 const GREETING: usize = 512;
 
-/// Where connections lead, for as long as no certificate changes.
+/// How long a Sentinel that does not answer is left alone.
+const SENTINEL_AGAIN: Duration = Duration::from_secs(1);
+
+/// Where connections lead, for as long as no certificate changes and the master is the same.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) pool: Pool,
     pub(super) info: ConnectionInfo,
+    pub(super) tenure: Tenure,
 }
 
-/// Makes targets of what the certificate files hold now.
+/// For how long a Redis is the one that connections lead to.
+#[derive(Clone, Debug)]
+pub(super) struct Tenure(Option<(watch::Receiver<Option<Master>>, Master)>);
+
+impl Tenure {
+    /// Whether another one is now.
+    pub(super) fn is_over(&self) -> bool {
+        let Some((known, own)) = &self.0 else { return false };
+        known.borrow().as_ref().is_some_and(|it| !it.is_at(own))
+    }
+
+    /// Resolves when another one is.
+    pub(super) async fn over(&mut self) {
+        if let Some((known, own)) = &mut self.0 {
+            let other = |it: &Option<Master>| it.as_ref().is_some_and(|it| !it.is_at(own));
+            if known.wait_for(other).await.is_ok() {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Says when it is worth while to try again at once.
+#[derive(Clone, Debug)]
+pub(super) struct Changes(Option<watch::Receiver<Option<Master>>>);
+
+impl Changes {
+    /// Waits for so long, or until there is another master.
+    pub(super) async fn or_after(&mut self, time: Duration) {
+        let changed = async {
+            if let Some(master) = &mut self.0
+                && master.changed().await.is_ok()
+            {
+                return;
+            }
+            std::future::pending::<()>().await;
+        };
+        let _ = timeout(time, changed).await;
+    }
+}
+
+/// Makes targets of what the certificate files hold now, and of what Sentinels say.
 #[derive(Debug)]
 pub(super) struct Targets {
+    /// Of the one Redis; or of the master, but for its address.
     info: ConnectionInfo,
+    sentinels: Option<Sentinels>,
     connections: usize,
     /// Where Redis speaks TLS.
     files: Option<TlsFiles>,
@@ -45,7 +95,8 @@ pub(super) struct Targets {
 
 #[derive(Debug)]
 struct Latest {
-    target: Target,
+    /// With what was in the files and who was the master when it was made.
+    target: Option<(Target, Contents, Option<Master>)>,
     contents: Contents,
     /// Why the files are of no use now, if that was said.
     warned: Option<String>,
@@ -54,7 +105,7 @@ struct Latest {
 impl Targets {
     /// Fails on an address that cannot be one, and on certificates that cannot be used.
     pub(super) fn new(config: &RedisConfig, connections: usize) -> Result<Self, RedisConfigError> {
-        let info = connection_info(config).map_err(RedisConfigError::Url)?;
+        let (info, sentinels) = place(config).map_err(RedisConfigError::Url)?;
         let files =
             matches!(info.addr(), ConnectionAddr::TcpTls { .. }).then(|| config.tls.clone());
         let contents = match &files {
@@ -71,19 +122,23 @@ impl Targets {
             }
             None => Contents::default(),
         };
-        let target = target(&info, files.is_some().then_some(&contents), connections)
+        address::with_tls(info.clone(), files.is_some().then_some(&contents))
             .map_err(RedisConfigError::Url)?;
-        let latest = Mutex::new(Latest { target, contents, warned: None });
-        Ok(Self { info, connections, files, latest })
+        let latest = Mutex::new(Latest { target: None, contents, warned: None });
+        Ok(Self { info, sentinels, connections, files, latest })
     }
 
     /// What Redis says to whoever connects, before it is asked anything: nothing, unless it is about to hang
     /// up. Asked over plain text only.
     pub(super) async fn greeting(&self) -> Option<String> {
-        let ConnectionAddr::Tcp(host, port) = self.info.addr() else { return None };
+        let addr = match &self.lock().target {
+            Some((target, ..)) => target.info.addr().clone(),
+            None => self.info.addr().clone(),
+        };
+        let ConnectionAddr::Tcp(host, port) = addr else { return None };
         let mut said = vec![0; GREETING];
         let listen = async {
-            let mut stream = TcpStream::connect((host.as_str(), *port)).await?;
+            let mut stream = TcpStream::connect((host.as_str(), port)).await?;
             stream.read(&mut said).await
         };
         let read = timeout(GREETING_WITHIN, listen).await.ok()?.ok()?;
@@ -100,30 +155,87 @@ impl Targets {
         self.info.redis_settings().db()
     }
 
-    /// For a connection that is opened now. Files that cannot be used any more are said once, and
-    /// what they held before counts.
-    pub(super) async fn current(&self) -> Result<Target, RedisError> {
-        let Some(files) = self.files.clone() else { return Ok(self.lock().target.clone()) };
+    /// Every change of the master from now on.
+    pub(super) fn changes(&self) -> Changes {
+        Changes(self.sentinels.as_ref().map(Sentinels::master))
+    }
+
+    /// Keeps up with the Sentinels for as long as it is polled; at once over where there are none.
+    pub(super) async fn watch(&self) {
+        let Some(sentinels) = &self.sentinels else { return };
+        let follow = async |number| {
+            loop {
+                let tls = self.certificates().await;
+                if let Err(error) = sentinels.listen(number, tls.as_ref()).await {
+                    debug!(%error, "a Sentinel cannot be followed");
+                }
+                sleep(SENTINEL_AGAIN).await;
+            }
+        };
+        join_all((0..sentinels.count()).map(follow)).await;
+    }
+
+    /// For a connection that is opened now.
+    pub(super) async fn current(&self) -> Result<Target, SentinelError> {
+        let tls = self.certificates().await;
+        let master = match &self.sentinels {
+            Some(sentinels) => Some(sentinels.resolve(tls.as_ref()).await?),
+            None => None,
+        };
+        let contents = tls.clone().unwrap_or_default();
+        let mut latest = self.lock();
+        if let Some((target, of, by)) = &latest.target
+            && (of, by) == (&contents, &master)
+        {
+            return Ok(target.clone());
+        }
+        let target = self.target(tls.as_ref(), master.clone())?;
+        latest.target = Some((target.clone(), contents, master));
+        Ok(target)
+    }
+
+    fn target(&self, tls: Option<&Contents>, master: Option<Master>) -> Result<Target, RedisError> {
+        let mut info = self.info.clone();
+        if let Some(master) = &master {
+            let address = master.address(info.addr());
+            info = info.set_addr(address);
+        }
+        let info = address::with_tls(info, tls)?;
+        let manager = Manager::new_with_config(info.clone(), address::connection_config())?;
+        let pool = Pool::builder(manager)
+            .max_size(self.connections)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(PATIENCE))
+            .create_timeout(Some(PATIENCE))
+            .build()
+            .map_err(|error| RedisError::from(io::Error::other(error)))?;
+        let known = self.sentinels.as_ref().map(Sentinels::master);
+        Ok(Target { pool, info, tenure: Tenure(known.zip(master)) })
+    }
+
+    /// What the files hold, where Redis speaks TLS. Files that cannot be used any more are said once, and what they
+    /// held before counts.
+    async fn certificates(&self) -> Option<Contents> {
+        let files = self.files.clone()?;
         // A file on a network that hangs shall not hold up anything else.
         let found = tokio::task::spawn_blocking(move || read(&files)).await;
         let mut latest = self.lock();
-        match found.map_err(io::Error::other)? {
-            Ok(contents) => {
+        match found {
+            Ok(Ok(contents)) => {
                 latest.warned = None;
-                if contents != latest.contents {
-                    latest.target = target(&self.info, Some(&contents), self.connections)?;
-                    latest.contents = contents;
-                }
+                latest.contents = contents;
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 let said = error.to_string();
                 if latest.warned.as_ref() != Some(&said) {
                     warn!(%error, "the TLS files for redis cannot be used; the old ones are");
                     latest.warned = Some(said);
                 }
             }
+            // The runtime is going down.
+            Err(_) => {}
         }
-        Ok(latest.target.clone())
+        Some(latest.contents.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Latest> {
@@ -131,56 +243,39 @@ impl Targets {
     }
 }
 
+/// What connections are opened with, and who says where to.
+fn place(config: &RedisConfig) -> Result<(ConnectionInfo, Option<Sentinels>), RedisError> {
+    let with_password = |info: ConnectionInfo, password: Option<&String>| match password {
+        Some(password) => {
+            let settings = info.redis_settings().clone().set_password(password);
+            info.set_redis_settings(settings)
+        }
+        None => info,
+    };
+    let password = config.password.as_ref();
+    match &config.topology {
+        Topology::One(url) => Ok((with_password(address::parse(url)?, password), None)),
+        Topology::Sentinels { servers, master, username, password: own } => {
+            let servers: Vec<ConnectionInfo> =
+                servers.iter().map(|url| address::parse(url)).collect::<Result<_, _>>()?;
+            let first = servers.first().cloned().ok_or_else(|| io::Error::other("no Sentinel"))?;
+            // The credentials and the database of the URL are the master's.
+            let sentinel = |info: ConnectionInfo| {
+                let mut settings = redis::RedisConnectionInfo::default();
+                if let Some(username) = username {
+                    settings = settings.set_username(username);
+                }
+                with_password(info.set_redis_settings(settings), own.as_ref())
+            };
+            let sentinels = servers.into_iter().map(sentinel).collect();
+            let sentinels = Sentinels::new(master.clone(), sentinels);
+            Ok((with_password(first, password), Some(sentinels)))
+        }
+    }
+}
+
 fn read(files: &TlsFiles) -> Result<Contents, TlsError> {
     let contents = files.read()?;
     files.check(&contents, SystemTime::now())?;
     Ok(contents)
-}
-
-fn target(
-    info: &ConnectionInfo,
-    tls: Option<&Contents>,
-    connections: usize,
-) -> Result<Target, RedisError> {
-    let mut info = info.clone();
-    if let Some(contents) = tls {
-        let client_tls = contents
-            .pair
-            .clone()
-            .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
-        let certificates = TlsCertificates { client_tls, root_cert: contents.ca.clone() };
-        info = Client::build_with_tls(info, certificates)?.get_connection_info().clone();
-    }
-    let manager = Manager::new_with_config(info.clone(), connection_config())?;
-    let pool = Pool::builder(manager)
-        .max_size(connections)
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(PATIENCE))
-        .create_timeout(Some(PATIENCE))
-        .build()
-        .map_err(|error| RedisError::from(io::Error::other(error)))?;
-    Ok(Target { pool, info })
-}
-
-pub(super) fn connection_config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE))
-}
-
-fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, RedisError> {
-    let info = config.url.as_str().into_connection_info()?;
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(5))
-        .with_interval(Duration::from_secs(2))
-        .with_retries(3);
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive)
-        .set_user_timeout(Duration::from_secs(10));
-    let mut settings = info.redis_settings().clone();
-    if let Some(password) = &config.password {
-        settings = settings.set_password(password);
-    }
-    Ok(info.set_tcp_settings(tcp).set_redis_settings(settings))
 }

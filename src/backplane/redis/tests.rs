@@ -4,14 +4,18 @@ mod apart;
 mod durability;
 mod refusing;
 mod renewing;
+mod sentinel;
 mod upgrade;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use roomcast_testkit as testkit;
 use roomcast_tls::TlsFiles;
 
-use super::{Redis, RedisConfig, RedisRefusal, rights::acl_line};
+use super::{Redis, RedisConfig, RedisRefusal, Topology, rights::acl_line};
 use crate::{
     backplane::{
         Backplane as _, LogBounds,
@@ -29,15 +33,8 @@ impl Server {
         Self::start_with(&[]).await
     }
 
-    async fn start_with(arguments: &[&str]) -> Self {
-        let user = acl_line("roomcast on >secret", "rc");
-        let user = user.split(' ').skip(2);
-        let arguments: Vec<_> = ["--appendonly", "no", "--user"]
-            .into_iter()
-            .chain(user)
-            .chain(arguments.iter().copied())
-            .collect();
-        Self(testkit::Redis::start_with(&arguments).await)
+    async fn start_with(more: &[&str]) -> Self {
+        Self(testkit::Redis::start_with(&arguments(more)).await)
     }
 
     fn attach(&self, setup: Setup) -> Replica {
@@ -55,25 +52,35 @@ impl Server {
     }
 
     fn config(&self, setup: Setup) -> RedisConfig {
-        RedisConfig {
-            replicated: false,
-            gather: Duration::from_millis(2),
-            // All that is done here is done with no more rights than documented.
-            url: format!("redis://roomcast:secret@{}", self.0.addr()),
-            prefix: "rc".to_owned(),
-            tls: TlsFiles::default(),
-            password: None,
-            timeout: Duration::from_secs(5),
-            connections: 2,
-            lease: setup.lease,
-            log: setup.log,
-            members_per_room: setup.members_per_room,
-            signal_queue: setup.signal_queue,
-        }
+        config(Topology::One(format!("redis://roomcast:secret@{}", self.0.addr())), setup)
     }
 
     async fn command<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         self.0.command(command).await.unwrap()
+    }
+}
+
+/// What a server is started with: all that is done here is done with no more rights than documented.
+fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    static USER: LazyLock<String> = LazyLock::new(|| acl_line("roomcast on >secret", "rc"));
+    let user = USER.split(' ').skip(2);
+    ["--appendonly", "no", "--user"].into_iter().chain(user).chain(more.iter().copied()).collect()
+}
+
+fn config(topology: Topology, setup: Setup) -> RedisConfig {
+    RedisConfig {
+        topology,
+        replicated: false,
+        gather: Duration::from_millis(2),
+        prefix: "rc".to_owned(),
+        tls: TlsFiles::default(),
+        password: None,
+        timeout: Duration::from_secs(5),
+        connections: 2,
+        lease: setup.lease,
+        log: setup.log,
+        members_per_room: setup.members_per_room,
+        signal_queue: setup.signal_queue,
     }
 }
 
@@ -204,7 +211,7 @@ async fn a_full_queue_makes_nobody_deaf() {
 async fn wrong_credentials_are_told_from_a_redis_that_is_away() {
     let server = Server::start().await;
     let config = |password: Option<&str>, port| RedisConfig {
-        url: format!("redis://127.0.0.1:{port}"),
+        topology: Topology::One(format!("redis://127.0.0.1:{port}")),
         password: password.map(str::to_owned),
         timeout: Duration::from_millis(500),
         ..server.config(SETUP)

@@ -12,7 +12,7 @@ fn secrets_come_from_files_too() {
     ]))
     .unwrap();
     let redis = &loaded.config.redis;
-    assert_eq!(redis.url.as_ref().unwrap().expose(), "redis://cache:6379/1");
+    assert_eq!(redis.url.as_ref().unwrap().servers().collect::<Vec<_>>(), ["redis://cache:6379/1"]);
     assert_eq!(redis.password.as_ref().unwrap().expose(), "hunter2");
     assert!(loaded.dump().contains(password));
 }
@@ -48,7 +48,7 @@ fn a_secret_is_given_once_and_with_its_server() {
 #[test]
 fn only_plain_urls_are_taken() {
     let refusal = |url: &str| errors_of_variables(&[("ROOMCAST_REDIS__URL", url)]).remove(0);
-    for scheme in ["redis+cluster", "redis+sentinel"] {
+    for scheme in ["redis+cluster", "rediss+cluster"] {
         let error = refusal(&format!("{scheme}://cache"));
         let expected = format!("{scheme}:// is not supported yet by this version");
         assert!(error.ends_with(&expected), "{error}");
@@ -57,6 +57,74 @@ fn only_plain_urls_are_taken() {
     for url in ["", "cache:6379", "http://cache", "redis://", "redis://cache/one", "redis:x"] {
         assert!(refusal(url).contains("must be redis://[user[:password]@]host"), "{url}");
     }
+}
+
+#[test]
+fn sentinels_and_their_master_are_taken_apart() {
+    let url = |text: &str| {
+        load(&variables(&[("ROOMCAST_REDIS__URL", text)])).map(|it| it.config.redis.url.unwrap())
+    };
+    let three = url("redis+sentinel://u:pw@one,two:7,[::1]:8/my-master.1/3").unwrap();
+    let servers: Vec<_> = three.servers().collect();
+    let expected = ["redis://u:pw@one:26379/3", "redis://u:pw@two:7/3", "redis://u:pw@[::1]:8/3"];
+    assert_eq!(servers, expected);
+    assert_eq!(three.master(), Some("my-master.1"));
+    assert_eq!(
+        three.to_string(),
+        "redis+sentinel://u:hidden@one:26379,two:7,[::1]:8/my-master.1/3"
+    );
+    let tls = url("rediss+sentinel://one/m").unwrap();
+    assert!(tls.is_tls() && !tls.has_password() && !three.is_tls() && three.has_password());
+    assert_eq!(tls.to_string(), "rediss+sentinel://one:26379/m");
+    for bad in [
+        "redis+sentinel://one",
+        "redis+sentinel://one/",
+        "redis+sentinel:/one/m",
+        "redis+sentinel:///m",
+        "redis+sentinel://one,/m",
+        "redis+sentinel://one:x/m",
+        "redis+sentinel://one/m/x",
+        "redis+sentinel://one/m/1/2",
+        "redis+sentinel://one/m m",
+        "redis+sentinel://one/m?hunter2",
+        "redis+sentinel://u:hunter2@one:x,two/m",
+    ] {
+        let error = url(bad).unwrap_err().to_string();
+        assert!(error.contains("or redis+sentinel://[user[:password]@]host[:port]"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn credentials_for_sentinels_belong_to_sentinels() {
+    let given = |pairs: &[(&str, &str)]| load(&variables(pairs));
+    let (url, user) = ("ROOMCAST_REDIS__URL", "ROOMCAST_REDIS__SENTINEL__USERNAME");
+    let password = "ROOMCAST_REDIS__SENTINEL__PASSWORD";
+    let there = ("ROOMCAST_REDIS__URL", "redis+sentinel://one/m");
+    let loaded = given(&[there, (user, "me"), (password, "hunter2")]).unwrap();
+    let sentinel = loaded.config.redis.sentinel.clone();
+    assert_eq!(sentinel.username.as_deref(), Some("me"));
+    assert_eq!(sentinel.password.unwrap().expose(), "hunter2");
+    assert!(!format!("{loaded:?}{}", loaded.dump()).contains("hunter2"));
+    assert_eq!(
+        errors_of_variables(&[there, (user, "me")]),
+        ["redis.sentinel.username (variable ROOMCAST_REDIS__SENTINEL__USERNAME) is set, but \
+          redis.sentinel.password is not"]
+    );
+    assert_eq!(
+        errors_of_variables(&[(url, "redis://one"), (password, "hunter2")]),
+        [
+            "redis.sentinel.password = \"(hidden)\" (variable ROOMCAST_REDIS__SENTINEL__PASSWORD): must be \
+          left out, as redis.url is not redis+sentinel://"
+        ]
+    );
+    assert_eq!(
+        errors_of_variables(&[(password, "hunter2")]),
+        [
+            "redis.sentinel.password (variable ROOMCAST_REDIS__SENTINEL__PASSWORD) is set, but redis.url \
+          is not"
+        ]
+    );
 }
 
 #[test]

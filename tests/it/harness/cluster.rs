@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    ChatClient, Dialect, Endpoint, FaultProxy, LEASE, Redis, Replica, SOON, machine::Machine,
+    ChatClient, Dialect, Endpoint, FaultProxy, LEASE, Redis, Replica, SOON, Sentinels,
+    machine::Machine,
 };
 
 const REDIS_URL: &str = "ROOMCAST_REDIS__URL";
@@ -35,6 +36,7 @@ pub(crate) struct Plan {
 /// What replicas share.
 #[derive(Debug)]
 enum Backing {
+    /// Each replica its own memory, or what the test has started.
     Memory,
     Forgetful,
     Durable,
@@ -60,6 +62,11 @@ impl Cluster {
     /// Replicas on a Redis of the test's own that runs already; its URL is a setting.
     pub(crate) fn on(redis: Redis, url: &str, replicas: usize) -> Plan {
         Plan::of(replicas, Backing::Given(redis)).with(REDIS_URL, url)
+    }
+
+    /// Replicas on the master that these Sentinels name.
+    pub(crate) fn on_sentinels(sentinels: &Sentinels, replicas: usize) -> Plan {
+        Plan::of(replicas, Backing::Memory).with(REDIS_URL, &sentinels.url())
     }
 
     /// The way in to a replica, counted round so that a test written for three also runs on one.

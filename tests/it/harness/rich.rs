@@ -21,7 +21,7 @@ use tokio::{
 use tonic::{Code, Status, transport::Channel};
 
 pub(crate) use self::inbox::{Inbox, Told};
-use super::{Endpoint, SOON, record::Ended};
+use super::{Endpoint, SOON, eventually, record::Ended};
 
 /// One stream through the `v1` protocol. A task of its own reads it into an [`Inbox`], from which three
 /// kinds of frames are taken, each in its order: answers (acks and nacks), news (events and gaps),
@@ -144,6 +144,18 @@ impl RichClient {
     pub(crate) async fn say(&self, client_seq: u64, content: &str) {
         let say = Say { client_seq, content: content.to_owned(), ..Say::default() };
         self.send(Ask::Say(say)).await;
+    }
+
+    /// Says it under this number until it is taken in, as clients do while Redis is away.
+    pub(crate) async fn say_through(&mut self, client_seq: u64, content: &str) -> Position {
+        eventually(2 * SOON, "a message is taken in", async || {
+            self.say(client_seq, content).await;
+            match self.next_answer(SOON).await {
+                Some(Answer::Ack(ack)) => ack.position,
+                _ => None,
+            }
+        })
+        .await
     }
 
     /// Says something under this number; it must be the next answer that it is in the log.

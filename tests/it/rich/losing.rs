@@ -17,18 +17,6 @@ async fn enter(endpoint: &Endpoint, name: &str) -> RichClient {
     client
 }
 
-/// Says it under this number until it is taken in, as clients do while Redis is away.
-async fn say_through(client: &mut RichClient, number: u64, content: &str) -> Position {
-    eventually(HEALED, "a message is taken in", async || {
-        client.say(number, content).await;
-        match client.next_answer(SOON).await {
-            Some(crate::harness::Answer::Ack(ack)) => ack.position,
-            _ => None,
-        }
-    })
-    .await
-}
-
 fn gap(epoch: u64, from: u64, to: u64) -> Gap {
     let at = |seq| Some(Position { epoch, seq });
     Gap { from: at(from), to: at(to) }
@@ -57,8 +45,8 @@ async fn a_redis_that_comes_back_empty_is_told_once_to_everybody() {
     cluster.shared().restart_empty().await;
     cluster.until_ready(HEALED).await;
     proxy.until_healthy(2).await;
-    let position = say_through(&mut alice, 2, "after").await;
-    let again = say_through(&mut bob, 1, "me too").await;
+    let position = alice.say_through(2, "after").await;
+    let again = bob.say_through(1, "me too").await;
     assert_eq!((again.epoch, again.seq), (position.epoch, position.seq + 1));
     for client in [&mut alice, &mut bob] {
         assert_eq!(client.next_gap().await, Gap::default());
@@ -92,7 +80,7 @@ async fn a_redis_that_kept_everything_is_not_told_of() {
     cluster.shared().restart().await;
     cluster.until_ready(HEALED).await;
     proxy.until_healthy(2).await;
-    let position = say_through(&mut alice, 11, "after").await;
+    let position = alice.say_through(11, "after").await;
     assert_eq!(position.seq, 13);
     for client in [&mut alice, &mut bob] {
         for number in 1..=10 {
@@ -173,7 +161,7 @@ async fn a_failover_tells_exactly_what_it_lost_to_those_who_had_seen_it() {
     redis.fail_over().await;
 
     let lost = gap(kept.epoch, 5, 7);
-    let new = say_through(&mut alice, 5, "new").await;
+    let new = alice.say_through(5, "new").await;
     assert_eq!(new.seq, 5);
     assert_ne!(new.epoch, kept.epoch);
     assert_eq!(alice.next_gap().await, lost);
@@ -203,7 +191,7 @@ async fn a_failover_that_lost_nothing_is_silent() {
     let before = alice.say_and_wait(1, "before").await;
     redis.in_step().await;
     redis.fail_over().await;
-    let after = say_through(&mut alice, 2, "after").await;
+    let after = alice.say_through(2, "after").await;
     assert_eq!(after.seq, before.seq + 1);
     for client in [&mut alice, &mut bob] {
         client.expect_said("alice", "before").await;

@@ -1,6 +1,6 @@
 //! Deployments on one Redis that know nothing of each other: by prefix, or by database.
 
-use super::{RedisConfig, SETUP, Server};
+use super::{RedisConfig, SETUP, Server, Topology};
 use crate::{
     backplane::{
         Signal,
@@ -32,9 +32,10 @@ async fn do_all(replica: &Replica, room: &RoomName) {
 async fn deployments_never_hear_each_other() {
     let (server, id) = (Server::start().await, ReplicaId::from_bytes([7; 16]));
     let url = server.0.url();
-    let plain = RedisConfig { url, ..server.config(SETUP) };
+    let numbered = Topology::One(format!("{url}/3"));
+    let plain = RedisConfig { topology: Topology::One(url), ..server.config(SETUP) };
     let prefixed = RedisConfig { prefix: "other".to_owned(), ..plain.clone() };
-    let numbered = RedisConfig { url: format!("{}/3", plain.url), ..plain.clone() };
+    let numbered = RedisConfig { topology: numbered, ..plain.clone() };
     for others in [[&plain, &prefixed], [&plain, &numbered], [&prefixed, &numbered]] {
         let [mut a, mut b] = others.map(|config| Server::attach_to(config, id));
         let room = props::some_room();
