@@ -364,6 +364,7 @@ fn redis(config: &Config) -> Option<RedisConfig> {
     Some(RedisConfig {
         topology,
         prefix: redis.prefix.as_str().to_owned(),
+        partitions: redis.partitions,
         tls: tls_files(&redis.tls, TlsKeys::REDIS),
         password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
         timeout: redis.timeout,

@@ -70,6 +70,8 @@ pub struct RedisConfig {
     pub topology: Topology,
     /// What every key and every channel begins with: another one is another deployment.
     pub prefix: String,
+    /// Over how many partitions rooms are spread: the same for all replicas of a deployment, for ever.
+    pub partitions: usize,
     /// What to trust and what to show where the URL asks for TLS.
     pub tls: TlsFiles,
     /// Overrides the password of the URL.
@@ -170,6 +172,17 @@ pub enum RedisRefusal {
     /// Commands have other names there, or are not there at all.
     #[error("redis does not know commands by their names (rename-command?): {0}")]
     Renamed(String),
+    /// Rooms are spread over another number of partitions.
+    #[error(
+        "redis.partitions is {configured}, but this deployment's rooms are spread over {stored}; it has to be the same \
+         for all replicas"
+    )]
+    Partitions {
+        /// As the first replica noted it.
+        stored: usize,
+        /// As this one is told.
+        configured: usize,
+    },
     /// Sentinels are not as `redis.url` says; in their words.
     #[error("redis.url: {0}")]
     Sentinel(String),

@@ -133,6 +133,8 @@ impl Setting for RedisUrl {
     fn got(value: &Value) -> String {
         let text = value.as_str().unwrap_or_default();
         match Url::parse(text) {
+            // A password that is not escaped may end up anywhere.
+            Ok(url) if url.path().contains('@') => "(hidden)".to_owned(),
             Ok(url) if url.has_host() => toml::Value::from(without_secrets(url)).to_string(),
             Ok(url) => format!("\"{}:…\"", url.scheme()),
             Err(_) if text.is_empty() => "\"\"".to_owned(),

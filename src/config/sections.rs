@@ -173,6 +173,8 @@ pub struct RedisConfig {
     pub url: Option<RedisUrl>,
     /// What every key and every channel begins with.
     pub prefix: KeyPrefix,
+    /// Over how many partitions rooms are spread.
+    pub partitions: usize,
     /// The password, if the URL has none.
     pub password: Option<Secret>,
     /// How long an operation waits for Redis.
@@ -226,6 +228,7 @@ impl RedisConfig {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let url = inline_or_file::<RedisUrl>(reader, "redis.url", "redis.url_file");
         let prefix = reader.required("redis.prefix");
+        let partitions = reader.within("redis.partitions", 1..=4096);
         let password = inline_or_file::<Secret>(reader, "redis.password", "redis.password_file");
         let given = |keys: [&'static str; 2], reader: &Reader| {
             keys.into_iter().find(|key| reader.is_set(key))
@@ -255,7 +258,7 @@ impl RedisConfig {
             }
         }
         let sentinel = SentinelConfig::read(reader, url.as_ref());
-        Self { url, prefix, password, timeout, connections, durability, tls, sentinel }
+        Self { url, prefix, partitions, password, timeout, connections, durability, tls, sentinel }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Event, Position};
 
 /// How many earlier epochs a log remembers. A reader that missed more changes than that is told
 /// that the log is gone, and reads it anew.
-pub const PAST_EPOCHS: usize = 8;
+pub const PAST_EPOCHS: usize = 64;
 
 /// Where a room's log ends.
 #[derive(Clone, PartialEq, Eq, Debug)]

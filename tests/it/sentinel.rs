@@ -33,6 +33,7 @@ async fn a_failover_costs_clients_nothing_but_a_pause() {
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     let carol = cluster.endpoint(1).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
+    sentinels.in_step().await;
     sentinels.servers[0].kill();
     let killed = Instant::now();
     alice.say("said into the void").await;
@@ -128,6 +129,7 @@ async fn one_sentinel_of_three_may_be_away() {
     let (mut sentinels, cluster) = watched().await;
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
+    sentinels.in_step().await;
     sentinels.pause_one();
     sentinels.servers[0].kill();
     alice.say("and on").await;

@@ -1,66 +1,89 @@
--- Appends what members say, many messages of one room in one step.
+-- Appends what members say, many messages of many rooms in one step.
 --
--- KEYS[1..4], ARGV[1..6]: see log.lua
--- KEYS[5..]   the lease of each run's sender. A run is what one sender says one after another
--- ARGV[7]     how many runs
--- ARGV[8..]   of each run: skeleton, token and session of its sender, its first client seq, how many
---             messages
--- then        the payload of each message, run by run
+-- KEYS        of each room: room, log, names, then the lease of each run's sender. A run is what one sender
+--             says one after another
+-- ARGV[1..5]  see log.lua
+-- ARGV[6..]   of each room: its channel, how many runs; of each run: skeleton, token and session of its
+--             sender, its first client seq, how many messages; then the payload of each message, run by run
 --
--- Reply: ..., then for each run the seq of its first message; 0 when the sender does not hold the name, or a
--- message before it is missing. When its first messages were appended before: minus one, minus the seq of
--- the session's last message; by how many that one is later than the first; the seq of the first that was not.
+-- Reply: replication id, then of each room an error, or epoch, then for each run the seq of its first
+-- message; 0 when the sender does not hold the name, or a message before it is missing. When its first
+-- messages were appended before: minus one, minus the seq of the session's last message; by how many that
+-- one is later than the first; the seq of the first that was not.
 
-local runs = tonumber(ARGV[7])
-local skeletons = {}
-for i = 1, runs do skeletons[i] = ARGV[3 + 5 * i] end
-local tokens = redis.call('MGET', unpack(KEYS, 5, 4 + runs))
-local entries = redis.call('HMGET', ROSTER, unpack(skeletons))
-
-local senders, reply = {}, {}
-local payload = 8 + 5 * runs
-for i = 1, runs do
-  local at = 3 + 5 * i
-  local token, session = ARGV[at + 1], ARGV[at + 2]
-  local first, count = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  -- Every hold has a token of its own. What its sender said before in this call is not in its entry.
-  local sender = senders[token]
-  if not sender then
-    sender = { skeleton = skeletons[i], session = session }
-    local entry, held = entries[i], tokens[i]
-    if held and string.sub(held, 1, TOKEN) == token
-        and entry and string.sub(entry, 1, #session) == session then
-      local last, last_seq, rest = string.match(entry, '^ (%d+) (%d+) (.*)$', #session + 1)
-      sender.last, sender.last_seq, sender.rest = tonumber(last), tonumber(last_seq), rest
-    end
-    senders[token] = sender
+-- Appends the messages of one run, or as many of them as were not appended before. What the sender said before
+-- in this call is in `sender`.
+local function append_run(sender, from, count, payload)
+  if not sender.last or from > sender.last + 1 then return 0 end
+  local known = sender.last + 1 - from
+  local at = known == 0 and seq + 1 or { -1 - sender.last_seq, known - 1, seq + 1 }
+  for a = payload + known, payload + count - 1 do emit(ARGV[a]) end
+  if known < count then
+    sender.last, sender.last_seq, sender.dirty = from + count - 1, seq, true
   end
-  if not sender.last or first > sender.last + 1 then
-    reply[i] = 0
-  else
-    -- So many were appended before, or all of them.
-    local known = sender.last + 1 - first
-    reply[i] = known == 0 and seq + 1 or { -1 - sender.last_seq, known - 1, seq + 1 }
-    for a = payload + known, payload + count - 1 do emit(ARGV[a]) end
-    if known < count then
-      sender.last, sender.last_seq, sender.dirty = first + count - 1, seq, true
-    end
-  end
-  payload = payload + count
+  return at
 end
 
-local changes = {}
-for _, sender in pairs(senders) do
-  if sender.dirty then
-    changes[#changes + 1] = sender.skeleton
-    changes[#changes + 1] = sender.session
-      .. ' ' .. int(sender.last) .. ' ' .. int(sender.last_seq) .. ' ' .. sender.rest
+-- Who speaks, if the token is the lease's and the session is the member's.
+local function sender_of(token, session, held, entry)
+  local sender = { session = session }
+  if held and string.sub(held, 1, TOKEN) == token
+      and entry and string.sub(entry, 1, #session) == session then
+    local last, last_seq, rest = string.match(entry, '^ (%d+) (%d+) (.*)$', #session + 1)
+    sender.last, sender.last_seq, sender.rest = tonumber(last), tonumber(last_seq), rest
   end
+  return sender
 end
-if changes[1] then redis.call('HSET', ROSTER, unpack(changes)) end
-if seq > before then note_said() end
-publish()
--- Of all keys this can only have made the log.
-local lives = redis.call('PTTL', META) >= tonumber(ARGV[6])
-if not lives or (seq > before and redis.call('PTTL', LOG) < 0) then live_on() end
-return { replid, epoch, seq, past, reply }
+
+-- Appends what is said in the room whose keys and arguments begin there.
+local function append(key, arg, runs)
+  local fields, run, payload = { 'log' }, arg + 2, arg + 2 + 5 * runs
+  for i = 1, runs do fields[i + 1] = '@' .. ARGV[run + 5 * (i - 1)] end
+  local state = redis.call('HMGET', KEYS[key], unpack(fields))
+  local tokens = redis.call('MGET', unpack(KEYS, key + 3, key + 2 + runs))
+  open(KEYS[key], KEYS[key + 1], ARGV[arg], state[1])
+
+  local senders, changes, reply = {}, {}, { epoch }
+  for i = 1, runs do
+    -- Every hold has a token of its own.
+    local token, count = ARGV[run + 1], tonumber(ARGV[run + 4])
+    local sender = senders[token]
+    if not sender then
+      sender = sender_of(token, ARGV[run + 2], tokens[i], state[i + 1])
+      sender.field = fields[i + 1]
+      senders[token] = sender
+    end
+    reply[i + 1] = append_run(sender, tonumber(ARGV[run + 3]), count, payload)
+    run, payload = run + 5, payload + count
+  end
+  for _, sender in pairs(senders) do
+    if sender.dirty then
+      changes[#changes + 1] = sender.field
+      -- What is encoded has zeros, at which a format would end.
+      changes[#changes + 1] =
+        string.format('%s %d %d ', sender.session, sender.last, sender.last_seq) .. sender.rest
+    end
+  end
+  if seq > before then said = 1 end
+  -- Where nobody is, nothing is made.
+  if state[1] then close(remember, changes, { ROOM, LOG, KEYS[key + 2] }) end
+  return reply
+end
+
+local replies = { ARGV[1] }
+local key, arg = 1, 6
+while key <= #KEYS do
+  local runs = tonumber(ARGV[arg + 1])
+  -- What is wrong with one room is no other room's affair.
+  local done, reply = pcall(append, key, arg, runs)
+  if done then
+    replies[1] = replid
+  elseif type(reply) ~= 'table' then
+    reply = { err = tostring(reply) }
+  end
+  replies[#replies + 1] = reply
+  local messages = 0
+  for i = 1, runs do messages = messages + ARGV[arg + 1 + 5 * i] end
+  key, arg = key + 3 + runs, arg + 2 + 5 * runs + messages
+end
+return replies

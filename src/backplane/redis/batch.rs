@@ -7,7 +7,6 @@ use redis::{Cmd, Pipeline, Value};
 use super::{
     op::{Op, Work},
     reply::{self, Reply, ReplyError},
-    script_name::ScriptName,
     scripts::Scripts,
     status::Status,
 };
@@ -19,30 +18,61 @@ use crate::{
 /// The most messages in one call of the append script: a script blocks Redis while it runs.
 const APPEND_MESSAGES: usize = 256;
 
+/// The most rooms in one.
+const APPEND_ROOMS: usize = 64;
+
 /// The most payload bytes in one call of the append script, unless a single message has more.
 const APPEND_BYTES: usize = 64 * 1024;
 
 /// Operations that one command does.
 #[derive(Debug)]
 pub(super) struct Group {
+    kind: Kind,
+    /// Those of one room each, if they append; else all of them.
+    parts: Vec<Part>,
+    /// How many messages it appends, or how many leases it extends.
+    count: usize,
+    /// How many bytes of payload it appends.
+    bytes: usize,
+}
+
+/// Operations that are answered together, or refused together.
+#[derive(Debug)]
+pub(super) struct Part {
     /// Which, by index, in the order of their answers.
     pub(super) ops: Vec<usize>,
-    kind: Kind,
-    /// If it appends: how many messages each run has.
+    /// If they append: how many messages each run has.
     runs: Vec<usize>,
-    /// How many bytes of payload it appends, or how many leases it extends.
-    size: usize,
 }
 
 impl Group {
+    fn of(kind: Kind, op: usize, count: usize, bytes: usize) -> Self {
+        Self { kind, parts: vec![Part { ops: vec![op], runs: Vec::new() }], count, bytes }
+    }
+
     /// How many messages it appends, if it does.
     pub(super) fn appended(&self) -> Option<usize> {
-        (self.kind == Kind::Append).then_some(self.ops.len())
+        (self.kind == Kind::Append).then_some(self.count)
     }
 
     /// Whether it counts only once a replica of Redis has it, where anything does.
     pub(super) fn is_stored(&self) -> bool {
         matches!(self.kind, Kind::Append | Kind::Canary)
+    }
+
+    /// Each part with its own part of the answer.
+    pub(super) fn answered(&mut self, value: Value, replid: &mut String) -> Vec<(Part, Value)> {
+        let parts = std::mem::take(&mut self.parts);
+        let values = match value {
+            Value::Array(mut values)
+                if self.kind == Kind::Append && values.len() == parts.len() + 1 =>
+            {
+                reply::take_over(&values.remove(0), replid);
+                values
+            }
+            value => vec![value; parts.len()],
+        };
+        parts.into_iter().zip(values).collect()
     }
 }
 
@@ -72,44 +102,34 @@ struct Run<'a> {
 /// appended by one command.
 pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>, Pipeline) {
     let mut groups: Vec<Group> = Vec::new();
-    let mut open: HashMap<&RoomName, usize> = HashMap::new();
+    let mut appending = Appending::default();
     let mut extending: Option<usize> = None;
     for (index, op) in ops.iter().enumerate() {
-        let (kind, size) = match &op.work {
+        let group = match &op.work {
             Work::Append { hold, payload, .. } => {
-                if let Some(&at) = open.get(&hold.room) {
-                    let group = &mut groups[at];
-                    if group.ops.len() < APPEND_MESSAGES
-                        && group.size + payload.len() <= APPEND_BYTES
-                    {
-                        group.ops.push(index);
-                        group.size += payload.len();
-                        continue;
-                    }
-                }
-                open.insert(&hold.room, groups.len());
-                (Kind::Append, payload.len())
+                appending.add(&mut groups, &hold.room, index, payload.len());
+                continue;
             }
             Work::Extend { leases, .. } => {
                 if let Some(at) = extending
-                    && groups[at].size + leases.len() <= RENEW_BATCH
+                    && groups[at].count + leases.len() <= RENEW_BATCH
                 {
-                    groups[at].ops.push(index);
-                    groups[at].size += leases.len();
+                    groups[at].parts[0].ops.push(index);
+                    groups[at].count += leases.len();
                     continue;
                 }
                 extending = Some(groups.len());
-                (Kind::Extend, leases.len())
+                Group::of(Kind::Extend, index, leases.len(), 0)
             }
-            Work::Script { name, .. } if name.is_apart() => (Kind::Plain, 0),
-            Work::Contact { .. } => (Kind::Plain, 0),
-            Work::Canary { .. } => (Kind::Canary, 0),
+            Work::Script { name, .. } if name.is_apart() => Group::of(Kind::Plain, index, 1, 0),
+            Work::Contact { .. } => Group::of(Kind::Plain, index, 1, 0),
+            Work::Canary { .. } => Group::of(Kind::Canary, index, 1, 0),
             Work::Script { room, .. } => {
-                open.remove(room);
-                (Kind::Script, 0)
+                appending.closed.insert(room, groups.len());
+                Group::of(Kind::Script, index, 1, 0)
             }
         };
-        groups.push(Group { ops: vec![index], kind, runs: Vec::new(), size });
+        groups.push(group);
     }
     let mut pipeline = Pipeline::with_capacity(groups.len());
     for group in &mut groups {
@@ -118,11 +138,46 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
     (groups, pipeline)
 }
 
+/// Which command appends what.
+#[derive(Default)]
+struct Appending<'a> {
+    /// The command that the next message goes into, and which part of it each room has.
+    group: Option<usize>,
+    parts: HashMap<&'a RoomName, usize>,
+    /// The last other command on each room, which what follows must not overtake.
+    closed: HashMap<&'a RoomName, usize>,
+}
+
+impl<'a> Appending<'a> {
+    fn add(&mut self, groups: &mut Vec<Group>, room: &'a RoomName, op: usize, bytes: usize) {
+        let closed = self.closed.get(room);
+        if let Some(at) = self.group
+            && closed.is_none_or(|closed| *closed < at)
+            && let group = &mut groups[at]
+            && group.count < APPEND_MESSAGES
+            && group.bytes + bytes <= APPEND_BYTES
+            && (self.parts.len() < APPEND_ROOMS || self.parts.contains_key(room))
+        {
+            group.count += 1;
+            group.bytes += bytes;
+            let part = *self.parts.entry(room).or_insert(group.parts.len());
+            match group.parts.get_mut(part) {
+                Some(part) => part.ops.push(op),
+                None => group.parts.push(Part { ops: vec![op], runs: Vec::new() }),
+            }
+            return;
+        }
+        self.group = Some(groups.len());
+        self.parts = HashMap::from([(room, 0)]);
+        groups.push(Group::of(Kind::Append, op, 1, bytes));
+    }
+}
+
 fn command(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
-    match &ops[group.ops[0]].work {
-        Work::Append { .. } => append(group, ops, scripts, replid),
+    match &ops[group.parts[0].ops[0]].work {
+        Work::Append { .. } => append(&mut group.parts, ops, scripts, replid),
         Work::Extend { .. } => {
-            scripts.extend(group.ops.iter().map(|&index| &ops[index].work), replid)
+            scripts.extend(group.parts[0].ops.iter().map(|&index| &ops[index].work), replid)
         }
         Work::Script { name, room, keys, args } => {
             let mut cmd = scripts.call(*name, room, keys, replid);
@@ -134,23 +189,28 @@ fn command(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cm
     }
 }
 
-/// The command that appends a group's messages, which are ordered by sender.
-fn append(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
-    let runs = runs(&group.ops, ops);
-    let room = &runs[0].hold.room;
-    let leases: Vec<String> =
-        runs.iter().map(|run| scripts.keys.lease(room, run.hold.name.skeleton())).collect();
-    let mut cmd = scripts.call(ScriptName::Append, room, &leases, replid);
-    cmd.arg(runs.len());
-    for Run { hold, first, ops, .. } in &runs {
-        cmd.arg(hold.name.skeleton()).arg(hold.token.to_hex()).arg(hold.session.to_string());
-        cmd.arg(*first).arg(ops.len());
+/// The command that appends the messages of these rooms, which are ordered by sender.
+fn append(rooms: &mut [Part], ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
+    let each: Vec<Vec<Run<'_>>> = rooms.iter().map(|room| runs(&room.ops, ops)).collect();
+    let mut keys = Vec::new();
+    for runs in &each {
+        let room = &runs[0].hold.room;
+        keys.extend(scripts.keys.common(room));
+        keys.extend(runs.iter().map(|run| scripts.keys.lease(room, run.hold.name.skeleton())));
     }
-    for payload in runs.iter().flat_map(|run| &run.payloads) {
-        cmd.arg(*payload);
+    let mut cmd = scripts.append(&keys, replid);
+    for (part, runs) in rooms.iter_mut().zip(&each) {
+        cmd.arg(scripts.keys.channel(&runs[0].hold.room)).arg(runs.len());
+        for Run { hold, first, ops, .. } in runs {
+            cmd.arg(hold.name.skeleton()).arg(hold.token.to_hex()).arg(hold.session.to_string());
+            cmd.arg(*first).arg(ops.len());
+        }
+        for payload in runs.iter().flat_map(|run| &run.payloads) {
+            cmd.arg(*payload);
+        }
+        part.ops = runs.iter().flat_map(|run| &run.ops).copied().collect();
+        part.runs = runs.iter().map(|run| run.ops.len()).collect();
     }
-    group.ops = runs.iter().flat_map(|run| &run.ops).copied().collect();
-    group.runs = runs.iter().map(|run| run.ops.len()).collect();
     cmd
 }
 
@@ -180,34 +240,37 @@ fn runs<'a>(group: &[usize], ops: &'a [Op]) -> Vec<Run<'a>> {
     runs
 }
 
-/// The answers of a group's operations, in their order.
+/// The answers of the operations of a part, in their order.
 pub(super) fn split(
     group: &Group,
+    part: &Part,
     value: Value,
     replid: &mut String,
     status: &Status,
 ) -> vec::IntoIter<Result<Reply, Unavailable>> {
     let parsed = match group.kind {
-        Kind::Plain | Kind::Canary | Kind::Extend => reply::plain(value),
-        Kind::Script | Kind::Append => reply::stamped(value, replid),
+        Kind::Plain | Kind::Canary | Kind::Extend | Kind::Append => reply::plain(value),
+        Kind::Script => reply::stamped(value, replid),
     };
     let reply = match parsed {
         Ok(reply) => reply,
         // Perhaps for the sake of one room: each is judged apart.
         Err(_) if group.kind == Kind::Extend => {
             let undecided = || Ok(Reply { head: None, rest: Vec::new() });
-            return group.ops.iter().map(|_| undecided()).collect::<Vec<_>>().into_iter();
+            return part.ops.iter().map(|_| undecided()).collect::<Vec<_>>().into_iter();
         }
         Err(error) => {
             status.misunderstood(&error);
-            return vec![Err(Unavailable); group.ops.len()].into_iter();
+            return vec![Err(Unavailable); part.ops.len()].into_iter();
         }
     };
     match group.kind {
         Kind::Append => {
-            let runs = reply.each();
-            let each = runs.iter().zip(&group.runs).flat_map(|(run, &messages)| {
-                (0..messages).map(|nth| message(run, nth).map_err(|_| Unavailable))
+            let Some((epoch, runs)) = reply.rest.split_first() else {
+                return vec![Err(Unavailable); part.ops.len()].into_iter();
+            };
+            let each = runs.iter().zip(&part.runs).flat_map(|(run, &messages)| {
+                (0..messages).map(|nth| message(epoch, run, nth).map_err(|_| Unavailable))
             });
             each.collect::<Vec<_>>().into_iter()
         }
@@ -221,17 +284,23 @@ pub(super) fn split(
     }
 }
 
-/// The answer of a run's nth message: its seq, or 0; or what the script says of one that was appended
-/// before.
-fn message(run: &Reply, nth: usize) -> Result<Reply, ReplyError> {
+/// The answer of a run's nth message: the epoch, and its seq, or 0; or what the script says of one that was
+/// appended before.
+fn message(epoch: &Value, run: &Value, nth: usize) -> Result<Reply, ReplyError> {
     let nth = i64::try_from(nth).map_err(|_| ReplyError::Unexpected("fewer messages"))?;
-    let rest = match (run.int(0)?, nth) {
-        (0, _) => vec![0],
-        (first, nth) if first > 0 => vec![first + nth],
-        (last, nth) => {
-            let later = run.int(1)? - nth;
-            if later >= 0 { vec![last, later] } else { vec![run.int(2)? - later - 1] }
-        }
+    let numbers: Option<Vec<i64>> = match run {
+        Value::Array(numbers) => numbers.iter().map(reply::as_int).collect(),
+        number => reply::as_int(number).map(|number| vec![number]),
     };
-    Ok(Reply { head: run.head.clone(), rest: rest.into_iter().map(Value::Int).collect() })
+    let rest = match numbers.as_deref() {
+        Some([0]) => vec![0],
+        Some([first]) => vec![first + nth],
+        Some([last, later, next]) => {
+            let later = later - nth;
+            if later >= 0 { vec![*last, later] } else { vec![next - later - 1] }
+        }
+        Some(_) | None => return Err(ReplyError::Unexpected("where messages are")),
+    };
+    let rest = std::iter::once(epoch.clone()).chain(rest.into_iter().map(Value::Int));
+    Ok(Reply { head: None, rest: rest.collect() })
 }

@@ -133,7 +133,7 @@ impl Connector {
         replica: ReplicaId,
     ) -> Result<Self, RedisConfigError> {
         let targets = Targets::new(config, connections)?;
-        let keys = Keys::new(&config.prefix, targets.database());
+        let keys = Keys::new(&config.prefix, targets.database(), config.partitions);
         let scripts = Arc::new(Scripts::new(keys, config.log, config.lease));
         let (prefix, replicated) = (config.prefix.clone(), config.replicated);
         Ok(Self { targets, scripts, prefix, replica, replicated })
@@ -177,6 +177,7 @@ impl Connector {
         let (replid, evicts) = look_at(&info)?;
         self.scripts.load(&mut connection).await?;
         let refused = self.try_out(&mut connection).await?;
+        self.compare_partitions(&mut connection).await?;
         Ok(Commands { connection, replid, evicts, refused, tenure })
     }
 
@@ -203,6 +204,24 @@ impl Connector {
             Verdict::NotMaster => Err(ConnectError::NotMaster),
             Verdict::Missing(words) => Err(ConnectError::Unfit(self.refusal(words))),
         }
+    }
+
+    /// Replicas that spread rooms in different ways would not find each other.
+    async fn compare_partitions(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), ConnectError> {
+        let stored: usize = match self.scripts.partitions().query_async(connection).await {
+            Ok(stored) => stored,
+            // The trial has found the same.
+            Err(error) if Remedy::of_error(&error) == Remedy::Wait => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let configured = self.scripts.keys.partitions();
+        if stored == configured {
+            return Ok(());
+        }
+        Err(ConnectError::Unfit(RedisRefusal::Partitions { stored, configured }))
     }
 
     /// Opens a connection for subscriptions, whose messages go to `on_push`.

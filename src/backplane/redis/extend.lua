@@ -1,7 +1,7 @@
 -- Extends leases in many rooms, where all is as it was when they were taken. A room where anything is
 -- otherwise is for `renew.lua`: its answer is empty.
 --
--- KEYS        of each room: meta, roster, leases, then the lease of each hold
+-- KEYS        of each room: room, names, then the lease of each hold
 -- ARGV[1]     the replication id of this Redis, as the connection read it when it opened
 -- ARGV[2]     milliseconds of a lease
 -- ARGV[3]     how many milliseconds a log keeps its entries
@@ -32,9 +32,15 @@ end
 local reply = {}
 local key, arg = 1, 5
 while key <= #KEYS do
-  local meta, roster, leases = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+  local room, names = KEYS[key], KEYS[key + 1]
   local count = tonumber(ARGV[arg])
-  local log = redis.call('HMGET', meta, 'epoch', 'seq', 'past', 'replid', 'oldest')
+  local standing = redis.call('HGET', room, 'log')
+  local epoch, replid, seq, oldest, forgotten, past, _
+  if standing then
+    -- As log.lua packs it.
+    epoch, replid, seq, oldest, _, _, _, _, forgotten, past = struct.unpack('>c16c40ddddddd', standing)
+    past = string.sub(standing, past)
+  end
   local deadlines, soonest, latest = {}, math.huge, 0
   for i = 1, count do
     local linger = ARGV[arg + 2 * i]
@@ -47,20 +53,20 @@ while key <= #KEYS do
     deadlines[2 * i - 1], deadlines[2 * i] = string.format('%d', ends), ARGV[arg + 1 + 2 * i]
   end
   local answer = {}
-  if log[4] == ARGV[1] and tonumber(log[5] or 0) >= cutoff
-      and redis.call('PTTL', meta) >= remember + latest - now - lease
-      and redis.call('HLEN', roster) == redis.call('ZCARD', leases)
-      and all_hold(ARGV[arg + 1], key + 3, key + 2 + count) then
-    for i = 1, count do redis.call('PEXPIRE', KEYS[key + 2 + i], ARGV[2]) end
-    if redis.call('ZADD', leases, 'XX', 'CH', unpack(deadlines)) == count then
+  if replid == ARGV[1] and oldest >= cutoff
+      and forgotten >= remember + latest - lease
+      and redis.call('HLEN', room) - 1 == redis.call('ZCARD', names)
+      and all_hold(ARGV[arg + 1], key + 2, key + 1 + count) then
+    for i = 1, count do redis.call('PEXPIRE', KEYS[key + 1 + i], ARGV[2]) end
+    if redis.call('ZADD', names, 'XX', 'CH', unpack(deadlines)) == count then
       -- Mostly all others' end later than these.
       local sooner = redis.call(
-        'ZRANGEBYSCORE', leases, '-inf', string.format('(%d', soonest), 'WITHSCORES', 'LIMIT', 0, 1)
+        'ZRANGEBYSCORE', names, '-inf', string.format('(%d', soonest), 'WITHSCORES', 'LIMIT', 0, 1)
       local left = math.max(0, tonumber(sooner[2] or soonest) - now)
-      answer = { log[1], log[2], log[3], left }
+      answer = { epoch, seq, past, left }
     end
   end
   reply[#reply + 1] = answer
-  key, arg = key + 3 + count, arg + 2 + 2 * count
+  key, arg = key + 2 + count, arg + 2 + 2 * count
 end
 return reply

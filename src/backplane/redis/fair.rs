@@ -116,7 +116,8 @@ fn sender(work: &Work) -> (Option<&RoomName>, &str) {
         Work::Script { room, keys, .. } => {
             // What a member asks for begins with its lease.
             let lease = keys.first().and_then(|key| key.split_once("}:name:"));
-            (Some(room), lease.map_or("", |(_, skeleton)| skeleton))
+            let name = lease.and_then(|(_, name)| name.split_once(':'));
+            (Some(room), name.map_or("", |(_, skeleton)| skeleton))
         }
         Work::Extend { room, .. } => (Some(room), ""),
         Work::Canary { .. } | Work::Contact { .. } => (None, ""),
@@ -133,7 +134,7 @@ mod tests {
 
     fn op(sender: usize, number: usize, size: usize) -> Op {
         let room = RoomName::parse("a").unwrap();
-        let keys = vec![format!("rc:{{a}}:name:{sender}")];
+        let keys = vec![format!("rc:{{0}}:name:a:{sender}")];
         let args = vec![number.to_string().into_bytes(), vec![0; size]];
         let work = Work::Script { name: ScriptName::Leave, room, keys, args };
         Op { work, deadline: Instant::now(), reply: oneshot::channel().0 }

@@ -1,9 +1,9 @@
 -- Takes a name in a room and tells the room.
 --
--- KEYS[1..4], ARGV[1..6]: see log.lua
--- KEYS[5]     the lease of the name
--- KEYS[6]     what has ended of the session
--- KEYS[7..]   the lease of each member to evict
+-- KEYS[1..3], ARGV[1..6]: see log.lua and roster.lua
+-- KEYS[4]     the lease of the name
+-- KEYS[5]     what has ended of the session
+-- KEYS[6..]   the lease of each member to evict
 -- ARGV[7]     milliseconds of a lease
 -- ARGV[8..10] skeleton, token, session
 -- ARGV[11]    the member, as the roster keeps it
@@ -34,8 +34,8 @@ local EVICTIONS = 25
 local skeleton, token, session, lease = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[7])
 local attempt, since, upto = ARGV[20], tonumber(ARGV[22]), tonumber(ARGV[23])
 
-local held = holder(KEYS[5])
-local there = redis.call('HGET', ROSTER, skeleton)
+local held = holder(KEYS[4])
+local there = member(skeleton)
 local mine = belongs(there, session)
 local again, takeover = ARGV[13] ~= '', ARGV[18] ~= ''
 if held == token and mine then
@@ -50,13 +50,13 @@ if held == token and mine then
   end
 end
 
--- The stream that has the session, and the attempt that brought it. Where the roster does not tell,
+-- The stream that has the session, and the attempt that brought it. Where its entry does not tell,
 -- the lease does.
 local has, latest
 if mine then has, latest = carrier(there) end
 if mine or not there then has = has or held and stream(held) end
 local other = has and has ~= stream(token)
--- Only the roster was lost: nobody has heard anything of its member.
+-- Only the room was lost: nobody has heard anything of its member.
 local proven = again and has and not there and not other
 -- A member that is still in the roster, or whose absence comes from lost data, was there all along.
 local told = not mine and not proven and (not again or includes(ARGV[13], tonumber(ARGV[14])))
@@ -65,7 +65,7 @@ local told = not mine and not proven and (not again or includes(ARGV[13], tonumb
 local function refusal()
   if takeover and not mine then return 'ended' end
   -- A join that was overtaken by the end of its stream, on a connection that was given up, is void.
-  if has_ended(KEYS[6], token) then return 'ended' end
+  if has_ended(KEYS[5], token) then return 'ended' end
   if told and ARGV[24] == '1' then return 'ended' end
   if proven then return nil end
   if not mine then
@@ -94,7 +94,7 @@ local evicted = {}
 for a = EVICTIONS, #ARGV, 3 do evicted[ARGV[a]] = ARGV[a + 1] end
 local overdue, limit = {}, 2 * tonumber(ARGV[16])
 local function look_at(name)
-  local entry = redis.call('HGET', ROSTER, name)
+  local entry = member(name)
   local holder = entry and (split(entry))
   if holder and holder ~= session and evicted[name] ~= holder and #overdue < limit
       and may_reap(entry, lease, since, upto) then
@@ -104,7 +104,7 @@ local function look_at(name)
 end
 look_at(skeleton)
 if ARGV[15] == '1' and not mine then
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, limit)) do
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', NAMES, '-inf', int(now), 'LIMIT', 0, limit)) do
     if #overdue >= limit then break end
     if name ~= skeleton then look_at(name) end
   end
@@ -116,13 +116,13 @@ end
 
 -- Whether the room has as many members as it may have even without those that are evicted now.
 local function is_full()
-  local members, most = redis.call('HLEN', ROSTER), tonumber(ARGV[19])
+  local members, most = count_members(), tonumber(ARGV[19])
   if members < most then return false end
   local going = {}
-  for i = 1, #KEYS - 6 do
+  for i = 1, #KEYS - 5 do
     local a = EVICTIONS + (i - 1) * 3
-    if not going[ARGV[a]] and is_overdue(KEYS[6 + i], ARGV[a], ARGV[a + 1])
-        and may_reap(redis.call('HGET', ROSTER, ARGV[a]), lease, since, upto) then
+    if not going[ARGV[a]] and is_overdue(KEYS[5 + i], ARGV[a], ARGV[a + 1])
+        and may_reap(member(ARGV[a]), lease, since, upto) then
       going[ARGV[a]] = true
       members = members - 1
     end
@@ -135,24 +135,24 @@ if not mine and not again and is_full() then
 end
 
 if not mine then
-  for i = 1, #KEYS - 6 do
+  for i = 1, #KEYS - 5 do
     local a = EVICTIONS + (i - 1) * 3
-    evict(KEYS[6 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2], lease, since, upto)
+    evict(KEYS[5 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2], lease, since, upto)
   end
 end
-redis.call('SET', KEYS[5], token, 'PX', ARGV[7])
-redis.call('ZADD', LEASES, int(now + lease + tonumber(ARGV[21])), skeleton)
+redis.call('SET', KEYS[4], token, 'PX', ARGV[7])
+redis.call('ZADD', NAMES, int(now + lease + tonumber(ARGV[21])), skeleton)
 if told then emit(ARGV[12]) end
 local appended, last_seq = tonumber(ARGV[17]), seq
 if mine then
   local _, last, at = split(there)
   appended, last_seq = math.max(appended, tonumber(last)), at
 end
-redis.call('HSET', ROSTER, skeleton, table.concat(
+redis.call('HSET', ROOM, '@' .. skeleton, table.concat(
   { session, int(appended), int(last_seq), (told and 't' or 'u') .. int(seq), ARGV[11] }, ' '))
 finish()
 if mine and other and not lingers(there) then
   -- Not an event of the log: it has no seq.
-  redis.call('PUBLISH', ARGV[3], '! ' .. session .. ' ' .. has)
+  redis.call('PUBLISH', LIVE, '! ' .. session .. ' ' .. has)
 end
 return { replid, epoch, seq, past, 'joined', seq, told and 1 or 0, next_deadline(), int(appended) }

@@ -1,6 +1,12 @@
-//! The names of keys and channels. All of a room's share the hash tag `{room}`.
+//! The names of keys and channels.
+//!
+//! A room belongs to a partition, and all keys of a partition share a hash tag. So in a cluster each partition is on
+//! one node, and partitions are spread over all of them.
 
 use crate::domain::{ReplicaId, RoomName, SessionId};
+
+/// The slots of a Redis Cluster.
+const SLOTS: usize = 16_384;
 
 /// Names the keys and channels of one deployment.
 ///
@@ -9,59 +15,93 @@ use crate::domain::{ReplicaId, RoomName, SessionId};
 #[derive(Debug)]
 pub(super) struct Keys {
     /// What every key begins with.
-    keys: String,
+    prefix: String,
     /// What every channel begins with.
     channels: String,
+    /// The hash tag of each partition.
+    tags: Vec<String>,
 }
 
 impl Keys {
-    /// Names that begin with `prefix`, which has no colon, in a database.
-    pub(super) fn new(prefix: &str, database: i64) -> Self {
-        let keys = format!("{prefix}:");
-        let channels = if database == 0 { keys.clone() } else { format!("{keys}{database}:") };
-        Self { keys, channels }
+    /// Names that begin with `prefix`, which has no colon, in a database; rooms are in so many partitions, at
+    /// least one.
+    pub(super) fn new(prefix: &str, database: i64, partitions: usize) -> Self {
+        let prefix = format!("{prefix}:");
+        let channels = if database == 0 { prefix.clone() } else { format!("{prefix}{database}:") };
+        Self { prefix, channels, tags: tags(partitions) }
     }
 
-    /// `<prefix>:{room}:` and what follows.
-    pub(super) fn key(&self, room: &RoomName, part: &str) -> String {
-        format!("{}{{{room}}}:{part}", self.keys)
+    /// How many partitions there are.
+    pub(super) fn partitions(&self) -> usize {
+        self.tags.len()
     }
 
-    /// The keys that every script takes first: meta, log, roster, leases.
-    pub(super) fn common(&self, room: &RoomName) -> Vec<String> {
-        ["meta", "log", "roster", "leases"].map(|part| self.key(room, part)).to_vec()
+    /// The partition of a room, counted from 0.
+    fn partition(&self, room: &RoomName) -> usize {
+        let partitions = u64::try_from(self.tags.len()).unwrap_or(1);
+        usize::try_from(fnv1a(room.as_str().as_bytes()) % partitions).unwrap_or(0)
+    }
+
+    /// `<prefix>:{<tag>}:<kind>:<room>`.
+    fn of_room(&self, kind: &str, room: &RoomName) -> String {
+        format!("{}{{{}}}:{kind}:{room}", self.prefix, self.tags[self.partition(room)])
+    }
+
+    /// The room's members, and where its log stands.
+    pub(super) fn room(&self, room: &RoomName) -> String {
+        self.of_room("room", room)
+    }
+
+    /// The room's log.
+    pub(super) fn log(&self, room: &RoomName) -> String {
+        self.of_room("log", room)
+    }
+
+    /// Until when the room's names are kept.
+    pub(super) fn names(&self, room: &RoomName) -> String {
+        self.of_room("names", room)
+    }
+
+    /// The keys that every script takes first: room, log, names.
+    pub(super) fn common(&self, room: &RoomName) -> [String; 3] {
+        [self.room(room), self.log(room), self.names(room)]
     }
 
     /// There for as long as a name owes what was said under it.
     pub(super) fn owes(&self, room: &RoomName, skeleton: &str) -> String {
-        self.key(room, &format!("owes:{skeleton}"))
+        self.of_room("owes", room) + ":" + skeleton
     }
 
     /// The lease of a name.
     pub(super) fn lease(&self, room: &RoomName, skeleton: &str) -> String {
-        self.key(room, &format!("name:{skeleton}"))
+        self.of_room("name", room) + ":" + skeleton
     }
 
     /// There for a while once a session or a stream of it has ended.
     pub(super) fn ended(&self, room: &RoomName, session: SessionId) -> String {
-        self.key(room, &format!("ended:{session}"))
+        format!("{}:{session}", self.of_room("ended", room))
     }
 
     /// The live channel of a room.
     pub(super) fn channel(&self, room: &RoomName) -> String {
-        format!("{}{{{room}}}:live", self.channels)
+        format!("{}{{{}}}:live:{room}", self.channels, self.tags[self.partition(room)])
     }
 
     /// The room whose live channel this is.
     pub(super) fn room_of(&self, channel: &[u8]) -> Option<RoomName> {
-        let name = channel.strip_prefix(self.channels.as_bytes())?;
-        let name = name.strip_prefix(b"{")?.strip_suffix(b"}:live")?;
-        RoomName::parse(std::str::from_utf8(name).ok()?).ok()
+        let channel = std::str::from_utf8(channel).ok()?;
+        let (_, room) = channel.strip_prefix(&self.channels)?.split_once("}:live:")?;
+        RoomName::parse(room).ok()
+    }
+
+    /// Says how many partitions the deployment has.
+    pub(super) fn partition_count(&self) -> String {
+        format!("{}partitions", self.prefix)
     }
 
     /// A key that no room has, for what a replica tries out.
     pub(super) fn trial(&self, replica: ReplicaId, part: &str) -> String {
-        format!("{}{{trial:{replica}}}:{part}", self.keys)
+        format!("{}{{trial:{replica}}}:{part}", self.prefix)
     }
 
     /// A channel that nobody listens to, for the same.
@@ -76,8 +116,46 @@ impl Keys {
 
     /// Written by a replica to find out whether Redis takes writes.
     pub(super) fn contact(&self, replica: ReplicaId) -> String {
-        format!("{}contact:{replica}", self.keys)
+        format!("{}contact:{replica}", self.prefix)
     }
+}
+
+/// A hash tag for each partition, so that their slots are spread evenly: the first number that leads into the
+/// partition's share of the slots.
+fn tags(partitions: usize) -> Vec<String> {
+    let partitions = partitions.max(1);
+    let mut tags = vec![None; partitions];
+    let mut missing = tags.len();
+    for number in 0_u64.. {
+        let tag = number.to_string();
+        let partition = usize::from(slot(tag.as_bytes())) * partitions / SLOTS;
+        if let Some(free @ None) = tags.get_mut(partition) {
+            *free = Some(tag);
+            missing -= 1;
+            if missing == 0 {
+                break;
+            }
+        }
+    }
+    tags.into_iter().flatten().collect()
+}
+
+/// The slot of a hash tag: CRC-16/XMODEM. Source: <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>.
+fn slot(tag: &[u8]) -> u16 {
+    let crc = tag.iter().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % 16_384
+}
+
+/// Which partition a room is in has to be the same for all versions and replicas: FNV-1a, 64 bits. Source:
+/// <http://www.isthe.com/chongo/tech/comp/fnv/>.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -87,14 +165,18 @@ mod tests {
     #[test]
     fn a_channel_names_its_room() {
         let room = RoomName::parse("a.B_c-1").unwrap();
-        for (database, channel) in [(0, "rc:{a.B_c-1}:live"), (3, "rc:3:{a.B_c-1}:live")] {
-            let keys = Keys::new("rc", database);
-            assert_eq!(keys.channel(&room), channel);
+        for (database, begin) in [(0, "rc:{"), (3, "rc:3:{")] {
+            let keys = Keys::new("rc", database, 256);
+            let channel = keys.channel(&room);
+            assert!(channel.starts_with(begin) && channel.ends_with("}:live:a.B_c-1"), "{channel}");
             assert_eq!(keys.room_of(channel.as_bytes()), Some(room.clone()));
-            assert_eq!(keys.key(&room, "meta"), "rc:{a.B_c-1}:meta");
+            assert!(
+                keys.room(&room).starts_with("rc:{")
+                    && keys.room(&room).ends_with("}:room:a.B_c-1")
+            );
             assert_eq!(keys.room_of(keys.canary(ReplicaId::from_bytes([0; 16])).as_bytes()), None);
         }
-        assert_eq!(Keys::new("rc", 0).room_of(b"rc:{a b}:live"), None);
+        assert_eq!(Keys::new("rc", 0, 256).room_of(b"rc:{1}:live:a b"), None);
     }
 
     #[test]
@@ -104,9 +186,41 @@ mod tests {
         let mut names = std::collections::HashSet::new();
         for (prefix, database) in [("rc", 0), ("rc", 1), ("rc", 10), ("rc1", 0), ("r", 0), ("r", 1)]
         {
-            let keys = Keys::new(prefix, database);
+            let keys = Keys::new(prefix, database, 256);
             assert!(names.insert(keys.channel(&room)), "{prefix} {database}");
             assert!(names.insert(keys.canary(replica)), "{prefix} {database}");
         }
+    }
+
+    #[test]
+    fn slots_are_those_of_redis() {
+        // As CLUSTER KEYSLOT says.
+        for (tag, expected) in [("123456789", 0x31c3_u16), ("foo", 12182), ("bar", 5061), ("", 0)] {
+            assert_eq!(slot(tag.as_bytes()), expected % 16_384, "{tag}");
+        }
+    }
+
+    #[test]
+    fn partitions_are_spread_evenly_over_the_slots() {
+        for partitions in [1, 3, 16, 256, 1000] {
+            let tags = tags(partitions);
+            let shares =
+                tags.iter().map(|tag| usize::from(slot(tag.as_bytes())) * partitions / SLOTS);
+            assert!(shares.eq(0..partitions), "{partitions}: one in each share");
+        }
+        // They must never change.
+        assert_eq!(tags(4), ["3", "2", "1", "0"]);
+        let keys = Keys::new("rc", 0, 256);
+        assert_eq!(keys.room(&RoomName::lobby()), "rc:{420}:room:lobby");
+    }
+
+    #[test]
+    fn rooms_are_spread_over_the_partitions() {
+        let keys = Keys::new("rc", 0, 16);
+        let mut rooms = [0; 16];
+        for number in 0..16_000 {
+            rooms[keys.partition(&RoomName::parse(&format!("room-{number}")).unwrap())] += 1;
+        }
+        assert!(rooms.iter().all(|count| (800..1200).contains(count)), "{rooms:?}");
     }
 }

@@ -335,7 +335,13 @@ impl Driver {
         let mut again: Vec<usize> = Vec::new();
         let mut worst = Remedy::Nothing;
         let mut refused: HashSet<RoomName> = HashSet::new();
-        for (group, value) in groups.into_iter().zip(values) {
+        let mut answered = Vec::new();
+        for (mut group, value) in groups.into_iter().zip(values) {
+            let parts = group.answered(value, &mut connection.replid);
+            let group = Arc::new(group);
+            answered.extend(parts.into_iter().map(|(part, value)| (group.clone(), part, value)));
+        }
+        for (group, part, value) in answered {
             if let Value::ServerError(error) = &value
                 && let remedy = Remedy::of_answer(error)
                 && remedy > Remedy::Nothing
@@ -345,18 +351,19 @@ impl Driver {
                     _ => self.status.refused(&remedy::words(error)),
                 }
                 worst = worst.max(remedy);
-                let rooms = group.ops.iter().filter_map(|&index| ops[index].as_ref()?.work.room());
+                let rooms = part.ops.iter().filter_map(|&index| ops[index].as_ref()?.work.room());
                 refused.extend(rooms.cloned());
-                again.extend(group.ops);
+                again.extend(part.ops);
                 continue;
             }
             let lost = !durable && group.is_stored();
             let appends = group.appended().is_some();
-            let mut replies = batch::split(&group, value, &mut connection.replid, &self.status);
-            for index in group.ops {
+            let replid = &mut connection.replid;
+            let mut replies = batch::split(&group, &part, value, replid, &self.status);
+            for index in part.ops {
                 let reply = replies.next().unwrap_or(Err(Unavailable));
                 let stale =
-                    appends && reply.as_ref().is_ok_and(|it| it.int(0).is_ok_and(|seq| seq == 0));
+                    appends && reply.as_ref().is_ok_and(|it| it.int(1).is_ok_and(|seq| seq == 0));
                 // Perhaps only because what was said before it was refused just now.
                 if stale
                     && ops[index]

@@ -1,8 +1,8 @@
 -- Has a name stay for a while although its stream is gone. Tells the room nothing.
 --
--- KEYS[1..4], ARGV[1..6]: see log.lua
--- KEYS[5]     the lease of the name
--- KEYS[6]     what has ended of the session
+-- KEYS[1..3], ARGV[1..6]: see log.lua and roster.lua
+-- KEYS[4]     the lease of the name
+-- KEYS[5]     what has ended of the session
 -- ARGV[7..9]  skeleton, token, session
 -- ARGV[10]    milliseconds until the lease ends; 0 to end it now
 -- ARGV[11]    milliseconds of a lease
@@ -11,20 +11,20 @@
 
 local skeleton, token, session, time = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10])
 local done = 0
-local entry = redis.call('HGET', ROSTER, skeleton)
+local entry = member(skeleton)
 local mine = belongs(entry, session)
 local has = mine and carrier(entry)
 -- The lease may have ended while nobody could renew it; an earlier version says the stream there only.
-if mine and (has == stream(token) or (not has and holder(KEYS[5]) == token)) then
+if mine and (has == stream(token) or (not has and holder(KEYS[4]) == token)) then
   if time > 0 then
-    redis.call('SET', KEYS[5], token .. 'l', 'PX', int(time))
+    redis.call('SET', KEYS[4], token .. 'l', 'PX', int(time))
   else
-    redis.call('DEL', KEYS[5])
+    redis.call('DEL', KEYS[4])
   end
-  redis.call('ZADD', LEASES, int(now + time), skeleton)
-  redis.call('HSET', ROSTER, skeleton, made_to_linger(entry))
+  redis.call('ZADD', NAMES, int(now + time), skeleton)
+  redis.call('HSET', ROOM, '@' .. skeleton, made_to_linger(entry))
   done = 1
 end
-note_end(KEYS[6], token, time + tonumber(ARGV[11]))
+note_end(KEYS[5], token, time + tonumber(ARGV[11]))
 finish()
 return { replid, epoch, seq, past, done }

@@ -78,17 +78,17 @@ impl Backplane for Redis {
         let payload = codec::encode(&event);
         let work = Work::Append { hold: hold.clone(), client_seq, payload };
         let reply = self.lane(&hold.room).submit(work, Instant::now() + self.timeout).await?;
-        let (Ok(head), Ok(seq)) = (reply.head(), reply.int(0)) else {
+        let (Ok(epoch), Ok(seq)) = (reply.epoch(0), reply.int(1)) else {
             return Err(Unavailable.into());
         };
         if seq == 0 {
             return Err(AppendError::Stale);
         }
         let duplicate = seq < 0;
-        let later = if duplicate { reply.int(1).ok() } else { Some(0) };
+        let later = if duplicate { reply.int(2).ok() } else { Some(0) };
         let later = later.and_then(|later| u64::try_from(later).ok()).ok_or(Unavailable)?;
         let seq = seq.unsigned_abs() - u64::from(duplicate);
-        let position = Position::new(head.position.epoch, seq);
+        let position = Position::new(epoch, seq);
         Ok(Appended { position, client_seq: client_seq + later, duplicate })
     }
 
@@ -164,7 +164,7 @@ impl Backplane for Redis {
             // It is as large as a number gets.
             let next = std::str::from_utf8(reply.bytes(0)?).ok().and_then(|it| it.parse().ok());
             let next: u64 = next.ok_or(ReplyError::Unexpected("a cursor"))?;
-            let members = reply.array(2)?.chunks_exact(2).map(|pair| read_present(&pair[1]));
+            let members = reply.array(2)?.iter().map(read_present);
             Ok(Members {
                 members: members.collect::<Result<_, _>>()?,
                 next: (next != 0).then_some(MembersCursor(next)),

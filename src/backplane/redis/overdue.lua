@@ -1,18 +1,18 @@
 -- Names the members of a room whose leases ended unrenewed.
 --
--- KEYS[1..4], ARGV[1..6]: see log.lua
+-- KEYS[1..3], ARGV[1..6]: see log.lua and roster.lua
 -- ARGV[7]     at most so many
 --
 -- Reply: ..., skeleton and roster entry of each
 
 local overdue = {}
-for _, skeleton in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', int(now), 'LIMIT', 0, ARGV[7])) do
-  local entry = redis.call('HGET', ROSTER, skeleton)
+for _, skeleton in ipairs(redis.call('ZRANGEBYSCORE', NAMES, '-inf', int(now), 'LIMIT', 0, ARGV[7])) do
+  local entry = member(skeleton)
   if entry then
     overdue[#overdue + 1] = skeleton
     overdue[#overdue + 1] = entry
   else
-    redis.call('ZREM', LEASES, skeleton)
+    redis.call('ZREM', NAMES, skeleton)
   end
 end
 finish()

@@ -1,6 +1,6 @@
 -- Reads a part of a room's log together with its head. Changes nothing.
 --
--- KEYS[1] meta, KEYS[2] log: see log.lua
+-- KEYS[1] room, KEYS[2] log: see log.lua
 -- ARGV[1]     after this seq
 -- ARGV[2]     at most so many entries
 -- ARGV[3]     about so many bytes, but at least one entry
@@ -9,8 +9,10 @@
 
 local STEP = 16
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'past')
-if not meta[1] then return {} end
+local standing = redis.call('HGET', KEYS[1], 'log')
+if not standing then return {} end
+-- As log.lua packs it.
+local epoch, _, seq, _, _, _, _, _, _, rest = struct.unpack('>c16c40ddddddd', standing)
 local entries, bytes = {}, 0
 local left, from = tonumber(ARGV[2]), string.format('%.0f-0', tonumber(ARGV[1]) + 1)
 while left > 0 and bytes < tonumber(ARGV[3]) do
@@ -28,4 +30,4 @@ while left > 0 and bytes < tonumber(ARGV[3]) do
   if #step < STEP then break end
   from = '(' .. step[#step][1]
 end
-return { meta[1], tonumber(meta[2]), meta[3] or '', entries }
+return { epoch, seq, string.sub(standing, rest), entries }

@@ -1,7 +1,7 @@
 -- Extends leases of one room, and mends what is not as it was.
 --
--- KEYS[1..4], ARGV[1..6]: see log.lua
--- KEYS[5..]   the lease of each hold
+-- KEYS[1..3], ARGV[1..6]: see log.lua and roster.lua
+-- KEYS[4..]   the lease of each hold
 -- ARGV[7]     milliseconds of a lease
 -- ARGV[8..]   skeleton, token, session and attempt of each hold
 --
@@ -10,16 +10,19 @@
 
 local HELD, GONE, TAKEN, MOVED = 1, 2, 3, 4
 
-local verdicts, deadlines, skeletons = {}, {}, {}
+local verdicts, deadlines, skeletons, fields = {}, {}, {}, {}
 local ends = now + tonumber(ARGV[7])
-for i = 1, #KEYS - 4 do skeletons[i] = ARGV[4 + 4 * i] end
+for i = 1, #KEYS - 3 do
+  skeletons[i] = ARGV[4 + 4 * i]
+  fields[i] = '@' .. skeletons[i]
+end
 local tokens, entries, seen = {}, {}, {}
 if skeletons[1] then
-  tokens = redis.call('MGET', unpack(KEYS, 5))
-  entries = redis.call('HMGET', ROSTER, unpack(skeletons))
+  tokens = redis.call('MGET', unpack(KEYS, 4))
+  entries = redis.call('HMGET', ROOM, unpack(fields))
 end
 for i, skeleton in ipairs(skeletons) do
-  local lease, held, entry = KEYS[4 + i], tokens[i], entries[i]
+  local lease, held, entry = KEYS[3 + i], tokens[i], entries[i]
   -- Two holds of one name: the first may just have taken the lease again.
   if seen[skeleton] then
     held = holder(lease)
@@ -59,6 +62,6 @@ for i, skeleton in ipairs(skeletons) do
     verdicts[i] = GONE
   end
 end
-if deadlines[1] then redis.call('ZADD', LEASES, unpack(deadlines)) end
+if deadlines[1] then redis.call('ZADD', NAMES, unpack(deadlines)) end
 finish()
 return { replid, epoch, seq, past, next_deadline(), verdicts }

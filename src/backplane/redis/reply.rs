@@ -25,20 +25,15 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// One reply for each element of the array that this one ends with.
-    pub(super) fn each(self) -> Vec<Self> {
-        let head = self.head;
-        let Some(Value::Array(values)) = self.rest.into_iter().next() else { return Vec::new() };
-        let rest = |value| match value {
-            Value::Array(values) => values,
-            value => vec![value],
-        };
-        values.into_iter().map(|value| Self { head: head.clone(), rest: rest(value) }).collect()
-    }
-
     /// The head, for scripts that always tell it.
     pub(super) fn head(&self) -> Result<&Head, ReplyError> {
         self.head.as_ref().ok_or(ReplyError::Unexpected("where the log stands"))
+    }
+
+    /// The epoch at an index.
+    pub(super) fn epoch(&self, index: usize) -> Result<Epoch, ReplyError> {
+        let epoch = self.rest.get(index).and_then(as_text).and_then(parse_epoch);
+        epoch.ok_or(ReplyError::Unexpected("an epoch"))
     }
 
     /// The number at an index.
@@ -74,14 +69,19 @@ pub(super) fn plain(value: Value) -> Result<Reply, ReplyError> {
 pub(super) fn stamped(value: Value, replid: &mut String) -> Result<Reply, ReplyError> {
     let Reply { rest, .. } = plain(value)?;
     let mut rest = rest.into_iter();
-    let here = rest.next();
-    let here =
-        here.as_ref().and_then(as_bytes).ok_or(ReplyError::Unexpected("a replication id"))?;
-    if here != replid.as_bytes() {
-        *replid = String::from_utf8_lossy(here).into_owned();
-    }
+    let here = rest.next().ok_or(ReplyError::Unexpected("a replication id"))?;
+    take_over(&here, replid);
     let head = head(&mut rest)?;
     Ok(Reply { head: Some(head), rest: rest.collect() })
+}
+
+/// Takes over the replication id that a script tells.
+pub(super) fn take_over(here: &Value, replid: &mut String) {
+    if let Some(here) = as_text(here)
+        && here != replid
+    {
+        here.clone_into(replid);
+    }
 }
 
 /// Epoch, seq and past, as the scripts write them.

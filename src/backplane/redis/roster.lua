@@ -1,8 +1,31 @@
 -- What scripts know of names; put in front of those that give, take or keep them, after `log.lua`.
+--
+-- KEYS[1..3]  room, log, names
+-- ARGV[6]     the live channel
+
+local NAMES = KEYS[3]
+local standing = redis.call('HGET', KEYS[1], 'log')
+open(KEYS[1], KEYS[2], ARGV[6], standing)
+
+-- The entry of a member.
+local function member(skeleton)
+  return redis.call('HGET', ROOM, '@' .. skeleton)
+end
+
+local function count_members()
+  return redis.call('HLEN', ROOM) - (standing and 1 or 0)
+end
 
 local function finish()
-  publish()
-  live_on()
+  -- A name that lingers for long keeps the room.
+  local latest = redis.call('ZRANGE', NAMES, -1, -1, 'WITHSCORES')[2]
+  local time = math.max(remember, latest and tonumber(latest) - now + age or 0)
+  -- Nobody is there, and nothing was said: it stays for a lease, for whoever still reads how that came.
+  if not latest and said == 0 then time = remember - age end
+  if forgotten > now + time + time / 8 then forgotten = 0 end
+  close(time, {}, { ROOM, LOG, NAMES })
+  -- It may have been made just now.
+  redis.call('PEXPIREAT', NAMES, int(forgotten))
 end
 
 -- Whether a position is part of this log.
@@ -16,14 +39,14 @@ local function split(entry)
   return string.match(entry, '^(%x+) (%d+) (%d+) ([tu]%d+) (.*)$')
 end
 
--- Whether an entry of the roster is this session's. All sessions are written with as many digits.
+-- Whether a member's entry is this session's. All sessions are written with as many digits.
 local function belongs(entry, session)
   return entry and string.sub(entry, 1, #session) == session
 end
 
 local LINGERS, STAYS = 'x\1', 'x\0'
 
--- Whether an entry of the roster, or the member in it, lingers.
+-- Whether a member's entry, or the member in it, lingers.
 local function lingers(entry)
   return string.sub(entry, -2) == LINGERS
 end
@@ -40,7 +63,7 @@ local function stream(token)
   return string.sub(token, 1, 16)
 end
 
--- What an entry of the roster says of the stream that has the session: which one it is, the number of
+-- What a member's entry says of the stream that has the session: which one it is, the number of
 -- its attempt, and for how many milliseconds the session may linger. Nothing in one by an earlier
 -- version of roomcast.
 local function carrier(entry)
@@ -75,20 +98,20 @@ end
 
 -- The session that has a name, by the roster.
 local function session_of(skeleton)
-  local entry = redis.call('HGET', ROSTER, skeleton)
+  local entry = member(skeleton)
   return entry and (split(entry))
 end
 
 -- Milliseconds until the room's earliest lease ends; -1 when nobody is there.
 local function next_deadline()
-  local earliest = redis.call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')
+  local earliest = redis.call('ZRANGE', NAMES, 0, 0, 'WITHSCORES')
   if not earliest[2] then return -1 end
   return math.max(0, tonumber(earliest[2]) - now)
 end
 
 -- Whether the time has passed until which a name is kept without a lease.
 local function is_late(skeleton)
-  local deadline = redis.call('ZSCORE', LEASES, skeleton)
+  local deadline = redis.call('ZSCORE', NAMES, skeleton)
   return not deadline or tonumber(deadline) <= now
 end
 
@@ -113,13 +136,13 @@ end
 -- Removes a member that is overdue, if that may be, and tells the room.
 local function evict(lease_key, skeleton, session, payload, lease, since, upto)
   if not is_overdue(lease_key, skeleton, session) then return false end
-  local entry = redis.call('HGET', ROSTER, skeleton)
+  local entry = member(skeleton)
   if not may_reap(entry, lease, since, upto) then return false end
   -- A replica that was paused may come back with a member that it still believes in; where the log is gone by
   -- then, it would have it come in untold.
-  if not said and not lingers(entry) then note_said() end
-  redis.call('HDEL', ROSTER, skeleton)
-  redis.call('ZREM', LEASES, skeleton)
+  if not lingers(entry) then said = 1 end
+  redis.call('HDEL', ROOM, '@' .. skeleton)
+  redis.call('ZREM', NAMES, skeleton)
   emit(payload)
   return true
 end

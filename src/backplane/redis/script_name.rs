@@ -1,5 +1,8 @@
 //! Which Lua script is meant.
 
+use super::keys::Keys;
+use crate::domain::RoomName;
+
 /// One of the scripts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ScriptName {
@@ -18,16 +21,17 @@ pub(super) enum ScriptName {
     Contact,
     Canary,
     Trial,
+    Partitions,
 }
 
 impl ScriptName {
     /// The keys that it takes first, where these are not the common ones: it leaves the log alone, and its
     /// reply does not begin with where that stands.
-    pub(super) fn own_keys(self) -> Option<&'static [&'static str]> {
+    pub(super) fn own_keys(self, keys: &Keys, room: &RoomName) -> Option<Vec<String>> {
         match self {
-            Self::Read => Some(&["meta", "log"]),
-            Self::Lookup | Self::Members => Some(&["roster"]),
-            Self::Owe => Some(&[]),
+            Self::Read => Some(vec![keys.room(room), keys.log(room)]),
+            Self::Lookup | Self::Members => Some(vec![keys.room(room)]),
+            Self::Owe => Some(Vec::new()),
             Self::Append
             | Self::Join
             | Self::Leave
@@ -38,12 +42,13 @@ impl ScriptName {
             | Self::Linger
             | Self::Contact
             | Self::Canary
-            | Self::Trial => None,
+            | Self::Trial
+            | Self::Partitions => None,
         }
     }
 
     /// Whether it leaves the log alone.
     pub(super) fn is_apart(self) -> bool {
-        self.own_keys().is_some()
+        matches!(self, Self::Read | Self::Lookup | Self::Members | Self::Owe)
     }
 }

@@ -10,6 +10,9 @@ use crate::{
     domain::{ReplicaId, RoomName},
 };
 
+/// How long it is noted how many partitions there are, at least. Every replica that is there notes it again.
+const NOTED_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// All scripts with their hashes, and the arguments that are the same for every call.
 #[derive(Debug)]
 pub(super) struct Scripts {
@@ -28,7 +31,7 @@ macro_rules! on_log {
 }
 
 /// In the order of [`ScriptName`].
-pub(super) const SOURCES: [&str; 15] = [
+pub(super) const SOURCES: [&str; 16] = [
     on_log!("append.lua"),
     on_log!("roster.lua", "join.lua"),
     on_log!("roster.lua", "leave.lua"),
@@ -44,6 +47,7 @@ pub(super) const SOURCES: [&str; 15] = [
     include_str!("contact.lua"),
     include_str!("canary.lua"),
     include_str!("trial.lua"),
+    include_str!("partitions.lua"),
 ];
 
 impl Scripts {
@@ -95,27 +99,54 @@ impl Scripts {
     ) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[name as usize]);
-        if let Some(first) = name.own_keys() {
-            let first: Vec<String> = first.iter().map(|part| self.keys.key(room, part)).collect();
+        if let Some(first) = name.own_keys(&self.keys, room) {
             cmd.arg(first.len() + extra_keys.len()).arg(first).arg(extra_keys);
             return cmd;
         }
         let common = self.keys.common(room);
-        cmd.arg(common.len() + extra_keys.len()).arg(common).arg(extra_keys);
+        cmd.arg(common.len() + extra_keys.len()).arg(&common).arg(extra_keys);
+        self.add_common(&mut cmd, replid);
+        cmd.arg(self.keys.channel(room));
+        cmd
+    }
+
+    /// A call of `append.lua` with the keys of all rooms, up to the arguments that `log.lua` names.
+    pub(super) fn append(&self, keys: &[String], replid: &str) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.hashes[ScriptName::Append as usize]).arg(keys.len()).arg(keys);
+        self.add_common(&mut cmd, replid);
+        cmd
+    }
+
+    fn add_common(&self, cmd: &mut Cmd, replid: &str) {
         cmd.arg(replid)
             .arg(format!("{:016x}", rand::random::<u64>()))
-            .arg(self.keys.channel(room))
             .arg(format!("{} {}", self.bounds.length, self.bounds.bytes))
             .arg(millis(self.bounds.age))
             .arg(millis(self.remember));
+    }
+
+    /// Asks how many partitions there are, and notes how many there should be where nobody has.
+    pub(super) fn partitions(&self) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.hashes[ScriptName::Partitions as usize]).arg(1);
+        cmd.arg(self.keys.partition_count()).arg(self.keys.partitions());
+        cmd.arg(self.noted_for());
         cmd
     }
 
     /// A call of `contact.lua`.
     pub(super) fn contact(&self, key: &str) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(&self.hashes[ScriptName::Contact as usize]).arg(1).arg(key).arg(millis(self.lease));
+        cmd.arg(&self.hashes[ScriptName::Contact as usize]).arg(2);
+        cmd.arg(key).arg(self.keys.partition_count());
+        cmd.arg(millis(self.lease)).arg(self.noted_for());
         cmd
+    }
+
+    /// For how many milliseconds it is noted how many partitions there are.
+    fn noted_for(&self) -> u64 {
+        millis(self.remember.max(NOTED_FOR))
     }
 
     /// A call of `extend.lua` on the rooms of these works.
@@ -123,7 +154,7 @@ impl Scripts {
         let (mut all_keys, mut args) = (Vec::new(), Vec::new());
         for work in works {
             let Work::Extend { room, leases, names, tokens } = work else { continue };
-            all_keys.extend(["meta", "roster", "leases"].map(|part| self.keys.key(room, part)));
+            all_keys.extend([self.keys.room(room), self.keys.names(room)]);
             all_keys.extend_from_slice(leases);
             args.extend([leases.len().to_string(), tokens.clone()]);
             args.extend_from_slice(names);

@@ -102,18 +102,17 @@ impl Sentinels {
     pub(super) async fn resolve(&self, tls: Option<&Contents>) -> Result<Master, SentinelError> {
         let mut asked: FuturesUnordered<_> =
             self.servers.iter().map(|server| self.ask_once(server, tls)).collect();
-        let (mut best, mut answers): (Option<Master>, usize) = (None, 0);
+        let known = self.master.borrow().as_ref().map_or(0, |master| master.epoch);
+        let mut answers: Vec<Master> = Vec::new();
+        let best = |answers: &[Master]| answers.iter().max_by_key(|it| it.epoch).cloned();
         let mut failure = None;
-        while answers <= self.servers.len() / 2
+        // Those that are behind are waited out: perhaps all of them say so.
+        while (answers.len() <= self.servers.len() / 2
+            || best(&answers).is_some_and(|best| best.epoch < known))
             && let Some(answer) = asked.next().await
         {
             match answer {
-                Ok(master) => {
-                    answers += 1;
-                    if best.as_ref().is_none_or(|best| best.epoch < master.epoch) {
-                        best = Some(master);
-                    }
-                }
+                Ok(master) => answers.push(master),
                 // What is wrong for good matters more than who is away.
                 Err(error) => match failure {
                     Some(SentinelError::Unfit(_)) => {}
@@ -121,8 +120,9 @@ impl Sentinels {
                 },
             }
         }
-        if let Some(best) = best {
-            self.note(&best, answers == self.servers.len());
+        if let Some(best) = best(&answers) {
+            let most = answers.len() > self.servers.len() / 2;
+            self.note(&best, most && answers.iter().all(|it| it.is_at(&best)));
         }
         match (self.master.borrow().clone(), failure) {
             (Some(master), _) => Ok(master),
@@ -179,10 +179,11 @@ impl Sentinels {
         connection: &mut MultiplexedConnection,
     ) -> Result<Master, SentinelError> {
         let answers = async {
-            let address = self.question("GET-MASTER-ADDR-BY-NAME").query_async(connection).await?;
-            Ok((address, self.question("MASTER").query_async(connection).await?))
+            // In this order: a new epoch never comes with an old address.
+            let about = self.question("MASTER").query_async(connection).await?;
+            Ok((about, self.question("GET-MASTER-ADDR-BY-NAME").query_async(connection).await?))
         };
-        let (address, about): (Option<(String, u16)>, HashMap<String, String>) = match answers.await
+        let (about, address): (HashMap<String, String>, Option<(String, u16)>) = match answers.await
         {
             Ok(answers) => answers,
             Err(error) if RedisError::to_string(&error).contains("No such master") => {
@@ -215,12 +216,12 @@ impl Sentinels {
         )))
     }
 
-    /// Takes over what is said. What is older than what is known counts only where all of them say so, as they
-    /// do when they were set up anew.
-    fn note(&self, said: &Master, unanimous: bool) {
+    /// Takes over what is said. What is no newer than what is known and differs counts only where most of them were
+    /// heard and all of those agree, as they do when they were set up anew.
+    fn note(&self, said: &Master, agreed: bool) {
         self.master.send_if_modified(|known| {
             match known {
-                Some(known) if said.epoch < known.epoch && !unanimous => return false,
+                Some(known) if said.epoch <= known.epoch && !agreed => return false,
                 Some(known) if known == said => return false,
                 Some(known) if !known.is_at(said) => info!(
                     from = %format_args!("{}:{}", known.host, known.port),

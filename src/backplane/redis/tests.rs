@@ -5,7 +5,6 @@ mod durability;
 mod refusing;
 mod renewing;
 mod sentinel;
-mod upgrade;
 
 use std::{
     sync::{Arc, LazyLock},
@@ -15,13 +14,13 @@ use std::{
 use roomcast_testkit as testkit;
 use roomcast_tls::TlsFiles;
 
-use super::{Redis, RedisConfig, RedisRefusal, Topology, rights::acl_line};
+use super::{Redis, RedisConfig, RedisRefusal, Topology, keys::Keys, rights::acl_line};
 use crate::{
     backplane::{
         Backplane as _, LogBounds,
         conformance::{self, Fixture, Replica, Setup, props},
     },
-    domain::ReplicaId,
+    domain::{ReplicaId, RoomName},
     metrics::Metrics,
 };
 
@@ -73,6 +72,7 @@ fn config(topology: Topology, setup: Setup) -> RedisConfig {
         replicated: false,
         gather: Duration::from_millis(2),
         prefix: "rc".to_owned(),
+        partitions: 256,
         tls: TlsFiles::default(),
         password: None,
         timeout: Duration::from_secs(5),
@@ -102,17 +102,34 @@ const SETUP: Setup = Setup {
     signal_queue: 1024,
 };
 
-/// Has the room's meta say that another Redis wrote it, and that its log ends earlier: what a
+/// The names of keys as replicas have them.
+fn keys() -> Keys {
+    Keys::new("rc", 0, 256)
+}
+
+/// Where a room's log stands, as `log.lua` packs it.
+async fn standing(server: &Server, room: &RoomName) -> Vec<u8> {
+    server.command(&["HGET", &keys().room(room), "log"]).await
+}
+
+/// Has the room say that another Redis wrote it, and that its log ends earlier: what a
 /// promoted replica that lacks the tail looks like.
-async fn roll_back(server: &Server, meta: &str, log: &str, seq: u64) {
-    let seq = seq.to_string();
-    let () = server.command(&["HSET", meta, "replid", &"f".repeat(40), "seq", &seq]).await;
-    let after = format!("({seq}-18446744073709551615");
-    let lost: Vec<(String, Vec<Vec<u8>>)> = server.command(&["XRANGE", log, &after, "+"]).await;
+async fn roll_back(server: &Server, room: &RoomName, seq: u64) {
+    let mut packed = standing(server, room).await;
+    packed[16..56].fill(b'f');
+    let number = u32::try_from(seq).map(f64::from).expect("a few events");
+    packed[56..64].copy_from_slice(&number.to_be_bytes());
+    let mut set = redis::cmd("HSET");
+    set.arg(keys().room(room)).arg("log").arg(packed);
+    let client = redis::Client::open(server.0.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let _: u64 = set.query_async(&mut connection).await.unwrap();
+    let (log, after) = (keys().log(room), format!("({seq}-18446744073709551615"));
+    let lost: Vec<(String, Vec<Vec<u8>>)> = server.command(&["XRANGE", &log, &after, "+"]).await;
     for (id, _) in lost {
-        let _: u64 = server.command(&["XDEL", log, &id]).await;
+        let _: u64 = server.command(&["XDEL", &log, &id]).await;
     }
-    let _: () = server.command(&["XSETID", log, &format!("{seq}-0")]).await;
+    let _: () = server.command(&["XSETID", &log, &format!("{seq}-0")]).await;
 }
 
 #[tokio::test]
@@ -126,12 +143,11 @@ async fn a_failover_begins_an_epoch_that_goes_on_from_the_last() {
         last.push(a.say(&bob, seq, "x").await.position);
     }
     // Two failovers, each of which loses the last event.
-    let key = |part| format!("rc:{{{room}}}:{part}");
-    roll_back(&server, &key("meta"), &key("log"), 5).await;
+    roll_back(&server, &room, 5).await;
     let next = a.say(&bob, 6, "again").await.position;
     assert_eq!(next.seq, 6, "numbers go on from where the log ends now");
     assert_ne!(next.epoch, last[0].epoch, "a number given out twice means two positions");
-    roll_back(&server, &key("meta"), &key("log"), 5).await;
+    roll_back(&server, &room, 5).await;
 
     let head = a.renew(&room, std::slice::from_ref(&bob)).await.head;
     assert_eq!(head.past.len(), 2, "{head:?}");
@@ -150,9 +166,8 @@ async fn a_redis_that_only_renames_itself_changes_nothing() {
     let bob = a.join(&room, "bob").await;
     let before = a.say(&bob, 1, "x").await.position;
     // Connections that believe in another id than the room's meta, though it is the same Redis.
-    let meta = format!("rc:{{{room}}}:meta");
-    let id: String = server.command(&["HGET", &meta, "replid"]).await;
-    assert_eq!(id.len(), 40);
+    let digits = standing(&server, &room).await[16..56].to_vec();
+    assert!(digits.iter().all(u8::is_ascii_hexdigit), "the id of a Redis: {digits:?}");
     let carol = b.join(&room, "carol").await;
     let after = b.say(&carol, 1, "y").await.position;
     assert_eq!((after.epoch, after.seq), (before.epoch, before.seq + 2));
@@ -176,13 +191,51 @@ async fn nothing_is_left_without_a_time_to_live() {
     let room = props::some_room();
     let bob = a.join(&room, "bob").await;
     a.say(&bob, 1, "x").await;
-    let keys: Vec<String> = server.command(&["KEYS", "*"]).await;
-    assert_eq!(keys.len(), 5, "meta, log, roster, leases and one lease: {keys:?}");
-    for key in keys {
+    let all: Vec<String> = server.command(&["KEYS", "*"]).await;
+    assert_eq!(all.len(), 5, "room, log, names, one lease, and how many partitions: {all:?}");
+    let of_room = keys().room(&room);
+    let tag = &of_room[..=of_room.find('}').expect("there is a tag")];
+    for key in all {
         let ttl: i64 = server.command(&["PTTL", &key]).await;
         assert!(ttl > 0, "{key} lives for ever");
-        assert!(key.contains(&format!("{{{room}}}")), "{key} is in another slot");
+        assert!(
+            key.starts_with(tag) || key == keys().partition_count(),
+            "{key} is in another slot"
+        );
     }
+}
+
+/// Members come back in silence, and the first message makes the log.
+#[tokio::test]
+async fn a_log_that_is_made_anew_has_a_time_to_live() {
+    let server = Server::start().await;
+    let a = server.attach(SETUP);
+    let room = props::some_room();
+    let bob = a.join(&room, "bob").await;
+    let before = a.say(&bob, 1, "before").await.position;
+    let _: () = server.command(&["FLUSHALL"]).await;
+    let back = props::again(&bob, before);
+    assert!(!a.take(&back).await.told);
+    a.say(&back, 1, "after").await;
+    for key in [keys().room(&room), keys().log(&room), keys().names(&room)] {
+        let ttl: i64 = server.command(&["PTTL", &key]).await;
+        assert!(ttl > 0, "{key}: {ttl}");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_spreads_rooms_in_another_way_is_refused() {
+    let server = Server::start().await;
+    let a = server.attach(SETUP);
+    a.join(&props::some_room(), "bob").await;
+    let other = RedisConfig { partitions: 16, ..server.config(SETUP) };
+    let id = ReplicaId::from_bytes(rand::random());
+    let (redis, _signals) = Redis::start(&other, id, Metrics::new()).unwrap();
+    let refusal = tokio::time::timeout(testkit::SOON, redis.refusal()).await.expect("refused");
+    assert_eq!(refusal, RedisRefusal::Partitions { stored: 256, configured: 16 });
+    let elsewhere = RedisConfig { prefix: "other".to_owned(), ..other };
+    let (there, _signals) = Redis::start(&elsewhere, id, Metrics::new()).unwrap();
+    assert_eq!(there.keys().partitions(), 16, "which is another deployment's affair");
 }
 
 /// Whoever takes its signals too slowly is late. Its subscription works.

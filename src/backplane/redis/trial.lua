@@ -6,6 +6,8 @@
 --
 -- Reply: for each command that cannot be used its name, a colon, and what Redis says
 
+-- In milliseconds of Redis's clock. All is deleted in the end.
+local LATER = '4102444800000'
 local HASH, STREAM, SORTED, STRING, OTHER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local trials = {
   { 'TIME' },
@@ -28,9 +30,10 @@ local trials = {
   { 'GET', STRING },
   { 'MGET', STRING, OTHER },
   { 'EXISTS', STRING },
-  { 'PEXPIRE', HASH, '1000' },
-  { 'PEXPIRE', STREAM, '1000' },
-  { 'PEXPIRE', SORTED, '1000' },
+  { 'PEXPIRE', STRING, '1000' },
+  { 'PEXPIREAT', HASH, LATER },
+  { 'PEXPIREAT', STREAM, LATER },
+  { 'PEXPIREAT', SORTED, LATER },
   { 'PTTL', HASH },
   { 'HDEL', HASH, 'a' },
   { 'ZREM', SORTED, 'a' },

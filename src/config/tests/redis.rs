@@ -180,6 +180,8 @@ fn secrets_never_show() {
         "redis:hunter2@cache",
         "redis://cache?password=hunter2",
         "redis://cache#hunter2",
+        "redis://me:12/hunter2@cache/x",
+        "redis+sentinel://me:12/hunter2@cache/m",
     ] {
         texts.extend(errors_of_variables(&[("ROOMCAST_REDIS__URL", url)]));
     }

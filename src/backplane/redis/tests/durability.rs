@@ -2,7 +2,7 @@
 
 use roomcast_testkit as testkit;
 
-use super::{SETUP, Server};
+use super::{SETUP, Server, keys};
 use crate::{
     backplane::{AppendError, Unavailable, conformance::props},
     domain::RoomName,
@@ -17,7 +17,7 @@ impl Server {
 
     /// How many events of a room it has.
     async fn events(&self, room: &RoomName) -> usize {
-        self.command(&["XLEN", &format!("rc:{{{room}}}:log")]).await
+        self.command(&["XLEN", &keys().log(room)]).await
     }
 
     /// Waits until a replica is in step.

@@ -7,7 +7,7 @@ use roomcast_testkit as testkit;
 use super::{RedisConfig, SETUP, Server};
 use crate::{
     backplane::{
-        Unavailable,
+        Unavailable, Verdict,
         conformance::{Replica, props},
     },
     domain::ReplicaId,
@@ -110,6 +110,38 @@ async fn a_redis_that_refuses_writes_is_not_hammered() {
         assert_eq!(more("info"), connections - more("config|set") - more("bgsave"), "{kind}");
         assert!(more("evalsha") < 60, "{kind}: {after:?}");
     }
+}
+
+#[tokio::test]
+async fn a_full_redis_is_still_read() {
+    let server = Server::start().await;
+    let a = server.attach(SETUP);
+    let room = props::some_room();
+    let bob = a.join(&room, "bob").await;
+    a.say(&bob, 1, "before").await;
+    server.set("maxmemory", "1").await;
+    let b = impatient(&server);
+    assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob: before"]);
+    b.is_refused(&b.hold(&room, "bob"), "the name is bob's").await;
+    assert_eq!(a.renew_one(&bob).await, Verdict::Held);
+}
+
+/// A right that is taken away while a script is at work: what it has appended by then is in the log.
+#[tokio::test]
+async fn what_cannot_be_told_holds_up_nothing_that_follows() {
+    let server = Server::start().await;
+    let a = impatient(&server);
+    let room = props::some_room();
+    let bob = a.join(&room, "bob").await;
+    a.say(&bob, 1, "before").await;
+    server.until_tried_out(4).await;
+    let () = server.command(&["ACL", "SETUSER", "roomcast", "-publish"]).await;
+    assert_eq!(a.try_say(&bob, 2, "during").await, Err(Unavailable.into()));
+    let () = server.command(&["ACL", "SETUSER", "roomcast", "+publish"]).await;
+    a.say(&bob, 2, "during").await;
+    assert_eq!(a.say(&bob, 3, "after").await.position.seq, 4);
+    let story = ["1 bob joined", "2 bob: before", "3 bob: during", "4 bob: after"];
+    assert_eq!(a.story(&room).await, story);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

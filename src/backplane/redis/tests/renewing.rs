@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use super::{SETUP, Server};
+use super::{SETUP, Server, keys};
 use crate::{
     backplane::{
         AppendError, RENEW_BATCH, Verdict,
@@ -65,30 +65,34 @@ async fn the_earliest_deadline_is_told() {
 async fn a_room_that_lost_a_key_is_mended() {
     let server = Server::start().await;
     let a = server.attach(SETUP);
-    let lost = async |part: &str| {
+    let lost = async |key: fn(&RoomName) -> String| {
         let room = some_room();
         let bob = a.join(&room, "bob").await;
         a.say(&bob, 1, "hi").await;
-        let _: u64 = server.command(&["DEL", &format!("rc:{{{room}}}:{part}")]).await;
+        let _: u64 = server.command(&["DEL", &key(&room)]).await;
         let verdict = a.renew_one(&bob).await;
         (room, bob, verdict)
     };
-    for part in ["leases", "name:bob"] {
+    let parts: [fn(&RoomName) -> String; 2] =
+        [|room| keys().names(room), |room| keys().lease(room, "bob")];
+    for part in parts {
         let (room, bob, verdict) = lost(part).await;
-        assert_eq!(verdict, Verdict::Held, "{part}");
+        assert_eq!(verdict, Verdict::Held);
         a.is_refused(&a.hold(&room, "bob"), "the name is bob's").await;
-        let keys: Vec<String> = server.command(&["KEYS", &format!("rc:{{{room}}}:*")]).await;
-        assert_eq!(keys.len(), 5, "{part}: {keys:?}");
-        for key in keys {
+        let all: Vec<String> = server.command(&["KEYS", &format!("*:{room}*")]).await;
+        assert_eq!(all.len(), 4, "{all:?}");
+        for key in all {
             let ttl: i64 = server.command(&["PTTL", &key]).await;
-            assert!(ttl > 0, "{part}: {key} lives for ever");
+            assert!(ttl > 0, "{key} lives for ever");
         }
         a.say(&bob, 2, "here").await;
     }
-    let (room, bob, verdict) = lost("meta").await;
-    assert_eq!(verdict, Verdict::Held);
-    assert_eq!(a.story(&room).await, [""; 0], "a room without meta begins anew");
-    assert_eq!(a.say(&bob, 2, "here").await.position.seq, 1);
+    let (room, bob, verdict) = lost(|room| keys().room(room)).await;
+    assert_eq!(verdict, Verdict::Gone, "it has to join again");
+    assert_eq!(a.story(&room).await, [""; 0], "a room that was lost begins anew");
+    let back = again(&bob, a.head(&room).await.position);
+    assert_eq!(a.take(&back).await.position.seq, 0, "in silence");
+    assert_eq!(a.say(&back, 1, "here").await.position.seq, 1);
 }
 
 #[tokio::test]
@@ -97,7 +101,7 @@ async fn a_broken_room_is_no_other_rooms_affair() {
     let a = server.attach(SETUP);
     let rooms: Vec<RoomName> = (0..32).map(|_| some_room()).collect();
     let holds = join_all(rooms.iter().map(|room| a.join(room, "bob"))).await;
-    let broken = format!("rc:{{{}}}:meta", rooms[7]);
+    let broken = keys().room(&rooms[7]);
     let _: u64 = server.command(&["DEL", &broken]).await;
     let _: () = server.command(&["SET", &broken, "no hash"]).await;
     let renewals =
@@ -108,9 +112,9 @@ async fn a_broken_room_is_no_other_rooms_affair() {
     }
 }
 
-/// A Redis that evicts keys may drop a roster: whoever has a lease is in the room all the same.
+/// A Redis that evicts keys may drop a room: whoever has a lease is in the room all the same.
 #[tokio::test]
-async fn whoever_has_a_lease_is_back_in_silence_when_the_roster_is_lost() {
+async fn whoever_has_a_lease_is_back_in_silence_when_the_room_is_lost() {
     let server = Server::start().await;
     let (a, b) = (server.attach(SETUP), server.attach(SETUP));
     let room = some_room();
@@ -118,7 +122,7 @@ async fn whoever_has_a_lease_is_back_in_silence_when_the_roster_is_lost() {
     let carol = b.join(&room, "carol").await;
     let dave = b.join(&room, "dave").await;
     let joined = b.head(&room).await.position;
-    let _: u64 = server.command(&["DEL", &format!("rc:{{{room}}}:roster")]).await;
+    let _: u64 = server.command(&["DEL", &keys().room(&room)]).await;
     b.is_refused(&b.hold(&room, "bob"), "the name is bob's").await;
     // Bob speaks, carol's lease is renewed, and dave leaves.
     let stale = a.try_say(&bob, 1, "hi").await;
@@ -129,21 +133,20 @@ async fn whoever_has_a_lease_is_back_in_silence_when_the_roster_is_lost() {
     assert_eq!(b.renew_one(&carol).await, Verdict::Gone, "she has to join again");
     assert!(!b.take(&again(&carol, joined)).await.told, "nobody has heard her leave");
     b.leave(&dave).await.expect("there is a name to give back");
-    let story = ["1 bob joined", "2 carol joined", "3 dave joined", "4 bob: hi", "5 dave left"];
-    assert_eq!(a.story(&room).await, story);
+    assert_eq!(a.story(&room).await, ["1 bob: hi", "2 dave left"]);
     b.join(&room, "dave").await;
 }
 
-/// One member is back in the roster, the others are not: as many leases, fewer entries.
+/// One member is back, the others are not: as many leases, fewer members.
 #[tokio::test]
-async fn a_roster_that_lacks_some_is_noticed() {
+async fn a_room_that_lacks_members_is_noticed() {
     let server = Server::start().await;
     let (a, b) = (server.attach(SETUP), server.attach(SETUP));
     let room = some_room();
     let bob = a.join(&room, "bob").await;
     let carol = b.join(&room, "carol").await;
     let joined = a.head(&room).await.position;
-    let _: u64 = server.command(&["DEL", &format!("rc:{{{room}}}:roster")]).await;
+    let _: u64 = server.command(&["DEL", &keys().room(&room)]).await;
     a.take(&again(&bob, joined)).await;
-    assert_eq!(b.renew_one(&carol).await, Verdict::Gone, "she is not in the roster");
+    assert_eq!(b.renew_one(&carol).await, Verdict::Gone, "she is no member");
 }

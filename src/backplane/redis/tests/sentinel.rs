@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     backplane::{
-        Signal,
+        Hold, Signal,
         conformance::{self, Fixture, Replica, Setup, props},
     },
     domain::ReplicaId,
@@ -65,18 +65,24 @@ async fn watched() -> (Sentinels, [Replica; 2]) {
     (sentinels, replicas)
 }
 
-/// Waits for what is live at this sequence number.
-async fn until_live(replica: &mut Replica, seq: u64) {
-    let heard = async {
-        while let Some(signal) = replica.signals.recv().await {
-            if let Signal::Live(live) = signal
-                && (live.first..live.first + live.events.len() as u64).contains(&seq)
-            {
-                return;
+/// Says more, from this client sequence on, until some of it is live elsewhere: what was said before a subscription
+/// was back is in the log only.
+async fn until_live(speaker: &Replica, bob: &Hold, mut next: u64, listener: &mut Replica) {
+    eventually(FAILOVER, "what is said is live", async || {
+        let said = speaker.say(bob, next, "more").await.position;
+        next += 1;
+        let heard = async {
+            while let Some(signal) = listener.signals.recv().await {
+                if let Signal::Live(live) = signal
+                    && (live.first..live.first + live.events.len() as u64).contains(&said.seq)
+                {
+                    return;
+                }
             }
-        }
-    };
-    tokio::time::timeout(FAILOVER, heard).await.expect("it is heard");
+        };
+        tokio::time::timeout(Duration::from_millis(200), heard).await.ok()
+    })
+    .await;
 }
 
 /// How many of their connections lead to this server.
@@ -93,15 +99,14 @@ async fn a_master_that_is_killed_is_replaced_without_a_word() {
     b.subscribe(&room).await;
     let bob = a.join(&room, "bob").await;
     let before = a.say(&bob, 1, "before").await.position;
+    sentinels.in_step().await;
     sentinels.servers[0].kill();
     let after = a.say(&bob, 2, "after").await.position;
     assert_eq!(after.seq, before.seq + 1, "nothing was lost");
     sentinels.until_replaced(0).await;
     let head = a.renew(&room, std::slice::from_ref(&bob)).await.head;
     assert!(head.includes(before), "{head:?}");
-    // Live as well, from the same master.
-    a.say(&bob, 3, "live").await;
-    until_live(&mut b, after.seq + 1).await;
+    until_live(&a, &bob, 3, &mut b).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,16 +133,18 @@ async fn a_former_master_that_comes_back_is_not_asked() {
     b.subscribe(&room).await;
     let bob = a.join(&room, "bob").await;
     let before = a.say(&bob, 1, "before").await.position;
+    sentinels.in_step().await;
     sentinels.servers[0].pause();
     let said = a.say(&bob, 2, "meanwhile").await.position;
     assert_eq!(said.seq, before.seq + 1);
-    until_live(&mut b, said.seq).await;
+    until_live(&a, &bob, 3, &mut b).await;
     sentinels.servers[0].resume();
     let role: String =
         sentinels.servers[0].command(&["INFO", "replication"]).await.expect("it answers");
     assert!(role.contains("role:master"), "{role}");
-    for seq in 3..100 {
-        a.say(&bob, seq, "x").await;
+    let carol = a.join(&room, "carol").await;
+    for seq in 1..100 {
+        a.say(&carol, seq, "x").await;
     }
     assert_eq!(connections(&sentinels, 0).await, 0);
     let master = sentinels.until_replaced(0).await;
