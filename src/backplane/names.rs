@@ -107,8 +107,10 @@ pub struct Takeover {
 /// A name was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Joined {
-    /// The position of the `joined` event, or the head where none was needed.
+    /// The position of the `joined` event, or the head where none was needed, in the log as it is now.
     pub position: Position,
+    /// The same under the epoch in which the event there was written.
+    pub written: Position,
     /// Whether the room was told.
     pub told: bool,
     /// The last client sequence that the session has appended; 0 when there is none.

@@ -14,11 +14,23 @@ pub struct Head {
     /// The position of the last event; seq 0 when there is none.
     pub position: Position,
     /// The last good positions of the epochs from which the log went on, the latest last,
-    /// at most [`PAST_EPOCHS`].
+    /// at most [`PAST_EPOCHS`]. Their sequence numbers do not fall.
     pub past: Vec<Position>,
 }
 
 impl Head {
+    /// Where the event with this sequence number is: under the epoch in which it was written, which is what
+    /// everybody is told of it, however often the log has gone over to another epoch since.
+    pub fn written_at(&self, seq: u64) -> Position {
+        let epoch = self.past.iter().find(|end| seq <= end.seq).unwrap_or(&self.position).epoch;
+        Position::new(epoch, seq)
+    }
+
+    /// Where the last event is, under the epoch in which it was written.
+    pub fn last(&self) -> Position {
+        self.written_at(self.position.seq)
+    }
+
     /// Whether an event at `position` is part of this log.
     pub fn includes(&self, position: Position) -> bool {
         let good = |end: Position| end.epoch == position.epoch && position.seq <= end.seq;

@@ -150,7 +150,7 @@ impl Hub {
                 membership.admit(joined.position, place(&claim, &joined));
                 membership.count_in(takeover.is_some());
                 self.watch(&claim.room, joined.next_deadline).await;
-                let (head, client_seq) = (joined.position, joined.client_seq);
+                let (head, client_seq) = (joined.written, joined.client_seq);
                 Ok(Arrived { membership, head, resumed: takeover.is_some(), client_seq })
             }
             Err(JoinError::Ended) => {

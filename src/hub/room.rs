@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
-    domain::{Event, Position, RoomName, SessionId, StreamId},
+    domain::{Epoch, Event, Position, RoomName, SessionId, StreamId},
     metrics::{Metrics, items},
     room::{Coalescer, Fallen, Item, Moves, RateLimiter, RingBuffer, Sequencer},
     trace::Sampler,
@@ -201,6 +201,8 @@ impl Room {
         let moves = happen(&mut state.sequencer);
         let mut fed = Fed { read: moves.read, items: moves.items.len(), lost: false };
         let before = state.window.bytes();
+        // A feed goes over to another log with what it reads of it, and tells nothing of the former then.
+        let log = state.sequencer.place().position().map_or(Epoch(0), |at| at.epoch);
         for item in moves.items {
             let mut delivery = None;
             let bytes = match &item {
@@ -218,7 +220,7 @@ impl Room {
             };
             state.fresh.events += 1;
             state.fresh.bytes += bytes;
-            state.window.push(Slot::new(item, delivery), bytes);
+            state.window.push(Slot::new(item, log, delivery), bytes);
         }
         self.count_bytes(before, state.window.bytes());
         fed

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::delivery::Delivery;
 use crate::{
-    domain::{Event, Position},
+    domain::{Epoch, Event, Position},
     room::{Item, Lost},
 };
 
@@ -30,15 +30,23 @@ pub trait Encoder: Send + Sync + std::fmt::Debug {
 #[derive(Debug)]
 pub(super) struct Slot {
     item: Item<Arc<Event>>,
+    /// The epoch of the log when it was taken in, of which all before it is part. The event may have been
+    /// written in an earlier one.
+    log: Epoch,
     encoded: [OnceLock<Bytes>; ENCODINGS],
     /// While it is traced.
     delivery: RefCell<Option<Delivery>>,
 }
 
 impl Slot {
-    /// The item, followed on its way if it is traced.
-    pub(super) fn new(item: Item<Arc<Event>>, delivery: Option<Delivery>) -> Self {
-        Self { item, encoded: Default::default(), delivery: delivery.into() }
+    /// The item of a log that is in this epoch, followed on its way if it is traced.
+    pub(super) fn new(item: Item<Arc<Event>>, log: Epoch, delivery: Option<Delivery>) -> Self {
+        Self { item, log, encoded: Default::default(), delivery: delivery.into() }
+    }
+
+    /// Where in the log as it was then this event of it is.
+    pub(super) fn place(&self, position: Position) -> Position {
+        Position::new(self.log, position.seq)
     }
 
     /// Gives up on readers that do not come to it.

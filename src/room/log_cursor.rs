@@ -17,7 +17,18 @@ enum At {
     /// The room had no log when the reader began: everything in it is new.
     Unborn,
     /// The last position that was passed on, or skipped because it came before the reader began.
-    Position(Position),
+    Position {
+        /// In the log as it is now.
+        at: Position,
+        /// In which epoch the event there was written.
+        written: Epoch,
+    },
+}
+
+impl At {
+    fn written(position: Position) -> Self {
+        Self::Position { at: position, written: position.epoch }
+    }
 }
 
 impl LogCursor {
@@ -28,7 +39,7 @@ impl LogCursor {
 
     /// What comes after this position is next.
     pub fn after(position: Position) -> Self {
-        Self { at: At::Position(position), from_oldest: false }
+        Self { at: At::written(position), from_oldest: false }
     }
 
     /// Where a reader says that it is. Sequence number 0 of epoch 0 names no log: whatever there is
@@ -41,14 +52,14 @@ impl LogCursor {
     /// more of them.
     pub fn latest(position: Position, events: u64) -> Self {
         let seq = position.seq.saturating_sub(events);
-        Self { at: At::Position(Position::new(position.epoch, seq)), from_oldest: true }
+        Self { at: At::written(Position::new(position.epoch, seq)), from_oldest: true }
     }
 
     /// The last position; `None` where there was no log.
     pub fn position(&self) -> Option<Position> {
         match self.at {
             At::Unborn => None,
-            At::Position(at) => Some(at),
+            At::Position { at, .. } => Some(at),
         }
     }
 
@@ -66,7 +77,7 @@ impl LogCursor {
     pub fn is_behind(&self, head: Position) -> bool {
         match self.at {
             At::Unborn => head.seq > 0,
-            At::Position(at) => at.epoch != head.epoch || at.seq < head.seq,
+            At::Position { at, .. } => at.epoch != head.epoch || at.seq < head.seq,
         }
     }
 
@@ -82,47 +93,53 @@ impl LogCursor {
         let asked = self.seq();
         let oldest = page.events.first().map_or(end.seq + 1, |(seq, _)| *seq);
         if std::mem::take(&mut self.from_oldest) && oldest > asked + 1 {
-            self.at = At::Position(Position::new(end.epoch, oldest - 1));
+            self.at = At::written(Position::new(end.epoch, oldest - 1));
         } else if page.events.is_empty() && asked < end.seq {
             // All of it fell out of the log already.
-            self.lose(Position::new(end.epoch, asked + 1), end, items);
+            self.lose(&head, end.seq, items);
         }
         for (seq, event) in page.events {
-            self.pass(Position::new(end.epoch, seq), event, items);
+            if seq > self.seq() + 1 {
+                self.lose(&head, seq - 1, items);
+            }
+            if seq == self.seq() + 1 {
+                self.pass_on(end.epoch, head.written_at(seq), event, items);
+            }
         }
         (self.seq() < end.seq).then_some(end)
     }
 
-    /// Passes one event on unless it was passed before; what lies between is lost.
+    /// Passes on an event as it happens, if it is the next one.
     pub fn pass<E>(&mut self, position: Position, event: E, items: &mut Vec<Item<E>>) {
-        let next = self.seq() + 1;
-        if position.seq < next {
-            return;
+        if position.seq == self.seq() + 1 {
+            self.pass_on(position.epoch, position, event, items);
         }
-        if position.seq > next {
-            let to = Position::new(position.epoch, position.seq - 1);
-            self.lose(Position::new(position.epoch, next), to, items);
-        }
-        self.at = At::Position(position);
+    }
+
+    fn pass_on<E>(&mut self, log: Epoch, position: Position, event: E, items: &mut Vec<Item<E>>) {
+        self.at = At::Position { at: Position::new(log, position.seq), written: position.epoch };
         items.push(Item::Event(position, event));
     }
 
     /// Goes over to the log that `head` belongs to. True when the reading place moved.
     fn move_to<E>(&mut self, head: &Head, items: &mut Vec<Item<E>>) -> bool {
         let epoch = head.position.epoch;
-        let At::Position(at) = self.at else {
-            self.at = At::Position(Position::new(epoch, 0));
+        let At::Position { at, written } = self.at else {
+            self.at = At::written(Position::new(epoch, 0));
             return false;
         };
         if at.epoch == epoch {
             return false;
         }
-        let good = head.past.iter().find(|end| end.epoch == at.epoch);
+        let ended = |epoch| head.past.iter().find(|end| end.epoch == epoch);
+        // Of an epoch in which nothing was written since, nothing may be known any more.
+        let good = ended(at.epoch).or_else(|| ended(written));
         let seq = match good {
             Some(end) if at.seq <= end.seq => at.seq,
             Some(end) => {
-                let from = Position::new(at.epoch, end.seq + 1);
-                items.push(Item::Lost(Lost::Range { from, to: at }));
+                let named = |seq| Position::new(written, seq);
+                let (from, to) = (named(end.seq + 1), named(at.seq));
+                items.push(Item::Lost(Lost::Range { from, to }));
                 end.seq
             }
             None => {
@@ -130,13 +147,22 @@ impl LogCursor {
                 0
             }
         };
-        self.at = At::Position(Position::new(epoch, seq));
+        // What is kept was written when it was written.
+        let written = if seq == at.seq { written } else { head.written_at(seq).epoch };
+        self.at = At::Position { at: Position::new(epoch, seq), written };
         seq != at.seq
     }
 
-    fn lose<E>(&mut self, from: Position, to: Position, items: &mut Vec<Item<E>>) {
-        items.push(Item::Lost(Lost::Range { from, to }));
-        self.at = At::Position(to);
+    /// What comes next is gone, up to this sequence number: a range for each epoch in which it was written.
+    fn lose<E>(&mut self, head: &Head, last: u64, items: &mut Vec<Item<E>>) {
+        while self.seq() < last {
+            let from = head.written_at(self.seq() + 1);
+            let end = head.past.iter().find(|end| end.epoch == from.epoch);
+            let to = Position::new(from.epoch, end.map_or(last, |end| end.seq.min(last)));
+            items.push(Item::Lost(Lost::Range { from, to }));
+            let at = Position::new(head.position.epoch, to.seq);
+            self.at = At::Position { at, written: to.epoch };
+        }
     }
 }
 
@@ -147,6 +173,7 @@ mod tests {
 
     const A: Epoch = Epoch(0xa);
     const B: Epoch = Epoch(0xb);
+    const C: Epoch = Epoch(0xc);
 
     fn at(epoch: Epoch, seq: u64) -> Position {
         Position::new(epoch, seq)
@@ -210,6 +237,34 @@ mod tests {
         assert_eq!(place.seq(), 6, "it reads again from there");
         let (items, more) = read(&mut place, page(at(B, 8), &[at(A, 6)], 7..=8));
         assert_eq!((items, more), (vec![event(B, 7), event(B, 8)], None));
+    }
+
+    #[test]
+    fn an_event_is_told_under_the_epoch_in_which_it_was_written() {
+        let mut place = LogCursor::after(at(A, 1));
+        let (items, more) = read(&mut place, page(at(B, 5), &[at(A, 3)], 2..=5));
+        let expected = [event(A, 2), event(A, 3), event(B, 4), event(B, 5)];
+        assert_eq!((items, more), (expected.to_vec(), None));
+        let (items, _) = read(&mut place, page(at(C, 8), &[at(A, 3), at(B, 5)], 8..=8));
+        let lost = Lost::Range { from: at(C, 6), to: at(C, 7) };
+        assert_eq!(items, [Item::Lost(lost), event(C, 8)]);
+        // A log that went over to B, in which nothing was said, and was lost again.
+        let mut place = LogCursor::after(at(A, 3));
+        read(&mut place, page(at(B, 3), &[at(A, 3)], []));
+        assert_eq!(read(&mut place, page(at(C, 3), &[at(A, 3)], [])), (vec![], None));
+        // Each range is of one epoch.
+        let mut place = LogCursor::after(at(A, 1));
+        let (items, more) = read(&mut place, page(at(C, 8), &[at(A, 3), at(B, 5)], []));
+        let ranges = [(A, 2, 3), (B, 4, 5), (C, 6, 8)].map(|(epoch, from, to)| {
+            Item::Lost(Lost::Range { from: at(epoch, from), to: at(epoch, to) })
+        });
+        assert_eq!((items, more), (ranges.to_vec(), None));
+        // What nobody has heard since the log went over to B was written in A.
+        let mut place = LogCursor::after(at(A, 3));
+        assert_eq!(read(&mut place, page(at(B, 3), &[at(A, 3)], [])), (vec![], None));
+        assert!(!place.is_behind(at(B, 3)), "and it is level with the log");
+        let (items, _) = read(&mut place, page(at(C, 2), &[at(A, 2), at(B, 2)], []));
+        assert_eq!(items, [Item::Lost(Lost::Range { from: at(A, 3), to: at(A, 3) })]);
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl<'a> Positions<'a> {
                     && event.member.session == session
                     && matches!(event.what, EventKind::Said { .. })
             });
-            found.extend(own.map(|(seq, _)| Position::new(head.position.epoch, seq)));
+            found.extend(own.map(|(seq, _)| head.written_at(seq)));
         }
         Some(found)
     }

@@ -298,7 +298,8 @@ impl Room {
     fn joined(&mut self, now: Instant, came: Came, client_seq: u64) -> Joined {
         self.touch(now);
         let next_deadline = self.seats.next_deadline(now).unwrap_or_default();
-        Joined { position: came.position, told: came.told, client_seq, next_deadline }
+        let position = came.position;
+        Joined { position, written: position, told: came.told, client_seq, next_deadline }
     }
 
     /// Extends the lease of a session that is in the roster already.

@@ -19,9 +19,10 @@ pub(super) fn read_joined(
 ) -> Result<Result<Joined, JoinError>, ReplyError> {
     Ok(match reply.bytes(0)? {
         b"joined" => {
-            let epoch = reply.head()?.position.epoch;
+            let (head, seq) = (reply.head()?, reply.int(1)?.unsigned_abs());
             Ok(Joined {
-                position: Position::new(epoch, reply.int(1)?.unsigned_abs()),
+                position: Position::new(head.position.epoch, seq),
+                written: head.written_at(seq),
                 told: reply.int(2)? == 1,
                 client_seq: reply.int(4)?.unsigned_abs(),
                 next_deadline: read_deadline(reply.int(3)?).unwrap_or_default(),

@@ -9,14 +9,23 @@
 -- Reply: replication id, then of each room an error, or epoch, then for each run the seq of its first
 -- message; 0 when the sender does not hold the name, or a message before it is missing. When its first
 -- messages were appended before: minus one, minus the seq of the session's last message; by how many that
--- one is later than the first; the seq of the first that was not.
+-- one is later than the first; the seq of the first that was not; the epoch in which that last one was written.
+
+-- The epoch in which an entry was written.
+local function written_in(entry)
+  for e, s in string.gmatch(past, '(%x+):(%d+)') do
+    if entry <= tonumber(s) then return e end
+  end
+  return epoch
+end
 
 -- Appends the messages of one run, or as many of them as were not appended before. What the sender said before
 -- in this call is in `sender`.
 local function append_run(sender, from, count, payload)
   if not sender.last or from > sender.last + 1 then return 0 end
   local known = sender.last + 1 - from
-  local at = known == 0 and seq + 1 or { -1 - sender.last_seq, known - 1, seq + 1 }
+  local at = known == 0 and seq + 1
+    or { -1 - sender.last_seq, known - 1, seq + 1, written_in(sender.last_seq) }
   for a = payload + known, payload + count - 1 do emit(ARGV[a]) end
   if known < count then
     sender.last, sender.last_seq, sender.dirty = from + count - 1, seq, true

@@ -288,18 +288,22 @@ pub(super) fn split(
 /// appended before.
 fn message(epoch: &Value, run: &Value, nth: usize) -> Result<Reply, ReplyError> {
     let nth = i64::try_from(nth).map_err(|_| ReplyError::Unexpected("fewer messages"))?;
-    let numbers: Option<Vec<i64>> = match run {
-        Value::Array(numbers) => numbers.iter().map(reply::as_int).collect(),
-        number => reply::as_int(number).map(|number| vec![number]),
-    };
-    let rest = match numbers.as_deref() {
-        Some([0]) => vec![0],
-        Some([first]) => vec![first + nth],
-        Some([last, later, next]) => {
+    let (epoch, rest) = match run {
+        Value::Array(known) => {
+            let number = |index| known.get(index).and_then(reply::as_int);
+            let (Some(last), Some(later), Some(next), Some(written)) =
+                (number(0), number(1), number(2), known.get(3))
+            else {
+                return Err(ReplyError::Unexpected("where messages are"));
+            };
             let later = later - nth;
-            if later >= 0 { vec![*last, later] } else { vec![next - later - 1] }
+            if later >= 0 { (written, vec![last, later]) } else { (epoch, vec![next - later - 1]) }
         }
-        Some(_) | None => return Err(ReplyError::Unexpected("where messages are")),
+        first => match reply::as_int(first) {
+            Some(0) => (epoch, vec![0]),
+            Some(first) => (epoch, vec![first + nth]),
+            None => return Err(ReplyError::Unexpected("where messages are")),
+        },
     };
     let rest = std::iter::once(epoch.clone()).chain(rest.into_iter().map(Value::Int));
     Ok(Reply { head: None, rest: rest.collect() })

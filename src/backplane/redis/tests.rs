@@ -159,6 +159,30 @@ async fn a_failover_begins_an_epoch_that_goes_on_from_the_last() {
 }
 
 #[tokio::test]
+async fn an_event_is_told_where_it_was_written_for_ever() {
+    let server = Server::start().await;
+    let a = server.attach(SETUP);
+    let room = props::some_room();
+    let bob = a.join(&room, "bob").await;
+    let mut told = vec![a.head(&room).await.position];
+    for seq in 1..=6 {
+        told.push(a.say(&bob, seq, "x").await.position);
+        if seq % 2 == 0 {
+            // Another Redis, which has everything.
+            roll_back(&server, &room, seq + 1).await;
+            let again = a.say(&bob, seq, "x").await;
+            assert_eq!((again.position, again.duplicate), (told[told.len() - 1], true));
+        }
+    }
+    let epochs: std::collections::HashSet<_> = told.iter().map(|position| position.epoch).collect();
+    assert_eq!(epochs.len(), 3);
+    let page = a.read(&room, 0, 100).await;
+    let head = page.head.expect("there is a log");
+    let read: Vec<_> = page.events.iter().map(|(seq, _)| head.written_at(*seq)).collect();
+    assert_eq!(read, told);
+}
+
+#[tokio::test]
 async fn a_redis_that_only_renames_itself_changes_nothing() {
     let server = Server::start().await;
     let (a, b) = (server.attach(SETUP), server.attach(SETUP));

@@ -33,16 +33,19 @@ pub(super) enum Gate {
 }
 
 impl Gate {
-    /// Whether what is there is for the reader.
-    fn pass(&mut self, position: Position) -> bool {
+    /// Whether what is there is for the reader: in the log as it was, and as it was written.
+    fn pass(&mut self, place: Position, written: Position) -> bool {
         match self {
             Self::Shut | Self::Closed => false,
-            // Of another epoch may be what came before a failover, and the member after it.
-            Self::After(floor) if floor.epoch != position.epoch => true,
-            Self::After(floor) if position.seq <= floor.seq => false,
-            Self::After(_) => {
-                *self = Self::Open;
-                true
+            Self::After(floor) => {
+                let mut here = [place, written].into_iter().filter(|it| it.epoch == floor.epoch);
+                // Of another epoch may be what came before a failover, and the member after it.
+                let Some(at) = here.next() else { return true };
+                let passes = at.seq > floor.seq;
+                if passes {
+                    *self = Self::Open;
+                }
+                passes
             }
             Self::Open | Self::CatchUp => true,
         }
@@ -76,7 +79,9 @@ impl Reading {
                 break;
             }
             let wanted = match slot.item() {
-                Item::Event(position, event) if self.wants(*position, event) => {
+                Item::Event(position, event)
+                    if self.wants(slot.place(*position), *position, event) =>
+                {
                     Some((*position, event))
                 }
                 Item::Event(position, event) => {
@@ -111,8 +116,8 @@ impl Reading {
     }
 
     /// Whether an event is for this member: not its own, and not from before its time.
-    fn wants(&mut self, position: Position, event: &Event) -> bool {
-        let passes = self.gate.pass(position);
+    fn wants(&mut self, place: Position, written: Position, event: &Event) -> bool {
+        let passes = self.gate.pass(place, written);
         if self.gate == Gate::Open {
             self.member.open();
         }
@@ -138,15 +143,19 @@ mod tests {
     fn a_gate_opens_with_the_first_event_after_the_members_coming() {
         let at = |epoch, seq| Position::new(Epoch(epoch), seq);
         let mut gate = Gate::After(at(2, 45));
+        let same = |gate: &mut Gate, at| gate.pass(at, at);
         // The failover before it is yet to be heard of here.
-        assert!(gate.pass(at(1, 41)));
+        assert!(same(&mut gate, at(1, 41)));
         for seq in 41..=45 {
-            assert!(!gate.pass(at(2, seq)), "{seq}");
+            assert!(!same(&mut gate, at(2, seq)), "{seq}");
+            assert!(!gate.pass(at(2, seq), at(1, seq)), "{seq}, written before a failover");
+            assert!(!gate.pass(at(3, seq), at(2, seq)), "{seq}, read after another one");
         }
-        assert!(gate.pass(at(2, 46)));
+        assert!(same(&mut gate.clone(), at(3, 45)), "in the place of what a failover took");
+        assert!(same(&mut gate, at(2, 46)));
         assert_eq!(gate, Gate::Open);
-        assert!(gate.pass(at(3, 1)));
-        assert!(!Gate::Shut.pass(at(2, 46)));
-        assert!(!Gate::Closed.pass(at(2, 46)));
+        assert!(same(&mut gate, at(3, 1)));
+        assert!(!same(&mut Gate::Shut, at(2, 46)));
+        assert!(!same(&mut Gate::Closed, at(2, 46)));
     }
 }

@@ -23,18 +23,18 @@ struct Log {
     events: BTreeMap<u64, Arc<Event>>,
     /// Up to there it has been trimmed.
     trimmed: u64,
-    /// How many events were ever said.
-    said: u64,
+    /// Where each event was ever said.
+    said: Vec<Position>,
     /// Where epochs were ever said to end.
     ends: Vec<Position>,
 }
 
 impl Log {
     fn say(&mut self, hold: &Hold) -> (Epoch, u64, Arc<Event>) {
-        self.said += 1;
         self.head.position.seq += 1;
         let Position { epoch, seq } = self.head.position;
-        let event = props::said(hold, &self.said.to_string());
+        let event = props::said(hold, &self.said.len().to_string());
+        self.said.push(self.head.position);
         self.events.insert(seq, event.clone());
         (epoch, seq, event)
     }
@@ -94,6 +94,10 @@ impl Reader {
 
     fn check(&mut self, given: &Given, log: &Log) {
         let last = self.last;
+        if let Given::Event(at, content) = given {
+            let said = log.said[content.parse::<usize>().expect("a number")];
+            assert_eq!(*at, said, "an event is told where it was written");
+        }
         self.last = match *given {
             Given::Event(at, ref content) if self.misses_nothing => {
                 assert_eq!(at.seq, last.seq + 1, "{at} follows {last}");
@@ -201,7 +205,8 @@ impl World {
         let name = props::some_room();
         let speaker = props::some_hold(&name, "speaker");
         let head = Head { position: Position::new(Epoch(1), 0), past: vec![] };
-        let mut log = Log { head, events: BTreeMap::new(), trimmed: 0, said: 0, ends: vec![] };
+        let mut log =
+            Log { head, events: BTreeMap::new(), trimmed: 0, said: Vec::new(), ends: vec![] };
         for _ in 0..events {
             log.say(&speaker);
         }

@@ -68,7 +68,7 @@ impl<L> History<'_, L> {
         let mut items = Vec::new();
         for _ in 0..ROUNDS {
             let page = self.log.read(place.seq(), self.limit).await?;
-            let Some(head) = page.head.as_ref().map(|head| head.position) else {
+            let Some(head) = page.head.as_ref().map(Head::last) else {
                 return Ok(Found::no_log(knows.then_some(position)));
             };
             let more = place.page(page, &mut items);
@@ -97,12 +97,11 @@ impl<L> History<'_, L> {
             let (last, rolled_back) = last_before(position, &head);
             let Some(events) = self.up_to(last, epoch).await? else { continue };
             // What the log no longer has is missed by those only who know of it.
-            let trimmed = (events.is_empty() && last > 0 && position.is_some()).then(|| {
-                Lost::Range { from: Position::new(epoch, 1), to: Position::new(epoch, last) }
-            });
-            let events = events.into_iter().map(|(seq, it)| (Position::new(epoch, seq), it));
+            let trimmed = (events.is_empty() && last > 0 && position.is_some())
+                .then(|| Lost::Range { from: head.written_at(1), to: head.written_at(last) });
+            let events = events.into_iter().map(|(seq, it)| (head.written_at(seq), it));
             let lost = trimmed.into_iter().chain(rolled_back).reduce(and);
-            return Ok(Found { events: events.collect(), head: Some(head.position), lost });
+            return Ok(Found { events: events.collect(), head: Some(head.last()), lost });
         }
         Err(Unavailable)
     }
