@@ -145,8 +145,7 @@ async fn break_everything(
     crowd.part(settles).await;
     let settled = over.elapsed();
     let logs = logs(&stage.proxy.endpoint(Dialect::Typed), clock).await;
-    let mut evidence = Evidence { records: crowd.records(), logs, faults: stage.done.clone() };
-    evidence.unite_epochs();
+    let evidence = Evidence { records: crowd.records(), logs, faults: stage.done.clone() };
     let mut kinds: BTreeMap<Fault, usize> = BTreeMap::new();
     for (_, fault) in &stage.done {
         *kinds.entry(*fault).or_default() += 1;

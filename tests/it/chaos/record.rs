@@ -73,28 +73,6 @@ pub(super) enum Entry {
     Broken(String),
 }
 
-impl Entry {
-    /// All positions in it.
-    fn positions(&mut self) -> Vec<&mut Position> {
-        match self {
-            Self::In { head: position, .. }
-            | Self::Event(Event { position, .. })
-            | Self::Acked { position: Some(position), .. } => vec![position],
-            Self::Gap(Some((from, to))) => vec![from, to],
-            Self::Gap(None)
-            | Self::Acked { position: None, .. }
-            | Self::Tries
-            | Self::Resumed { .. }
-            | Self::Again { .. }
-            | Self::Asks(_)
-            | Self::Ousted(_)
-            | Self::Away
-            | Self::Leaves
-            | Self::Broken(_) => vec![],
-        }
-    }
-}
-
 /// All that became of one client, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
@@ -204,29 +182,6 @@ pub(super) struct Evidence {
     /// What each room's log has in the end.
     pub(super) logs: BTreeMap<String, Vec<Event>>,
     pub(super) faults: Vec<(At, Fault)>,
-}
-
-impl Evidence {
-    /// A Redis that is restarted with its log begins an epoch in each room that goes on from the last:
-    /// what was told under an earlier one is the same event. Names all positions by the last epoch, so that
-    /// what such a restart lost is found as a position at which others were told something else.
-    pub(super) fn unite_epochs(&mut self) {
-        let has = |fault| self.faults.iter().any(|(_, it)| *it == fault);
-        if !has(Fault::RestartRedis) || has(Fault::LoseRedis) {
-            return;
-        }
-        for record in &mut self.records {
-            let log = self.logs.get(&record.room);
-            let Some(epoch) = log.and_then(|log| log.last()).map(|it| it.position.epoch) else {
-                continue;
-            };
-            for (_, entry) in &mut record.entries {
-                for position in entry.positions() {
-                    position.epoch = epoch;
-                }
-            }
-        }
-    }
 }
 
 /// What was promised.
