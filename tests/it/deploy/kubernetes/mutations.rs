@@ -106,7 +106,7 @@ fn wrong_numbers_of_production_are_found() {
             of(policy, "/spec/ingress/0/ports/0/port", json!(50050), "where nobody listens"),
             of(policy, "/spec/ingress/1/from", json!([]), "admin port is not"),
             of(policy, "/spec/egress/1/ports/0/port", json!(6380), "redis.example.net:6379"),
-            of(policy, "/spec/egress/2/ports/0/port", json!(4318), "observability:4317"),
+            of(policy, "/spec/egress/3/ports/0/port", json!(4318), "observability:4317"),
             of("ServiceMonitor", "/spec/endpoints/0/port", json!("grpc"), "port grpc"),
             of("ServiceMonitor", "/spec/endpoints/0/path", json!("/"), "asks for /"),
             of("PrometheusRule", "/spec/groups/0/rules/0/expr", json!("up"), "not rules.yaml"),
