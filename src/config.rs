@@ -6,6 +6,7 @@
 mod layers;
 mod problem;
 mod reader;
+mod redis_config;
 mod redis_url;
 mod sections;
 mod values;
@@ -18,9 +19,10 @@ use std::{
 use layers::{FILE_VARIABLE, Layer};
 pub use problem::{Error, Origin, Problem};
 use reader::{Entry, Reader};
+pub use redis_config::{RedisConfig, SentinelConfig};
 pub use redis_url::RedisUrl;
 pub use sections::{
-    AdminConfig, DrainConfig, HistoryConfig, LimitsConfig, NamesConfig, RedisConfig, ServerConfig,
+    AdminConfig, DrainConfig, HistoryConfig, LimitsConfig, NamesConfig, ServerConfig,
     TelemetryConfig, TlsConfig, TlsKeys,
 };
 pub use values::{Durability, Endpoint, KeyPrefix, LogFilter, LogFormat, Ratio, Secret};

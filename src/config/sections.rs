@@ -4,19 +4,15 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{
     reader::Reader,
-    redis_url::RedisUrl,
-    values::{
-        Bytes, Durability, Endpoint, KeyPrefix, LogFilter, LogFormat, Networks, Ratio, Secret,
-        Setting, shown,
-    },
+    values::{Bytes, Endpoint, LogFilter, LogFormat, Networks, Ratio, shown},
 };
 use crate::domain::Network;
 
-const fn millis(millis: u64) -> Duration {
+pub(super) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-const fn secs(secs: u64) -> Duration {
+pub(super) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
@@ -65,7 +61,7 @@ pub struct TlsKeys {
 
 impl TlsConfig {
     /// Certificate and key belong together: neither is of use without the other.
-    fn read(reader: &mut Reader, keys: TlsKeys) -> Self {
+    pub(super) fn read(reader: &mut Reader, keys: TlsKeys) -> Self {
         let TlsKeys { cert_file: cert_key, key_file: key_key, ca_file: ca_key } = keys;
         let cert = reader.optional(cert_key);
         let key = reader.optional(key_key);
@@ -93,7 +89,7 @@ impl TlsKeys {
         ca_file: "redis.tls.ca_file",
     };
 
-    fn set(self, reader: &Reader) -> impl Iterator<Item = &'static str> {
+    pub(super) fn set(self, reader: &Reader) -> impl Iterator<Item = &'static str> {
         [self.cert_file, self.key_file, self.ca_file].into_iter().filter(|key| reader.is_set(key))
     }
 }
@@ -164,113 +160,6 @@ impl AdminConfig {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self { addr: reader.required("admin.addr") }
     }
-}
-
-/// What replicas share.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RedisConfig {
-    /// Where it is, wherever that was read from. `None`: the memory backplane.
-    pub url: Option<RedisUrl>,
-    /// What every key and every channel begins with.
-    pub prefix: KeyPrefix,
-    /// Over how many partitions rooms are spread.
-    pub partitions: usize,
-    /// The password, if the URL has none.
-    pub password: Option<Secret>,
-    /// How long an operation waits for Redis.
-    pub timeout: Duration,
-    /// How many connections carry what changes rooms.
-    pub connections: usize,
-    /// When a message counts as stored.
-    pub durability: Durability,
-    /// Whom to trust and what to show, where the URL asks for TLS.
-    pub tls: TlsConfig,
-    /// Who to be to Sentinels.
-    pub sentinel: SentinelConfig,
-}
-
-/// Who to be to Sentinels that ask for credentials of their own.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct SentinelConfig {
-    /// The user; without it the default one.
-    pub username: Option<String>,
-    /// Its password.
-    pub password: Option<Secret>,
-}
-
-impl SentinelConfig {
-    const KEYS: [&str; 3] =
-        ["redis.sentinel.username", "redis.sentinel.password", "redis.sentinel.password_file"];
-
-    fn read(reader: &mut Reader, url: Option<&RedisUrl>) -> Self {
-        let [username, password, password_file] = Self::KEYS;
-        let config = Self {
-            username: reader.optional(username),
-            password: inline_or_file(reader, password, password_file),
-        };
-        for key in Self::KEYS.into_iter().filter(|key| reader.is_set(key)).collect::<Vec<_>>() {
-            match url {
-                Some(url) if url.master().is_some() => {}
-                Some(_) => {
-                    reader.refuse_presence(key, "left out, as redis.url is not redis+sentinel://");
-                }
-                None => reader.alone(key, "redis.url"),
-            }
-        }
-        if config.username.is_some() && config.password.is_none() {
-            reader.alone(username, password);
-        }
-        config
-    }
-}
-
-impl RedisConfig {
-    pub(super) fn read(reader: &mut Reader) -> Self {
-        let url = inline_or_file::<RedisUrl>(reader, "redis.url", "redis.url_file");
-        let prefix = reader.required("redis.prefix");
-        let partitions = reader.within("redis.partitions", 1..=4096);
-        let password = inline_or_file::<Secret>(reader, "redis.password", "redis.password_file");
-        let given = |keys: [&'static str; 2], reader: &Reader| {
-            keys.into_iter().find(|key| reader.is_set(key))
-        };
-        let url_key = given(["redis.url", "redis.url_file"], reader);
-        let password_key = given(["redis.password", "redis.password_file"], reader);
-        match (url_key, password_key) {
-            (None, Some(password_key)) => reader.alone(password_key, "redis.url"),
-            (Some(url_key), Some(password_key))
-                if url.as_ref().is_some_and(RedisUrl::has_password) =>
-            {
-                reader.conflict(url_key, password_key);
-            }
-            _ => {}
-        }
-        let timeout = reader.within("redis.timeout", millis(100)..=secs(60));
-        let connections = reader.within("redis.connections", 1..=64);
-        let durability = reader.required("redis.durability");
-        let tls = TlsConfig::read(reader, TlsKeys::REDIS);
-        let needless: Vec<_> = TlsKeys::REDIS.set(reader).collect();
-        for key in needless {
-            match &url {
-                Some(url) if url.is_tls() => {}
-                Some(_) => reader.refuse_presence(key, "left out, as redis.url is not rediss://"),
-                None if url_key.is_some() => {}
-                None => reader.alone(key, "redis.url"),
-            }
-        }
-        let sentinel = SentinelConfig::read(reader, url.as_ref());
-        Self { url, prefix, partitions, password, timeout, connections, durability, tls, sentinel }
-    }
-}
-
-fn inline_or_file<T: Setting>(
-    reader: &mut Reader,
-    inline: &'static str,
-    file: &'static str,
-) -> Option<T> {
-    let value = reader.optional::<T>(inline);
-    let path = reader.optional::<PathBuf>(file);
-    reader.exclude(inline, file);
-    value.or_else(|| reader.content_of(file, &path?))
 }
 
 /// How long names are held.

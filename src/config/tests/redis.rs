@@ -125,6 +125,10 @@ fn credentials_for_sentinels_belong_to_sentinels() {
           is not"
         ]
     );
+    // Of a URL that cannot be read only that is said.
+    let errors = errors_of_variables(&[(url, "redis+sentinel://one"), (password, "hunter2")]);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].starts_with("redis.url = "), "{errors:?}");
 }
 
 #[test]
