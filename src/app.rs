@@ -1,5 +1,7 @@
 //! The composition root: binds, builds, serves, drains. The only place that names backplanes.
 
+mod shared;
+
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -12,14 +14,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
+use self::shared::Shared;
 use crate::{
     admin::{self, NotReady, Readiness},
-    backplane::{
-        Backplane, LogBounds, Signals as BackplaneSignals,
-        memory::{Memory, MemoryConfig},
-        redis::{Redis, RedisConfig, RedisConfigError, RedisRefusal, Topology},
-    },
-    config::{Config, Durability, TlsConfig, TlsKeys},
+    backplane::redis::{RedisConfigError, RedisRefusal},
+    config::{Config, TlsConfig, TlsKeys},
     descriptors,
     domain::{ReplicaId, UsernameLimits},
     gateway::{
@@ -47,9 +46,6 @@ const LAST_RESORT: Duration = Duration::from_secs(3);
 /// How many connections may wait to be accepted; the kernel allows no more than `net.core.somaxconn`,
 /// which is the same by default. All clients of a replica that is gone come to the others at once.
 const BACKLOG: u32 = 4096;
-
-/// The most signals that wait for the hub. A thousand messages a second fill it in some seconds.
-const SIGNAL_QUEUE: usize = 8192;
 
 /// How long the last spans may hold up the end, and how long when it is to end at once.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -217,10 +213,7 @@ impl Parts {
 /// and nobody is asked.
 pub fn check(config: &Config) -> Result<(), Error> {
     certificates(config, &Metrics::new())?;
-    if let Some(redis) = redis(config) {
-        Redis::check(&redis)?;
-    }
-    Ok(())
+    Ok(shared::check(config)?)
 }
 
 /// The way out: not ready, a while for load balancers to notice, streams and names, connections,
@@ -280,34 +273,6 @@ async fn follow_health(hub: &Hub, services: &Services) {
     }
 }
 
-/// What the replicas share.
-struct Shared {
-    backplane: Arc<dyn Backplane>,
-    signals: BackplaneSignals,
-    /// Resolves when it turns out that it can never work.
-    refusal: BoxFuture<'static, RedisRefusal>,
-}
-
-impl Shared {
-    fn start(config: &Config, replica: ReplicaId, metrics: Metrics) -> Result<Self, Error> {
-        let Some(redis) = redis(config) else {
-            let (log, lease) = (log_bounds(config), config.names.lease);
-            let members_per_room = config.limits.members_per_room;
-            let signal_queue = SIGNAL_QUEUE;
-            let bytes = config.history.memory_bytes.max(2 * log.bytes);
-            let memory =
-                Memory::new(MemoryConfig { lease, log, bytes, members_per_room, signal_queue });
-            let (backplane, signals) = memory.attach(replica);
-            let refusal = std::future::pending().boxed();
-            return Ok(Self { backplane, signals, refusal });
-        };
-        let (backplane, signals) = Redis::start(&redis, replica, metrics)?;
-        let watched = backplane.clone();
-        let refusal = async move { watched.refusal().await }.boxed();
-        Ok(Self { backplane, signals, refusal })
-    }
-}
-
 /// What the admin port is told about readiness.
 struct Probes {
     hub: Arc<Hub>,
@@ -344,47 +309,6 @@ fn hub_config(config: &Config) -> HubConfig {
         release_timeout: RELEASE,
         // A stream is given up; its session lingers, or its replica dies as well; it is reaped.
         held_at_most: config.server.idle_timeout + config.names.linger + 2 * config.names.lease,
-    }
-}
-
-/// How to reach Redis, if there is one.
-fn redis(config: &Config) -> Option<RedisConfig> {
-    let redis = &config.redis;
-    let url = redis.url.as_ref()?;
-    let servers: Vec<String> = url.servers().map(str::to_owned).collect();
-    let topology = match url.master() {
-        Some(master) => Topology::Sentinels {
-            servers,
-            master: master.to_owned(),
-            username: redis.sentinel.username.clone(),
-            password: redis.sentinel.password.as_ref().map(|it| it.expose().to_owned()),
-        },
-        None => Topology::One(servers.concat()),
-    };
-    Some(RedisConfig {
-        topology,
-        prefix: redis.prefix.as_str().to_owned(),
-        partitions: redis.partitions,
-        tls: tls_files(&redis.tls, TlsKeys::REDIS),
-        password: redis.password.as_ref().map(|secret| secret.expose().to_owned()),
-        timeout: redis.timeout,
-        // They wait again on the way out, where it saves more.
-        gather: config.limits.gather / 2,
-        connections: redis.connections,
-        replicated: redis.durability == Durability::Replicated,
-        lease: config.names.lease,
-        log: log_bounds(config),
-        members_per_room: config.limits.members_per_room,
-        signal_queue: SIGNAL_QUEUE,
-    })
-}
-
-fn log_bounds(config: &Config) -> LogBounds {
-    LogBounds {
-        length: config.history.length,
-        // Some messages of the largest kind have to fit.
-        bytes: config.history.bytes.max(32 * config.limits.content_bytes),
-        age: config.history.age,
     }
 }
 
