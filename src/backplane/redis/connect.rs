@@ -156,16 +156,24 @@ impl Connector {
 
     /// Opens a connection that knows all scripts and may do what they do.
     pub(super) async fn commands(&self) -> Result<Commands, ConnectError> {
+        self.open(|target| self.open_commands(target)).await
+    }
+
+    /// Opens something at where Redis is, for as long as it is there.
+    async fn open<T, F>(&self, open: impl FnOnce(Target) -> F) -> Result<T, ConnectError>
+    where
+        F: Future<Output = Result<T, ConnectError>>,
+    {
         let opened = async {
             let target = self.targets.current().await?;
             let mut tenure = target.tenure.clone();
             tokio::select! {
-                opened = self.open_commands(target) => opened,
+                opened = open(target) => opened,
                 () = tenure.over() => Err(ConnectError::Demoted),
             }
         };
         match opened.await {
-            Ok(commands) => Ok(commands),
+            Ok(opened) => Ok(opened),
             Err(error) => Err(self.explain(error).await),
         }
     }
@@ -229,18 +237,7 @@ impl Connector {
         &self,
         on_push: impl redis::aio::AsyncPushSender,
     ) -> Result<(MultiplexedConnection, Tenure), ConnectError> {
-        let opened = async {
-            let target = self.targets.current().await?;
-            let mut tenure = target.tenure.clone();
-            tokio::select! {
-                opened = self.open_subscriber(target, on_push) => opened,
-                () = tenure.over() => Err(ConnectError::Demoted),
-            }
-        };
-        match opened.await {
-            Ok(opened) => Ok(opened),
-            Err(error) => Err(self.explain(error).await),
-        }
+        self.open(|target| self.open_subscriber(target, on_push)).await
     }
 
     async fn open_subscriber(
