@@ -72,7 +72,8 @@ pub trait Backplane: Send + Sync + 'static {
     /// appended later is delivered, as far as live events are.
     async fn subscribe(&self, room: &RoomName) -> Result<(), Unavailable>;
 
-    /// Ends live delivery of a room. Takes effect in order with `subscribe`.
+    /// Ends live delivery of a room. Takes effect in order with `subscribe`, as far as rooms of the same
+    /// [part](Self::shard) are concerned.
     fn unsubscribe(&self, room: &RoomName);
 
     /// Takes a name in a room and tells the room.
@@ -157,13 +158,19 @@ pub trait Backplane: Send + Sync + 'static {
     ) -> Result<Page, Unavailable>;
 
     /// Sends `number` to this very replica by the way that live events take; it comes back as
-    /// [`Signal::Canary`] if, and only if, live delivery of all subscribed rooms works. It goes out as
-    /// messages do, and fails while none could be appended.
+    /// [`Signal::Canary`] if, and only if, live delivery of all subscribed rooms of a part of the backplane works:
+    /// once from each part. It goes out as messages do, and fails while none could be appended.
     async fn canary(&self, number: u64) -> Result<(), Unavailable>;
 
-    /// The backplane's clock, if it takes changes: the time since some moment that is the same for all
-    /// replicas. It may be set, forth or back.
-    async fn clock(&self) -> Result<Duration, Unavailable>;
+    /// The parts of the backplane that are there now.
+    fn shards(&self) -> Vec<Shard>;
+
+    /// Which part keeps a room now.
+    fn shard(&self, room: &RoomName) -> Shard;
+
+    /// The clock of a part of the backplane, if that takes changes: the time since some moment that is the same for
+    /// all replicas. It may be set, forth or back.
+    async fn clock(&self, shard: Shard) -> Result<Duration, Unavailable>;
 
     /// Why nothing can be appended at present, in words for an operator, if it said so.
     fn write_error(&self) -> Option<String> {
@@ -174,14 +181,19 @@ pub trait Backplane: Send + Sync + 'static {
     async fn close(&self);
 }
 
+/// A part of the backplane, which may be away while others are not; some rooms are kept there. Means nothing to
+/// anybody but the replica that was told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Shard(pub u64);
+
 /// Everything that comes in from the backplane, in the order in which it has to be handled.
 #[derive(Clone, Debug)]
 pub enum Signal {
     /// Events as they happened.
     Live(Live),
-    /// Live delivery was interrupted and goes on now, all rooms being subscribed again:
-    /// anything may have been missed.
-    Resumed,
+    /// Live delivery of these rooms was interrupted and goes on now, they being subscribed again: anything may
+    /// have been missed. `None` stands for all rooms.
+    Resumed(Option<Vec<RoomName>>),
     /// A canary came back.
     Canary(u64),
     /// A session has another stream. No event: it has no position, and may be lost.

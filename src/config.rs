@@ -20,7 +20,7 @@ use layers::{FILE_VARIABLE, Layer};
 pub use problem::{Error, Origin, Problem};
 use reader::{Entry, Reader};
 pub use redis_config::{RedisConfig, SentinelConfig};
-pub use redis_url::RedisUrl;
+pub use redis_url::{RedisKind, RedisUrl};
 pub use sections::{
     AdminConfig, DrainConfig, HistoryConfig, LimitsConfig, NamesConfig, ServerConfig,
     TelemetryConfig, TlsConfig, TlsKeys,

@@ -47,7 +47,7 @@ pub use self::{
 };
 use self::{lease_manager::Watch, listener::Finding, release_queue::ReleaseQueue, room::Room};
 use crate::{
-    backplane::{Backplane, Eviction, Hold, Overdue, Signals, Unavailable},
+    backplane::{Backplane, Eviction, Hold, Overdue, Shard, Signals, Unavailable},
     domain::{Event, EventKind, Head, Member as Who, ReplicaId, RoomName},
     metrics::Metrics,
     room::{Rate, ReapGuard},
@@ -87,7 +87,8 @@ pub struct Hub {
     metrics: Metrics,
     sampler: Arc<Sampler>,
     rooms: Mutex<HashMap<RoomName, Arc<Room>>>,
-    reap_guard: Mutex<ReapGuard>,
+    /// For each part of the backplane.
+    reap_guards: Mutex<HashMap<Shard, ReapGuard>>,
     releases: ReleaseQueue,
     watches: mpsc::Sender<Watch>,
     findings: mpsc::Sender<Finding>,
@@ -123,7 +124,7 @@ impl Hub {
         let (watches, watched) = mpsc::channel(keeper::QUEUE);
         let (findings, found) = mpsc::channel(listener::QUEUE);
         let hub = Arc::new(Self {
-            reap_guard: Mutex::new(ReapGuard::new(config.lease)),
+            reap_guards: Mutex::default(),
             delivery_probe: DeliveryProbe::new(config.lease),
             unread: Unread::new(config.unread_bytes),
             backplane,
@@ -272,16 +273,31 @@ impl Hub {
         }
     }
 
-    fn reap_guard(&self) -> MutexGuard<'_, ReapGuard> {
-        self.reap_guard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reap_guards(&self) -> MutexGuard<'_, HashMap<Shard, ReapGuard>> {
+        self.reap_guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of whether the backplane answers, and of its time.
-    async fn keep_contact(&self) {
-        let told = self.backplane.clock().await;
+    /// Who may be reaped in a room.
+    fn reap_guard(&self, room: &RoomName) -> ReapGuard {
+        let shard = self.backplane.shard(room);
+        self.reap_guards().get(&shard).cloned().unwrap_or_else(|| ReapGuard::new(self.config.lease))
+    }
+
+    /// This replica was late itself: it has no right to call others gone that have names where this room is kept.
+    fn break_contact(&self, room: &RoomName) {
+        if let Some(guard) = self.reap_guards().get_mut(&self.backplane.shard(room)) {
+            guard.failed();
+        }
+    }
+
+    /// Takes note of whether a part of the backplane answers, and of its time.
+    async fn keep_contact(&self, shard: Shard) {
+        let told = self.backplane.clock(shard).await;
+        let mut guards = self.reap_guards();
+        let guard = guards.entry(shard).or_insert_with(|| ReapGuard::new(self.config.lease));
         match told {
-            Ok(at) => self.reap_guard().told(at),
-            Err(Unavailable) => self.reap_guard().failed(),
+            Ok(at) => guard.told(at),
+            Err(Unavailable) => guard.failed(),
         }
     }
 

@@ -12,7 +12,8 @@ use std::{
 
 use jiff::Timestamp;
 pub use labels::{
-    Counters, Gauges, Hole, Label, LeaseLoss, Leave, Nack, Queue, Refusal, TlsReload,
+    Counters, Gauges, Hole, Label, LeaseLoss, Leave, Nack, Nodes, Queue, Redirected, Refusal,
+    TlsReload,
 };
 use prometheus_client::{
     encoding::text,
@@ -94,6 +95,12 @@ pub struct Handles {
     pub append_seconds: Histogram,
     /// `roomcast_redis_roundtrip_seconds`: the same for every pipeline.
     pub redis_roundtrip: Histogram,
+    /// `roomcast_redis_node_up{node}`: 1 while live delivery from a node of a Redis Cluster works.
+    pub redis_nodes: Nodes,
+    /// `roomcast_redis_node_slots{node}`: how many slots of a Redis Cluster a node has.
+    pub redis_node_slots: Nodes,
+    /// `roomcast_redis_redirections_total{kind}`: times that a node of a Redis Cluster referred to another one.
+    pub redis_redirections: Counters<Redirected>,
     /// `roomcast_lease_renewals_total`: leases renewed.
     pub lease_renewals: Counter,
     /// `roomcast_leases_lost_total{outcome}`: leases that ended under a live stream.
@@ -275,6 +282,12 @@ impl Handles {
             Counters::register(registry, "leases_lost", "Leases that ended under a live stream");
         let holes = Counters::register(registry, "holes", "Holes in live delivery");
         let tls_reloads = Counters::register(registry, "tls_reloads", "Changes of the TLS files");
+        let help = "Whether live delivery from a node of a Redis Cluster works";
+        let redis_nodes = Nodes::register(registry, "redis_node_up", help);
+        let help = "How many slots of a Redis Cluster a node has";
+        let redis_node_slots = Nodes::register(registry, "redis_node_slots", help);
+        let help = "Times that a node of a Redis Cluster referred to another one";
+        let redis_redirections = Counters::register(registry, "redis_redirections", help);
         let queue_items = Gauges::register(registry, "queue_items", "What waits in bounded queues");
 
         let mut gauge = |name, help| {
@@ -320,6 +333,9 @@ impl Handles {
             append_batch_size,
             append_seconds,
             redis_roundtrip,
+            redis_nodes,
+            redis_node_slots,
+            redis_redirections,
             lease_renewals: counter("lease_renewals", "Leases renewed"),
             leases_lost,
             reaped: counter("reaped", "Members of dead replicas that this one declared gone"),

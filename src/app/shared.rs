@@ -11,7 +11,7 @@ use crate::{
         memory::{Memory, MemoryConfig},
         redis::{Redis, RedisConfig, RedisConfigError, RedisRefusal, Topology},
     },
-    config::{Config, Durability, TlsKeys},
+    config::{Config, Durability, RedisKind, TlsKeys},
     domain::ReplicaId,
     metrics::Metrics,
 };
@@ -61,14 +61,15 @@ fn redis(config: &Config) -> Option<RedisConfig> {
     let redis = &config.redis;
     let url = redis.url.as_ref()?;
     let servers: Vec<String> = url.servers().map(str::to_owned).collect();
-    let topology = match url.master() {
-        Some(master) => Topology::Sentinels {
+    let topology = match url.kind() {
+        RedisKind::Cluster => Topology::Cluster(servers),
+        RedisKind::Sentinels(master) => Topology::Sentinels {
             servers,
-            master: master.to_owned(),
+            master: master.clone(),
             username: redis.sentinel.username.clone(),
             password: redis.sentinel.password.as_ref().map(|it| it.expose().to_owned()),
         },
-        None => Topology::One(servers.concat()),
+        RedisKind::One => Topology::One(servers.concat()),
     };
     Some(RedisConfig {
         topology,

@@ -28,7 +28,7 @@ use self::{
 };
 use super::{
     AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
-    MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Signals, Unavailable,
+    MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Shard, Signals, Unavailable,
 };
 use crate::domain::{Contact, Epoch, Event, Page, Position, ReplicaId, RoomName, Username};
 
@@ -248,7 +248,15 @@ impl Backplane for Attached {
         self.step(|state, _| state.outlets.canary(self.outlet, number))
     }
 
-    async fn clock(&self) -> Result<Duration, Unavailable> {
+    fn shards(&self) -> Vec<Shard> {
+        vec![Shard(0)]
+    }
+
+    fn shard(&self, _: &RoomName) -> Shard {
+        Shard(0)
+    }
+
+    async fn clock(&self, _: Shard) -> Result<Duration, Unavailable> {
         self.step(|_, now| now.duration_since(self.memory.began))
     }
 

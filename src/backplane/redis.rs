@@ -8,11 +8,19 @@ mod address;
 mod answers;
 mod arguments;
 mod batch;
+mod cluster;
 mod codec;
 mod connect;
+mod connect_error;
 mod fair;
+mod info;
 mod keys;
 mod lane;
+mod lanes;
+mod link;
+mod listeners;
+mod location;
+mod node_connections;
 mod op;
 mod operations;
 mod pace;
@@ -22,8 +30,10 @@ mod rights;
 mod script_name;
 mod scripts;
 mod sentinel;
+mod slots;
 mod status;
 mod subscriber;
+mod subscriptions;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -35,16 +45,20 @@ use std::{
 };
 
 use roomcast_tls::{TlsError, TlsFiles};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    connect::{ConnectError, Connector},
+    connect::Connector,
+    connect_error::ConnectError,
     keys::Keys,
     lane::{Pipeline, PipelineConfig},
+    lanes::Lanes,
+    link::LinkKind,
+    listeners::Listeners,
     scripts::Scripts,
     status::Status,
-    subscriber::{Subscriber, Subscriptions},
+    subscriptions::Subscriptions,
     target::Targets,
 };
 use super::{LogBounds, Signals};
@@ -60,8 +74,11 @@ const APPEND_BATCH: usize = 1024;
 const UPKEEP_BATCH: usize = 128;
 const READ_BATCH: usize = 4;
 
-/// The lanes beside those of `RedisConfig::connections`.
-const SHARED_LANES: usize = 2;
+/// The connections for commands beside those of `RedisConfig::connections`, on each server.
+const MORE_CONNECTIONS: usize = 3;
+
+/// How often the number of partitions is noted again.
+const NOTED_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// How to reach Redis, and what to keep in it.
 #[derive(Clone, Debug)]
@@ -114,22 +131,25 @@ pub enum Topology {
         /// Their password.
         password: Option<String>,
     },
+    /// On a cluster with nodes at these URLs, perhaps among others.
+    Cluster(Vec<String>),
 }
 
 /// One replica's part of the backplane.
 #[derive(Debug)]
 pub struct Redis {
     /// Rooms are spread over these, so that each room has its order.
-    lanes: Vec<Pipeline>,
+    lanes: Lanes,
     /// For what needs no order with appends: renewals.
-    upkeep: Pipeline,
+    upkeep: Lanes,
     /// For canaries.
-    canaries: Pipeline,
+    canaries: Lanes,
     /// For pages of logs: large answers that hold up nothing else.
-    reads: Pipeline,
-    rooms: RandomState,
-    scripts: Arc<Scripts>,
+    reads: Lanes,
+    hasher: RandomState,
+    connector: Arc<Connector>,
     subscriptions: Arc<Subscriptions>,
+    listeners: Arc<Listeners>,
     status: Arc<Status>,
     replica: ReplicaId,
     timeout: Duration,
@@ -190,10 +210,11 @@ pub enum RedisRefusal {
     #[error("redis.url names a database that cannot be used: {0}")]
     Database(String),
     /// It is part of a cluster.
-    #[error(
-        "redis.url leads to a Redis Cluster, which is not supported yet; it has to lead to a Redis without cluster-enabled"
-    )]
+    #[error("redis.url leads to a Redis Cluster; say redis+cluster:// instead of redis://")]
     Cluster,
+    /// It is not.
+    #[error("redis.url: {0}")]
+    NoCluster(String),
     /// It is of an earlier version than is needed.
     #[error("redis.url leads to Redis {0}; version 7 or later is needed")]
     Version(String),
@@ -207,50 +228,50 @@ impl Redis {
         replica: ReplicaId,
         metrics: Metrics,
     ) -> Result<(Arc<Self>, Signals), RedisConfigError> {
-        let lanes = config.connections + SHARED_LANES + usize::from(config.replicated);
-        let connector = Arc::new(Connector::new(config, lanes, replica)?);
+        let connections = config.connections + MORE_CONNECTIONS;
+        let connector = Arc::new(Connector::new(config, connections, replica)?);
         let status = Arc::new(Status::new(metrics));
         let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let lane = |batch, gather, yields| {
+        let lanes = |kinds: Vec<LinkKind>, batch, gather, yields| {
+            let config = PipelineConfig { batch, gather, replicated: config.replicated, yields };
             let (connector, status, close) = (connector.clone(), status.clone(), close.clone());
-            let lane = PipelineConfig { batch, gather, replicated: config.replicated, yields };
-            let (lane, driver) = Pipeline::new(lane, connector, status, close);
-            tasks.spawn(driver);
-            lane
+            Lanes::new(kinds, config, connector, status, tasks.clone(), close)
         };
         let (signals, receiver) = mpsc::channel(config.signal_queue);
-        let subscriptions = Arc::new(Subscriptions::new());
-        let subscriber = Subscriber {
+        let subscriptions = Arc::new(Subscriptions::default());
+        let listeners = Arc::new(Listeners {
             connector: connector.clone(),
             subscriptions: subscriptions.clone(),
             status: status.clone(),
             replica,
             queue: config.signal_queue,
-            signals,
+            signals: std::sync::Mutex::new(Some(signals)),
+            tasks: tasks.clone(),
             close: close.clone(),
-        };
-        tasks.spawn(subscriber.run());
-        let (watched, closed) = (connector.clone(), close.clone());
-        tasks.spawn(async move {
-            tokio::select! {
-                () = watched.watch() => {}
-                () = closed.cancelled() => {}
-            }
+            by_server: std::sync::Mutex::default(),
         });
-        let upkeep = lane(UPKEEP_BATCH, Duration::ZERO, false);
+        let follow = follow(connector.clone(), listeners.clone(), status.clone());
+        let closed = close.clone();
+        tasks.spawn(async move {
+            closed.run_until_cancelled(follow).await;
+        });
+        let upkeep = lanes(vec![LinkKind::Upkeep], UPKEEP_BATCH, Duration::ZERO, false);
         // Where they wait for a replica of Redis, renewals shall not wait behind them.
-        let canaries =
-            if config.replicated { lane(1, Duration::ZERO, false) } else { upkeep.clone() };
+        let canaries = if config.replicated {
+            lanes(vec![LinkKind::Canaries], 1, Duration::ZERO, false)
+        } else {
+            upkeep.clone()
+        };
+        let appends = (0..config.connections).map(LinkKind::Append).collect();
         let redis = Self {
-            lanes: (0..config.connections)
-                .map(|_| lane(APPEND_BATCH, config.gather, false))
-                .collect(),
+            lanes: lanes(appends, APPEND_BATCH, config.gather, false),
             upkeep,
             canaries,
-            reads: lane(READ_BATCH, Duration::ZERO, true),
-            rooms: RandomState::new(),
-            scripts: connector.scripts().clone(),
+            reads: lanes(vec![LinkKind::Reads], READ_BATCH, Duration::ZERO, true),
+            hasher: RandomState::new(),
+            connector,
             subscriptions,
+            listeners,
             status,
             replica,
             timeout: config.timeout,
@@ -273,14 +294,43 @@ impl Redis {
     }
 
     fn keys(&self) -> &Keys {
-        &self.scripts.keys
+        &self.scripts().keys
+    }
+
+    fn scripts(&self) -> &Scripts {
+        self.connector.scripts()
     }
 
     fn lane(&self, room: &RoomName) -> &Pipeline {
-        let lanes = self.lanes.len() as u64;
-        let index = usize::try_from(self.rooms.hash_one(room) % lanes).unwrap_or(0);
-        &self.lanes[index]
+        self.lanes.of(self.keys().partition(room), self.hasher.hash_one(room))
     }
+
+    fn upkeep(&self, room: &RoomName) -> &Pipeline {
+        self.upkeep.of(self.keys().partition(room), 0)
+    }
+
+    fn reads(&self, room: &RoomName) -> &Pipeline {
+        self.reads.of(self.keys().partition(room), 0)
+    }
+}
+
+/// Keeps up with where the data is, for as long as it is polled.
+async fn follow(connector: Arc<Connector>, listeners: Arc<Listeners>, status: Arc<Status>) {
+    let mut changes = connector.changes();
+    let moves = async {
+        loop {
+            listeners.follow();
+            status.nodes(&connector.tidy());
+            changes.or_after(NOTED_EVERY).await;
+        }
+    };
+    let notes = async {
+        loop {
+            sleep(NOTED_EVERY).await;
+            let _ = connector.note_partitions().await;
+        }
+    };
+    tokio::join!(connector.watch(), moves, notes);
 }
 
 fn reconnect_backoff() -> Backoff {

@@ -52,8 +52,12 @@ impl SentinelConfig {
             password: inline_or_file(reader, password, password_file),
         };
         let given = Self::KEYS.into_iter().filter(|key| reader.is_set(key)).collect();
-        let has_sentinels = |url: &RedisUrl| url.master().is_some();
-        url.needed(reader, given, has_sentinels, "left out, as redis.url is not redis+sentinel://");
+        url.needed(
+            reader,
+            given,
+            RedisUrl::has_sentinels,
+            "left out, as redis.url is not redis+sentinel://",
+        );
         if config.username.is_some() && config.password.is_none() {
             reader.alone(username, password);
         }

@@ -11,18 +11,33 @@ const ONE: &str = "redis://[user[:password]@]host[:port][/database]";
 const SENTINEL: &str =
     "redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/master[/database]";
 
+const CLUSTER: &str = "redis+cluster://[user[:password]@]host[:port][,host[:port]…]";
+
 /// Where a Sentinel listens unless the URL says otherwise.
 const SENTINEL_PORT: u16 = 26379;
 
-/// One Redis, or the one that Sentinels name as the master. Its password shows neither in `Debug` nor in
+/// Where a node of a cluster does.
+const PORT: u16 = 6379;
+
+/// One Redis, the one that Sentinels name as the master, or a cluster. Its password shows neither in `Debug` nor in
 /// `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
-    /// A `redis://` or `rediss://` URL for each server that the text names: the Redis, or the Sentinels. All have
-    /// the same user, password and database.
+    /// A `redis://` or `rediss://` URL for each server that the text names. All have the same user, password and
+    /// database.
     servers: Vec<Url>,
-    /// The name by which Sentinels know their master; none where the server is the Redis itself.
-    master: Option<String>,
+    kind: RedisKind,
+}
+
+/// What the servers of a [`RedisUrl`] are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RedisKind {
+    /// One, the Redis itself.
+    One,
+    /// Sentinels, which know the master by this name.
+    Sentinels(String),
+    /// Some nodes of a cluster.
+    Cluster,
 }
 
 impl RedisUrl {
@@ -31,9 +46,14 @@ impl RedisUrl {
         self.servers.iter().map(Url::as_str)
     }
 
-    /// The name of the master, where the servers are Sentinels.
-    pub fn master(&self) -> Option<&str> {
-        self.master.as_deref()
+    /// What they are.
+    pub fn kind(&self) -> &RedisKind {
+        &self.kind
+    }
+
+    /// Whether they are Sentinels.
+    pub fn has_sentinels(&self) -> bool {
+        matches!(self.kind, RedisKind::Sentinels(_))
     }
 
     /// Whether the URL asks for TLS.
@@ -51,46 +71,66 @@ impl RedisUrl {
         if !is_server(&url) || !is_database(database) {
             return Err(form());
         }
-        Ok(Self { servers: vec![url], master: None })
+        Ok(Self { servers: vec![url], kind: RedisKind::One })
     }
 
     /// `rest` is what follows `redis+sentinel://`, or with TLS `rediss+sentinel://`.
     fn sentinels(scheme: &str, rest: &str) -> Result<Self, Unfit> {
         let (authority, path) = rest.split_once('/').ok_or_else(form)?;
-        let (user, hosts) = match authority.rsplit_once('@') {
-            Some((user, hosts)) => (format!("{user}@"), hosts),
-            None => (String::new(), authority),
-        };
         let (master, database) = path.split_once('/').unwrap_or((path, ""));
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if master.is_empty() || !master.chars().all(is_plain) || !is_database(database) {
             return Err(form());
         }
-        let server = |host: &str| {
-            let mut url = Url::parse(&format!("{scheme}://{user}{host}/{database}")).ok()?;
-            if url.port().is_none() {
-                url.set_port(Some(SENTINEL_PORT)).ok()?;
-            }
-            is_server(&url).then_some(url)
-        };
-        let servers: Option<Vec<Url>> = hosts.split(',').map(server).collect();
-        let servers = servers.ok_or_else(form)?;
-        Ok(Self { servers, master: Some(master.to_owned()) })
+        let servers = servers(scheme, authority, database, SENTINEL_PORT)?;
+        Ok(Self { servers, kind: RedisKind::Sentinels(master.to_owned()) })
     }
+
+    /// `rest` is what follows `redis+cluster://`, or with TLS `rediss+cluster://`.
+    fn cluster(scheme: &str, rest: &str) -> Result<Self, Unfit> {
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        if !matches!(database, "" | "0") {
+            return Err(Unfit(format!("{}: a cluster has no database but 0", form().0).into()));
+        }
+        let servers = servers(scheme, authority, "", PORT)?;
+        Ok(Self { servers, kind: RedisKind::Cluster })
+    }
+}
+
+/// A URL for each of the hosts in `[user[:password]@]host[:port][,host[:port]…]`.
+fn servers(scheme: &str, authority: &str, database: &str, port: u16) -> Result<Vec<Url>, Unfit> {
+    let (user, hosts) = match authority.rsplit_once('@') {
+        Some((user, hosts)) => (format!("{user}@"), hosts),
+        None => (String::new(), authority),
+    };
+    let server = |host: &str| {
+        let mut url = Url::parse(&format!("{scheme}://{user}{host}/{database}")).ok()?;
+        if url.port().is_none() {
+            url.set_port(Some(port)).ok()?;
+        }
+        is_server(&url).then_some(url)
+    };
+    hosts.split(',').map(server).collect::<Option<_>>().ok_or_else(form)
 }
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = without_secrets(self.servers[0].clone());
-        let Some(master) = &self.master else { return f.write_str(&first) };
+        let (kind, port, master) = match &self.kind {
+            RedisKind::One => return f.write_str(&first),
+            RedisKind::Sentinels(master) => ("sentinel", SENTINEL_PORT, Some(master)),
+            RedisKind::Cluster => ("cluster", PORT, None),
+        };
         let (scheme, rest) = first.split_once("://").unwrap_or_default();
         let (first, database) = rest.split_once('/').unwrap_or((rest, ""));
-        write!(f, "{scheme}+sentinel://{first}")?;
+        write!(f, "{scheme}+{kind}://{first}")?;
         for server in &self.servers[1..] {
-            let port = server.port().unwrap_or(SENTINEL_PORT);
+            let port = server.port().unwrap_or(port);
             write!(f, ",{}:{port}", server.host_str().unwrap_or_default())?;
         }
-        write!(f, "/{master}")?;
+        if let Some(master) = master {
+            write!(f, "/{master}")?;
+        }
         if database.is_empty() { Ok(()) } else { write!(f, "/{database}") }
     }
 }
@@ -116,7 +156,8 @@ impl Setting for RedisUrl {
                 Self::sentinels(scheme.trim_end_matches("+sentinel"), rest)
             }
             "redis+cluster" | "rediss+cluster" => {
-                Err(unsupported(&format!("{scheme}:// is not supported yet by this version")))
+                let rest = rest.strip_prefix("//").ok_or_else(form)?;
+                Self::cluster(scheme.trim_end_matches("+cluster"), rest)
             }
             "unix" | "redis+unix" | "valkey+unix" => {
                 Err(unsupported(&format!("{scheme}:// sockets are not supported")))
@@ -155,5 +196,5 @@ fn is_database(text: &str) -> bool {
 }
 
 fn form() -> Unfit {
-    Unfit(format!("{ONE} or {SENTINEL}, with rediss instead of redis for TLS").into())
+    Unfit(format!("{ONE}, {SENTINEL} or {CLUSTER}, with rediss instead of redis for TLS").into())
 }

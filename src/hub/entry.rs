@@ -251,7 +251,7 @@ impl Hub {
         let mut evict: Vec<Eviction> = Vec::new();
         for round in 0..EVICTION_ROUNDS {
             let reap_first = coming == Coming::Anew && round == 0;
-            let (event, contact) = (event.clone(), self.reap_guard().contact());
+            let (event, contact) = (event.clone(), self.reap_guard(room.name()).contact());
             let join = Join {
                 appended,
                 reap_first,

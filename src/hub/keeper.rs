@@ -1,6 +1,7 @@
 //! Renews leases, and reaps those that others stopped renewing.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     pin::pin,
     sync::Arc,
@@ -20,7 +21,7 @@ use super::{
     room::Room,
 };
 use crate::{
-    backplane::{Hold, Overdue, REAP_BATCH, RENEW_BATCH, Renewal, Unavailable, Verdict},
+    backplane::{Hold, Overdue, REAP_BATCH, RENEW_BATCH, Renewal, Shard, Unavailable, Verdict},
     domain::RoomName,
     trace,
 };
@@ -74,12 +75,26 @@ pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
     }
 }
 
-/// Asks the backplane for its time again and again: whoever has had an answer throughout may reap.
+/// Asks all parts of the backplane for their time again and again: whoever has had an answer throughout may reap.
 async fn keep_contact(hub: &Hub) -> Infallible {
     let pause = (hub.config.lease / 10).min(LONGEST_PAUSE);
+    let mut shards: HashSet<Shard> = HashSet::new();
+    let mut asked = FuturesUnordered::new();
     loop {
-        hub.keep_contact().await;
-        sleep(pause).await;
+        // Each at its own pace: one that is away holds up no other one.
+        let now = HashSet::from_iter(hub.backplane.shards());
+        let contact = async |shard| {
+            hub.keep_contact(shard).await;
+            sleep(pause).await;
+            shard
+        };
+        asked.extend(now.difference(&shards).map(|shard| contact(*shard)));
+        hub.reap_guards().retain(|shard, _| now.contains(shard));
+        shards.extend(now);
+        tokio::select! {
+            Some(shard) = asked.next() => { shards.remove(&shard); }
+            () = sleep(pause) => {}
+        }
     }
 }
 
@@ -115,7 +130,7 @@ async fn renew(hub: &Hub, room: &Arc<Room>) -> Result<Option<Duration>, Unavaila
     }
     if !room.note_renewed(began, hub.config.lease) {
         // This replica was late itself: it has no right to call others gone.
-        hub.reap_guard().failed();
+        hub.break_contact(room.name());
         warn!(room = %room.name(), "leases were not renewed in time");
     }
     if let Some(head) = head {
@@ -149,11 +164,11 @@ async fn renew_batch(
 async fn reap(hub: &Hub, name: &RoomName) -> Result<Option<Duration>, Unavailable> {
     let room = hub.room(name);
     loop {
-        hub.keep_contact().await;
+        hub.keep_contact(hub.backplane.shard(name)).await;
         let overdue = hub.backplane.overdue(name).await?;
         let more = overdue.len() == REAP_BATCH;
-        let (gone, soonest) = hub.reapable(overdue);
-        let Some(contact) = hub.reap_guard().contact() else {
+        let (gone, soonest) = hub.reapable(name, overdue);
+        let Some(contact) = hub.reap_guard(name).contact() else {
             return Ok(Some(soonest.unwrap_or(hub.config.lease / 2)));
         };
         let reaping = match gone.len() {
@@ -179,8 +194,8 @@ async fn reap(hub: &Hub, name: &RoomName) -> Result<Option<Duration>, Unavailabl
 
 impl Hub {
     /// Those who may be reaped, and how long until another one may be.
-    fn reapable(&self, overdue: Vec<Overdue>) -> (Vec<Overdue>, Option<Duration>) {
-        let (reap_guard, mut soonest) = (self.reap_guard(), None::<Duration>);
+    fn reapable(&self, room: &RoomName, overdue: Vec<Overdue>) -> (Vec<Overdue>, Option<Duration>) {
+        let (reap_guard, mut soonest) = (self.reap_guard(room), None::<Duration>);
         let may_be = |overdue: &Overdue| match reap_guard.lasted(overdue.needs(self.config.lease)) {
             Ok(_) => true,
             Err(wait) => {

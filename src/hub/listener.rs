@@ -180,8 +180,11 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
                 wanted.extend(read.map(|after| Heal::hole(hub, room.clone(), after)));
                 touched.insert(name, room);
             }
-            Signal::Resumed => {
-                let rooms: Vec<_> = hub.rooms().values().cloned().collect();
+            Signal::Resumed(names) => {
+                let rooms: Vec<_> = match names {
+                    None => hub.rooms().values().cloned().collect(),
+                    Some(names) => names.iter().filter_map(|name| hub.room(name)).collect(),
+                };
                 info!(rooms = rooms.len(), "live delivery goes on; looking for what was missed");
                 wanted.extend(rooms.into_iter().filter_map(|room| {
                     let after = room.sequencer(Sequencer::resumed).read?;

@@ -1,6 +1,11 @@
 //! Labels, all of them bounded, and counters by label.
 
-use std::{fmt::Debug, marker::PhantomData};
+use std::{
+    collections::BTreeSet,
+    fmt::Debug,
+    marker::PhantomData,
+    sync::{Mutex, PoisonError},
+};
 
 use prometheus_client::{
     encoding::EncodeMetric,
@@ -43,6 +48,18 @@ macro_rules! label {
             }
         }
     };
+}
+
+label! {
+    /// How a node of a Redis Cluster refers to another one.
+    Redirected as "kind" {
+        /// The slot is there.
+        Moved = "moved",
+        /// The slot is on its way there, and what was asked for is there.
+        Ask = "ask",
+        /// The slot is on its way, and some of what was asked for is there.
+        TryAgain = "try_again",
+    }
 }
 
 label! {
@@ -223,5 +240,39 @@ where
     /// The metric of one value.
     pub fn of(&self, label: L) -> &M {
         &self.metrics[label.index()]
+    }
+}
+
+/// A gauge for each node of a Redis Cluster. There are as many as the cluster has masters.
+#[derive(Debug)]
+pub struct Nodes {
+    family: Family<[(&'static str, String); 1], Gauge>,
+    known: Mutex<BTreeSet<String>>,
+}
+
+impl Nodes {
+    pub(super) fn register(registry: &mut Registry, name: &str, help: &str) -> Self {
+        let family = Family::default();
+        registry.register(name, help, family.clone());
+        Self { family, known: Mutex::default() }
+    }
+
+    /// Sets that of a node.
+    pub fn set(&self, node: &str, value: i64) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.family.get_or_create(&[("node", node.to_owned())]).set(value);
+        known.insert(node.to_owned());
+    }
+
+    /// Tells nothing more of nodes that are not among these.
+    pub fn retain(&self, nodes: &[String]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|node| {
+            let stays = nodes.contains(node);
+            if !stays {
+                self.family.remove(&[("node", node.clone())]);
+            }
+            stays
+        });
     }
 }

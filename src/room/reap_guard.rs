@@ -11,7 +11,7 @@ use crate::domain::Contact;
 /// after a pause of this process, everybody first gets the time to renew, or to come back. Else the
 /// first one back would declare all others gone. The backplane's own clock shows a backplane that stood
 /// still, and one that was set forth, which ends leases as well.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReapGuard {
     lease: Duration,
     /// Since when, and the last time that was told.

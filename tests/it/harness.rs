@@ -17,6 +17,7 @@ mod readiness;
 mod record;
 #[allow(dead_code, reason = "one surface for all tests of the `v1` protocol")]
 mod rich;
+mod shared;
 #[macro_use]
 mod stage;
 mod wire;
@@ -24,8 +25,8 @@ mod wire;
 use std::time::Duration;
 
 pub(crate) use roomcast_testkit::{
-    Authority, FaultProxy, Finished, Log, Pair, PairFiles, Probe, Redis, Replica, SOON, Sentinels,
-    eventually, free_port, get, roomcast, run,
+    Authority, FaultProxy, Finished, Log, Pair, PairFiles, Probe, Redis, RedisCluster, Replica,
+    SOON, Sentinels, eventually, free_port, get, roomcast, run,
 };
 
 pub(crate) use self::{
@@ -39,6 +40,7 @@ pub(crate) use self::{
     raw_call::RawCall,
     readiness::ReadinessWatch,
     record::{Heard, Record},
+    shared::Shared,
     stage::{Layout, Stage},
     wire::{Dialect, Payload, RawCodec},
 };

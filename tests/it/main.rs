@@ -35,6 +35,7 @@ mod outage_truth;
 mod protocol;
 mod proxied;
 mod rebalancing;
+mod redis_cluster;
 mod refusals;
 mod refused;
 mod registering;

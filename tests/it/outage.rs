@@ -116,8 +116,7 @@ async fn redis_restarted_empty_disturbs_nobody() {
     undisturbed(&mut clients).await;
     let renewed = "the names are claimed again";
     eventually(SOON, renewed, async || {
-        let redis = cluster.shared();
-        let keys: Vec<String> = redis.command(&["KEYS", "*name:*"]).await.ok()?;
+        let keys = cluster.shared().keys("*name:*").await?;
         (keys.len() == 3).then_some(())
     })
     .await;

@@ -285,13 +285,13 @@ async fn who_is_not_resumed_in_time_is_told_in_time() {
 /// A Redis that evicts keys may drop a room.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_speaks_when_the_room_is_lost_goes_on() {
-    let mut cluster = Cluster::redis(2).with("ROOMCAST_NAMES__LEASE", "30s").start().await;
+    let mut cluster = Cluster::redis(2).on_one().with("ROOMCAST_NAMES__LEASE", "30s").start().await;
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     let mut rita = enter(&cluster, 0, "rita").await;
     alice.expect_system("rita joined").await;
     bob.expect_system("rita joined").await;
-    let redis = cluster.shared();
+    let redis = cluster.redis_server();
     let keys: Vec<String> = redis.command(&["KEYS", "rc:*:room:lobby"]).await.expect("KEYS");
     let [lobby] = &keys[..] else { panic!("{keys:?}") };
     let _: u64 = redis.command(&["DEL", lobby]).await.expect("DEL");
@@ -305,7 +305,7 @@ async fn whoever_speaks_when_the_room_is_lost_goes_on() {
     cluster.endpoint(1).join("alice").await.expect_end(Code::AlreadyExists).await;
     // Nobody was thrown out, and all are in the room again, beside where its log stands.
     eventually(SOON, "all are in the room", async || {
-        let there: u64 = cluster.shared().command(&["HLEN", lobby]).await.ok()?;
+        let there: u64 = cluster.redis_server().command(&["HLEN", lobby]).await.ok()?;
         (there == 4).then_some(())
     })
     .await;

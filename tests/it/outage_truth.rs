@@ -210,10 +210,11 @@ async fn killed_subscribers_cost_no_message() {
 /// However many ask at once, there is one canary, and all are told the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_who_ask_at_once_are_told_the_truth_by_one_canary() {
-    let mut cluster = Cluster::redis(1).start().await;
+    let mut cluster = Cluster::redis(1).on_one().start().await;
     let published = async |cluster: &mut Cluster| {
-        let info: String = cluster.shared().command(&["INFO", "commandstats"]).await.expect("INFO");
-        let calls = info.lines().find_map(|it| it.strip_prefix("cmdstat_publish:calls="));
+        let info: String =
+            cluster.redis_server().command(&["INFO", "commandstats"]).await.expect("INFO");
+        let calls = info.lines().find_map(|it| it.strip_prefix("cmdstat_spublish:calls="));
         let calls = calls.and_then(|it| it.split_once(',')).expect("canaries");
         calls.0.parse::<u32>().expect("a number")
     };
@@ -233,14 +234,14 @@ async fn all_who_ask_at_once_are_told_the_truth_by_one_canary() {
 /// ready, and heals when it may again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deaf_replica_is_not_ready() {
-    let mut cluster = Cluster::redis(2).start().await;
-    let redis = cluster.shared();
-    let denied = ["ACL", "SETUSER", "default", "-@pubsub", "+publish"];
+    let mut cluster = Cluster::redis(2).on_one().start().await;
+    let redis = cluster.redis_server();
+    let denied = ["ACL", "SETUSER", "default", "-@pubsub", "+spublish"];
     redis.command::<String>(&denied).await.expect("ACL");
     // Rights are looked at per command: those who have subscribed must do so again.
     redis.kill_subscribers().await;
     cluster.until_unready(SOON).await;
     let allowed = ["ACL", "SETUSER", "default", "+@all"];
-    cluster.shared().command::<String>(&allowed).await.expect("ACL");
+    cluster.redis_server().command::<String>(&allowed).await.expect("ACL");
     cluster.until_ready(SOON).await;
 }

@@ -116,10 +116,10 @@ async fn a_full_house_is_waited_for_and_told_in_redis_words() {
 /// Rights that go while it runs are an outage that is told, and heals.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rights_lost_later_are_an_outage() {
-    let mut cluster = Cluster::redis(1).start().await;
+    let mut cluster = Cluster::redis(1).on_one().start().await;
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
-    let redis = cluster.shared();
+    let redis = cluster.redis_server();
     redis.command::<String>(&["ACL", "SETUSER", "default", "-xadd"]).await.expect("ACL");
     cluster.until_unready(SOON).await;
     let log = cluster.replicas[0].log().clone();
@@ -127,20 +127,24 @@ async fn rights_lost_later_are_an_outage() {
         log.with("\"WARN\"").iter().any(|line| line.contains("XADD")).then_some(())
     })
     .await;
-    cluster.shared().command::<String>(&["ACL", "SETUSER", "default", "+@all"]).await.expect("ACL");
+    cluster
+        .redis_server()
+        .command::<String>(&["ACL", "SETUSER", "default", "+@all"])
+        .await
+        .expect("ACL");
     cluster.until_ready(SOON).await;
     quiet(&bob, &mut [&mut alice]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_full_is_told_once_and_makes_nobody_ready() {
-    let mut cluster = Cluster::redis(2).start().await;
+    let mut cluster = Cluster::redis(2).on_one().start().await;
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     let set = ["CONFIG", "SET", "maxmemory", "1"];
-    cluster.shared().command::<String>(&set).await.expect("CONFIG SET");
+    cluster.redis_server().command::<String>(&set).await.expect("CONFIG SET");
     cluster.until_unready(SOON).await;
-    let before = cluster.shared().counted("total_connections_received").await;
+    let before = cluster.redis_server().counted("total_connections_received").await;
     let written = |cluster: &Cluster| {
         cluster.replicas.iter().map(|replica| replica.log().lines().len()).sum::<usize>()
     };
@@ -157,13 +161,13 @@ async fn a_redis_that_is_full_is_told_once_and_makes_nobody_ready() {
         assert_eq!(get(replica.admin(), "/livez").await.expect("livez").0, 200);
         assert_eq!(replica.log().with("redis refuses commands").len(), 1);
     }
-    let connections = cluster.shared().counted("total_connections_received").await - before;
+    let connections = cluster.redis_server().counted("total_connections_received").await - before;
     assert!(connections < 10, "{connections} connections");
     assert!(written(&cluster) - lines < 20, "{:?}", cluster.replicas[0].log().lines());
     bob.assert_open();
 
     let set = ["CONFIG", "SET", "maxmemory", "0"];
-    cluster.shared().command::<String>(&set).await.expect("CONFIG SET");
+    cluster.redis_server().command::<String>(&set).await.expect("CONFIG SET");
     cluster.until_ready(SOON).await;
     bob.until_heard("alice left").await;
     for replica in &cluster.replicas {

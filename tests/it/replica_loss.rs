@@ -232,7 +232,7 @@ async fn the_loser_of_two_claims_after_lost_data_is_ended() {
     let stale = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
     let mut dave = cluster.endpoint(0).enter_seen_by("dave", &mut [&mut alice]).await;
     cluster.proxies[0].cut();
-    let redis: &mut Redis = cluster.shared();
+    let redis: &mut Redis = cluster.redis_server();
     redis.kill();
     redis.restart_empty().await;
     cluster.replicas[1].until_ready(SOON).await;

@@ -9,10 +9,8 @@ use crate::harness::{
 };
 
 /// A master with replicas, and replicas of roomcast that know the Sentinels only.
-async fn watched() -> (Sentinels, Cluster) {
-    let sentinels = Sentinels::start_with(&[]).await;
-    let cluster = Cluster::on_sentinels(&sentinels, 2).start().await;
-    (sentinels, cluster)
+async fn watched() -> Cluster {
+    Cluster::on_sentinels(Sentinels::start_with(&[]).await, 2).start().await
 }
 
 async fn enter(endpoint: &Endpoint, name: &str) -> RichClient {
@@ -29,19 +27,19 @@ async fn undisturbed(alice: &mut ChatClient, bob: &mut ChatClient) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_costs_clients_nothing_but_a_pause() {
-    let (mut sentinels, cluster) = watched().await;
+    let mut cluster = watched().await;
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     let carol = cluster.endpoint(1).enter_seen_by("carol", &mut [&mut alice, &mut bob]).await;
-    sentinels.in_step().await;
-    sentinels.servers[0].kill();
+    cluster.shared().sentinels().in_step().await;
+    cluster.shared().sentinels().servers[0].kill();
     let killed = Instant::now();
     alice.say("said into the void").await;
     bob.expect_said("alice", "said into the void").await;
     let pause = killed.elapsed();
     println!("heard {pause:?} after the master was killed");
     assert!(pause < SOON, "it took {pause:?}");
-    sentinels.until_replaced(0).await;
+    cluster.shared().sentinels().until_replaced(0).await;
     cluster.until_ready(SOON).await;
     for name in ["alice", "bob"] {
         let claim = cluster.endpoint(1).join(name).await;
@@ -58,14 +56,14 @@ async fn a_failover_costs_clients_nothing_but_a_pause() {
 /// Also when the failed master is back as a replica, and is the master again in the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn masters_may_be_replaced_again_and_again() {
-    let (sentinels, cluster) = watched().await;
+    let mut cluster = watched().await;
     let mut alice = enter(&cluster.endpoint(0), "alice").await;
     let mut bob = enter(&cluster.endpoint(1), "bob").await;
     alice.expect_joined("bob").await;
     let (mut master, mut epoch, mut number) = (0, None, 0);
     for _ in 0..3 {
-        sentinels.fail_over().await;
-        master = sentinels.until_replaced(master).await;
+        cluster.shared().sentinels().fail_over().await;
+        master = cluster.shared().sentinels().until_replaced(master).await;
         for _ in 0..5 {
             number += 1;
             let content = format!("message {number}");
@@ -76,7 +74,7 @@ async fn masters_may_be_replaced_again_and_again() {
             assert!(epoch != Some(position.epoch) || position.seq > number);
             epoch = Some(position.epoch);
         }
-        sentinels.until_settled(master).await;
+        cluster.shared().sentinels().until_settled(master).await;
     }
     cluster.assert_no_errors();
 }
@@ -84,13 +82,13 @@ async fn masters_may_be_replaced_again_and_again() {
 /// Messages that the promoted replica never had.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_failover_loses_is_told_exactly() {
-    let (mut sentinels, cluster) = watched().await;
+    let mut cluster = watched().await;
     let mut alice = enter(&cluster.endpoint(0), "alice").await;
     let mut bob = enter(&cluster.endpoint(1), "bob").await;
     alice.expect_joined("bob").await;
     let kept = alice.say_and_wait(1, "kept").await;
-    sentinels.in_step().await;
-    sentinels.cut_replicas().await;
+    cluster.shared().sentinels().in_step().await;
+    cluster.shared().sentinels().cut_replicas().await;
     let mut lost = kept;
     for number in 2..=4 {
         lost = alice.say_and_wait(number, "lost").await;
@@ -99,8 +97,8 @@ async fn what_a_failover_loses_is_told_exactly() {
     for _ in 2..=4 {
         bob.expect_said("alice", "lost").await;
     }
-    sentinels.servers[0].kill();
-    sentinels.until_replaced(0).await;
+    cluster.shared().sentinels().servers[0].kill();
+    cluster.shared().sentinels().until_replaced(0).await;
     cluster.until_ready(2 * SOON).await;
     let after = alice.say_through(5, "after").await;
     assert_eq!((after.seq, after.epoch != kept.epoch), (kept.seq + 1, true));
@@ -126,12 +124,12 @@ async fn a_name_that_sentinels_do_not_know_ends_the_start() {
 /// A Sentinel that is away, or stands still, holds up nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_sentinel_of_three_may_be_away() {
-    let (mut sentinels, cluster) = watched().await;
+    let mut cluster = watched().await;
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
-    sentinels.in_step().await;
-    sentinels.pause_one();
-    sentinels.servers[0].kill();
+    cluster.shared().sentinels().in_step().await;
+    cluster.shared().sentinels().pause_one();
+    cluster.shared().sentinels().servers[0].kill();
     alice.say("and on").await;
     bob.expect_said("alice", "and on").await;
     cluster.until_ready(Duration::from_secs(2)).await;

@@ -184,7 +184,7 @@ async fn a_signal_while_redis_is_away_is_obeyed_in_time() {
 /// All replicas of a room go down together.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_replicas_may_go_at_once_and_leave_no_name_behind() {
-    let mut cluster = Cluster::redis(3).start().await;
+    let mut cluster = Cluster::redis(3).on_one().start().await;
     let first = cluster.endpoint(0).enter("guest 0").await;
     let mut guests = vec![];
     for number in 1..9 {
@@ -202,14 +202,14 @@ async fn all_replicas_may_go_at_once_and_leave_no_name_behind() {
         assert_eq!(replica.exit_code(SOON).await, 0);
     }
     let leases: Vec<String> =
-        cluster.shared().command(&["KEYS", "rc:*:name:*"]).await.expect("KEYS");
+        cluster.redis_server().command(&["KEYS", "rc:*:name:*"]).await.expect("KEYS");
     assert!(leases.is_empty(), "still held: {leases:?}");
 }
 
 /// Nothing is left in Redis without a time to live, once everybody has gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_key_that_is_left_behind_expires() {
-    let mut cluster = Cluster::redis(2).start().await;
+    let mut cluster = Cluster::redis(2).on_one().start().await;
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
     bob.say("something to remember").await;
@@ -222,7 +222,7 @@ async fn every_key_that_is_left_behind_expires() {
         replica.signal(Signal::SIGTERM);
         assert_eq!(replica.exit_code(SOON).await, 0);
     }
-    let redis = cluster.shared();
+    let redis = cluster.redis_server();
     let keys: Vec<String> = redis.command(&["KEYS", "*"]).await.expect("KEYS");
     assert!(!keys.is_empty(), "the room's log is kept for a while");
     for key in keys {

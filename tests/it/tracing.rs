@@ -158,7 +158,7 @@ async fn a_name_that_is_taken_is_an_answer_and_no_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_befalls_members_is_a_span_too() {
     let collector = Collector::start().await;
-    let plan = Cluster::redis(2).with(ENDPOINT, &collector.endpoint()).with(RATIO, "1");
+    let plan = Cluster::redis(2).on_one().with(ENDPOINT, &collector.endpoint()).with(RATIO, "1");
     let mut cluster = plan.start().await;
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = cluster.endpoint(0).enter_seen_by("bob", &mut [&mut alice]).await;
@@ -174,7 +174,7 @@ async fn what_befalls_members_is_a_span_too() {
     collector.until("room.heal", 1, looked).await;
 
     // A lease that Redis forgot is taken again.
-    cluster.shared().command::<()>(&["FLUSHALL"]).await.expect("flush");
+    cluster.redis_server().command::<()>(&["FLUSHALL"]).await.expect("flush");
     let retaken = |span: &Span| span.attribute("roomcast.outcome").as_deref() == Some("kept");
     collector.until("room.retake", 1, retaken).await;
 

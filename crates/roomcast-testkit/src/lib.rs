@@ -14,6 +14,7 @@ mod http;
 mod log;
 mod process;
 mod redis;
+mod redis_cluster;
 mod replica;
 mod sentinel;
 
@@ -29,6 +30,7 @@ pub use self::{
     log::Log,
     process::{Process, StartError, free_port, send_signal},
     redis::Redis,
+    redis_cluster::RedisCluster,
     replica::Replica,
     sentinel::Sentinels,
 };

@@ -133,6 +133,11 @@ impl Redis {
         self.process.as_ref().expect("redis-server runs").pid()
     }
 
+    /// Whether it runs, paused or not.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Kills it with SIGKILL, as a lost machine would.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -163,6 +168,14 @@ impl Redis {
     pub async fn restart_empty(&mut self) {
         self.dir = tempfile::tempdir().expect("a directory for redis-server");
         self.restart().await;
+    }
+
+    /// Has it have no data when it is started again after a kill; of a cluster it knows what it knew.
+    pub fn forget(&mut self) {
+        let data = self.dir.path().join("appendonlydir");
+        if data.exists() {
+            std::fs::remove_dir_all(data).expect("remove what redis-server has on disk");
+        }
     }
 
     /// Stops it without closing its connections.

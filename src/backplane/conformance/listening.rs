@@ -54,13 +54,14 @@ pub(crate) async fn a_subscriber_hears_all_that_follows(fixture: &impl Fixture) 
         assert_eq!(heard, [first], "an event appended once `subscribe` returned is heard");
         b.backplane.unsubscribe(&room);
         // Subscriptions take effect in order, so this waits for the end of the other.
-        b.subscribe(&some_room()).await;
+        b.subscribe(&b.room_beside(&room)).await;
     }
 }
 
 pub(crate) async fn one_who_unsubscribed_hears_nothing(fixture: &impl Fixture) {
     let [a, mut b, mut c] = replicas(fixture, Setup::CALM).await;
-    let (room, other) = (some_room(), some_room());
+    let room = some_room();
+    let other = b.room_beside(&room);
     b.subscribe(&room).await;
     c.subscribe(&room).await;
     let bob = a.join(&room, "bob").await;
@@ -94,7 +95,7 @@ pub(crate) async fn a_canary_comes_back_after_what_came_before(fixture: &impl Fi
                 break;
             }
             crate::backplane::Signal::Live(_)
-            | crate::backplane::Signal::Resumed
+            | crate::backplane::Signal::Resumed(_)
             | crate::backplane::Signal::Moved(_) => {}
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::{
     backplane::{
         AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, Members,
-        MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Unavailable,
+        MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Shard, Unavailable,
     },
     domain::{Contact, Event, Page, Position, RoomName, Username},
 };
@@ -195,8 +195,16 @@ impl Backplane for Odd {
         self.inner.canary(number).await
     }
 
-    async fn clock(&self) -> Result<Duration, Unavailable> {
-        self.inner.clock().await
+    fn shards(&self) -> Vec<Shard> {
+        self.inner.shards()
+    }
+
+    fn shard(&self, room: &RoomName) -> Shard {
+        self.inner.shard(room)
+    }
+
+    async fn clock(&self, shard: Shard) -> Result<Duration, Unavailable> {
+        self.inner.clock(shard).await
     }
 
     async fn close(&self) {

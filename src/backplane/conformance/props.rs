@@ -262,9 +262,10 @@ impl Replica {
         reaped.expect("the backplane answers")
     }
 
-    /// The backplane's clock.
-    pub(crate) async fn clock(&self) -> Duration {
-        self.backplane.clock().await.expect("the backplane answers")
+    /// The clock of the part of the backplane that keeps a room.
+    pub(crate) async fn clock(&self, room: &RoomName) -> Duration {
+        let shard = self.backplane.shard(room);
+        self.backplane.clock(shard).await.expect("the backplane answers")
     }
 
     /// A page of the log.
@@ -282,6 +283,13 @@ impl Replica {
     pub(crate) async fn story(&self, room: &RoomName) -> Vec<String> {
         let page = self.read(room, 0, 100_000).await;
         page.events.iter().map(|(seq, event)| line(*seq, event)).collect()
+    }
+
+    /// Another room in the same part of the backplane.
+    pub(crate) fn room_beside(&self, room: &RoomName) -> RoomName {
+        let shard = self.backplane.shard(room);
+        let mut others = std::iter::repeat_with(some_room);
+        others.find(|other| self.backplane.shard(other) == shard).expect("there is always another")
     }
 
     /// Starts listening.
@@ -303,26 +311,32 @@ impl Replica {
         while heard.last() < seq {
             match self.signal(&format!("event {seq}")).await {
                 Signal::Live(live) if live.room == *room => heard.add(live),
-                Signal::Resumed => heard.resumed = true,
+                Signal::Resumed(_) => heard.resumed = true,
                 Signal::Live(_) | Signal::Canary(_) | Signal::Moved(_) => {}
             }
         }
         heard
     }
 
-    /// What comes of a room before a canary sent now: all that there is, if live delivery
-    /// works. A canary that an interruption swallowed is sent again.
+    /// What comes of a room before a canary sent now, from all parts of the backplane: all that there is, if live
+    /// delivery works. A canary that an interruption swallowed is sent again.
     pub(crate) async fn hear_all(&mut self, room: &RoomName) -> Heard {
         let mut heard = Heard::default();
         for _ in 0..20 {
             let number = rand::random();
+            let mut missing = self.backplane.shards().len();
             self.backplane.canary(number).await.expect("the backplane answers");
             while let Ok(signal) = timeout(PATIENCE / 20, self.signals.recv()).await {
                 match signal.expect("signals end only with the backplane") {
                     Signal::Live(live) if live.room == *room => heard.add(live),
-                    Signal::Resumed => heard.resumed = true,
+                    Signal::Resumed(_) => heard.resumed = true,
                     Signal::Moved(moved) if moved.room == *room => heard.moved.push(moved),
-                    Signal::Canary(got) if got == number => return heard,
+                    Signal::Canary(got) if got == number => {
+                        missing -= 1;
+                        if missing == 0 {
+                            return heard;
+                        }
+                    }
                     Signal::Live(_) | Signal::Canary(_) | Signal::Moved(_) => {}
                 }
             }

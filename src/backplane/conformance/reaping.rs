@@ -164,8 +164,13 @@ pub(crate) async fn a_crowd_is_reaped_in_batches(fixture: &impl Fixture) {
 }
 
 /// Contact that began so long before now, and counts for as long from now on.
-async fn contact(replica: &Replica, lasted: Duration, good_for: Duration) -> Contact {
-    let now = replica.clock().await;
+async fn contact(
+    replica: &Replica,
+    room: &RoomName,
+    lasted: Duration,
+    good_for: Duration,
+) -> Contact {
+    let now = replica.clock(room).await;
     Contact { since: now.saturating_sub(lasted), until: now + good_for }
 }
 
@@ -175,15 +180,15 @@ pub(crate) async fn nobody_is_reaped_without_enough_contact(fixture: &impl Fixtu
     let overdue = b.overdue(&room).await;
     let lease = Setup::BRIEF.lease;
     // The backplane is back since a moment: whoever is in the roster may be about to renew.
-    let short = contact(&b, lease / 2, lease).await;
+    let short = contact(&b, &room, lease / 2, lease).await;
     assert_eq!(b.reap_after(&room, short, &overdue).await.count, 0, "nobody had time to renew");
     // Or the order was given before the backplane stood still.
-    let long = contact(&b, lease * 2, lease / 4).await;
+    let long = contact(&b, &room, lease * 2, lease / 4).await;
     fixture.pass(lease / 2).await;
     assert_eq!(b.reap_after(&room, long, &overdue).await.count, 0, "it came too late");
     assert_eq!(told_left(&b, &room).await, 0);
 
-    let good = contact(&b, lease, lease).await;
+    let good = contact(&b, &room, lease, lease).await;
     assert_eq!(b.reap_after(&room, good, &overdue).await.count, 2);
 }
 
@@ -192,9 +197,9 @@ pub(crate) async fn a_name_is_not_given_away_without_enough_contact(fixture: &im
     let room = room_of_lost(fixture, &a, &["bob", "carol"]).await;
     let evict = evictions(&b.overdue(&room).await);
     let lease = Setup::BRIEF.lease;
-    let short = contact(&b, lease / 2, lease).await;
-    let stale = contact(&b, lease * 2, lease / 4).await;
+    let stale = contact(&b, &room, lease * 2, lease / 4).await;
     fixture.pass(lease / 4 + lease / 8).await;
+    let short = contact(&b, &room, lease / 2, lease).await;
     for contact in [None, Some(short), Some(stale)] {
         for evict in [&[], &evict[..]] {
             let outcome = b.claim_after(&b.hold(&room, "bob"), contact, true, evict).await;
@@ -207,7 +212,7 @@ pub(crate) async fn a_name_is_not_given_away_without_enough_contact(fixture: &im
     b.claim_after(&b.hold(&room, "dave"), Some(stale), true, &evict).await.expect("it is free");
     let story = ["1 bob joined", "2 carol joined", "3 dave joined"];
     assert_eq!(b.story(&room).await, story, "nobody is evicted");
-    let good = contact(&b, lease, lease).await;
+    let good = contact(&b, &room, lease, lease).await;
     let bob = b.hold(&room, "bob");
     b.claim_after(&bob, Some(good), true, &evict).await.expect("nobody is in the way");
     assert_eq!(told_left(&b, &room).await, 2);
@@ -225,9 +230,9 @@ pub(crate) async fn who_lingered_needs_no_longer_contact_than_it_had_time(fixtur
     fixture.pass(lease * 3 / 2).await;
     let overdue = b.overdue(&room).await;
     assert_eq!(names(&overdue), ["bob", "carol"]);
-    let short = contact(&b, lease / 8, lease).await;
+    let short = contact(&b, &room, lease / 8, lease).await;
     assert_eq!(b.reap_after(&room, short, &overdue).await.count, 0, "nobody could come back");
-    let enough = contact(&b, lease / 4 + lease / 8, lease).await;
+    let enough = contact(&b, &room, lease / 4 + lease / 8, lease).await;
     assert_eq!(
         b.reap_after(&room, enough, &overdue).await.count,
         1,
@@ -238,9 +243,10 @@ pub(crate) async fn who_lingered_needs_no_longer_contact_than_it_had_time(fixtur
 
 pub(crate) async fn the_clock_goes_on(fixture: &impl Fixture) {
     let [a, b] = replicas(fixture, Setup::BRIEF).await;
-    let before = a.clock().await;
+    let room = some_room();
+    let before = a.clock(&room).await;
     fixture.pass(Setup::BRIEF.lease / 4).await;
-    let passed = b.clock().await.saturating_sub(before);
+    let passed = b.clock(&room).await.saturating_sub(before);
     assert!(passed >= Setup::BRIEF.lease / 5, "all replicas are told one time: {passed:?}");
 }
 

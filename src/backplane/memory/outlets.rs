@@ -128,7 +128,7 @@ impl Outlet {
             return;
         }
         self.interrupted = self.queue.capacity() <= 1;
-        let signal = if self.interrupted { Signal::Resumed } else { signal };
+        let signal = if self.interrupted { Signal::Resumed(None) } else { signal };
         // There is a place for it, so this fails only when the receiver is gone; and then there
         // is nobody to tell.
         let _ = self.queue.try_send(signal);

@@ -53,7 +53,7 @@ fn waiting(replica: &mut Replica) -> Vec<String> {
         .map(|signal| match signal {
             Signal::Live(live) => format!("event {}", live.first),
             Signal::Canary(number) => format!("canary {number}"),
-            Signal::Resumed => "resumed".to_owned(),
+            Signal::Resumed(_) => "resumed".to_owned(),
             Signal::Moved(_) => "moved".to_owned(),
         })
         .collect()

@@ -1,10 +1,10 @@
-//! What connections to Redis and to Sentinels are opened with.
+//! Where servers are, and what connections to them are opened with.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    RedisError, TlsCertificates,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, ErrorKind,
+    IntoConnectionInfo, RedisError, TlsCertificates,
     io::tcp::{TcpSettings, socket2},
 };
 use roomcast_tls::Contents;
@@ -12,6 +12,45 @@ use roomcast_tls::Contents;
 /// How long a connection may take to open, and a single answer to arrive. A Redis that is slower
 /// is treated as gone; what was asked is asked again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where a Redis listens, by the name that Sentinels or a cluster give it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Endpoint {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Endpoint {
+    /// Where a connection of this kind leads. `None`: not to a port of a host.
+    pub(super) fn of(addr: &ConnectionAddr) -> Option<Self> {
+        match addr {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some(Self { host: host.clone(), port: *port })
+            }
+            _ => None,
+        }
+    }
+
+    /// Its address, over TLS if `like` is.
+    pub(super) fn address(&self, like: &ConnectionAddr) -> ConnectionAddr {
+        let (host, port) = (self.host.clone(), self.port);
+        match like {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure: *insecure,
+                tls_params: tls_params.clone(),
+            },
+            ConnectionAddr::Tcp(..) | _ => ConnectionAddr::Tcp(host, port),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
 
 pub(super) fn connection_config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, vec};
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 
 use super::{
     op::{Op, Work},
@@ -97,10 +97,10 @@ struct Run<'a> {
     payloads: Vec<&'a [u8]>,
 }
 
-/// Groups operations and writes the pipeline, one command a group. Operations of one room
+/// Groups operations and writes their commands, one a group. Operations of one room
 /// keep their order, but for extensions of leases, and for messages of different senders that are
 /// appended by one command.
-pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>, Pipeline) {
+pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>, Vec<Cmd>) {
     let mut groups: Vec<Group> = Vec::new();
     let mut appending = Appending::default();
     let mut extending: Option<usize> = None;
@@ -131,11 +131,8 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
         };
         groups.push(group);
     }
-    let mut pipeline = Pipeline::with_capacity(groups.len());
-    for group in &mut groups {
-        pipeline.add_command(command(group, ops, scripts, replid));
-    }
-    (groups, pipeline)
+    let commands = groups.iter_mut().map(|it| command(it, ops, scripts, replid)).collect();
+    (groups, commands)
 }
 
 /// Which command appends what.
@@ -185,7 +182,9 @@ fn command(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cm
             cmd
         }
         Work::Contact { key } => scripts.contact(key),
-        Work::Canary { replica, number } => scripts.canary(*replica, *number),
+        Work::Canary { partition, replica, number } => {
+            scripts.canary(*partition, *replica, *number)
+        }
     }
 }
 

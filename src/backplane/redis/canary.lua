@@ -8,4 +8,4 @@
 
 redis.call('XADD', KEYS[1], '1-0', 'p', ARGV[2])
 redis.call('DEL', KEYS[1])
-return redis.call('PUBLISH', ARGV[1], ARGV[2])
+return redis.call('SPUBLISH', ARGV[1], ARGV[2])

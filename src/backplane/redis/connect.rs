@@ -1,127 +1,42 @@
 //! Opening connections to Redis, and trying what they will be needed for.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use deadpool_redis::PoolError;
 use redis::{Client, ProtocolVersion, RedisError, aio::MultiplexedConnection};
 
 use super::{
     RedisConfig, RedisConfigError, RedisRefusal,
-    address::{self, is_unauthenticated},
+    address::{self, Endpoint, is_unauthenticated},
+    cluster::Cluster,
+    connect_error::ConnectError,
+    info::look_at,
     keys::Keys,
-    remedy::Remedy,
+    link::{Commands, Link},
+    location::{Changes, Location, Tenure},
+    node_connections::NodeConnections,
+    remedy::{self, Remedy},
     rights::{self, Verdict},
     scripts::Scripts,
-    sentinel::SentinelError,
-    target::{Changes, Target, Targets, Tenure},
+    target::{Target, Targets},
 };
 use crate::domain::ReplicaId;
 
-/// The first version of Redis that will do.
-const VERSION: u32 = 7;
-
-/// Why Redis cannot be used right now.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
-    /// The pool could not open a connection.
-    #[error("{0}")]
-    Pool(#[from] PoolError),
-    /// A command failed.
-    #[error("{0}")]
-    Redis(#[from] RedisError),
-    /// It is a replica and refuses writes.
-    #[error("this Redis is a replica; roomcast needs the master")]
-    NotMaster,
-    /// It says nothing about replication.
-    #[error("this Redis does not tell its replication id")]
-    NoReplicationId,
-    /// Sentinels do not say where it is.
-    #[error("{0}")]
-    NoSentinel(String),
-    /// Meanwhile Sentinels named another one.
-    #[error("this Redis is not the master any more")]
-    Demoted,
-    /// It hangs up on whoever comes, and says why.
-    #[error("redis closes connections at once: {0}")]
-    Closed(String),
-    /// It lacks something, and time does not help.
-    #[error("{0}")]
-    Unfit(RedisRefusal),
-}
-
-impl ConnectError {
-    /// Why only a change of configuration helps, if that is so: wrong or missing credentials,
-    /// certificates that one side does not accept, or rights that are missing.
-    pub(super) fn refusal(&self) -> Option<RedisRefusal> {
-        let error = match self {
-            Self::Unfit(refusal) => return Some(refusal.clone()),
-            _ => self.error()?,
-        };
-        if is_unauthenticated(error) {
-            return Some(RedisRefusal::Credentials(error.to_string()));
-        }
-        let fault = roomcast_tls::fault(error).filter(|fault| fault.lasting)?;
-        Some(RedisRefusal::Tls(fault.words))
-    }
-
-    /// Whether the other side fell silent or hung up, as it does when one side speaks TLS and the
-    /// other does not.
-    pub(super) fn is_cut_short(&self) -> bool {
-        match self {
-            Self::Pool(PoolError::Timeout(_)) => true,
-            _ => self.error().is_some_and(|it| it.is_timeout() || it.is_connection_dropped()),
-        }
-    }
-
-    /// What Redis, or the way to it, said.
-    fn error(&self) -> Option<&RedisError> {
-        match self {
-            Self::Pool(PoolError::Backend(error)) | Self::Redis(error) => Some(error),
-            Self::Pool(_)
-            | Self::NotMaster
-            | Self::NoReplicationId
-            | Self::NoSentinel(_)
-            | Self::Demoted
-            | Self::Closed(_)
-            | Self::Unfit(_) => None,
-        }
-    }
-}
-
-impl From<SentinelError> for ConnectError {
-    fn from(error: SentinelError) -> Self {
-        match error {
-            SentinelError::Away(_) => Self::NoSentinel(error.to_string()),
-            SentinelError::Redis(error) => Self::Redis(error),
-            SentinelError::Unfit(refusal) => Self::Unfit(refusal),
-        }
-    }
-}
-
-/// Opens connections for commands, by way of a pool, and for the subscriber, beside it.
+/// Opens connections for commands, by way of a pool, and for subscribers, beside it.
 #[derive(Debug)]
 pub(super) struct Connector {
     targets: Targets,
+    nodes: NodeConnections,
     scripts: Arc<Scripts>,
     /// What every key begins with.
     prefix: String,
     replica: ReplicaId,
     /// Whether it will be asked to wait for a replica of Redis.
     replicated: bool,
-}
-
-/// An open connection for commands; it is held for as long as it works.
-#[derive(Debug)]
-pub(super) struct Commands {
-    pub(super) connection: MultiplexedConnection,
-    /// The replication id of the Redis at the other end, as far as is known.
-    pub(super) replid: String,
-    /// By what policy it drops keys when it is full, if it does.
-    pub(super) evicts: Option<String>,
-    /// Why nothing can be written for now, as the trial found.
-    pub(super) refused: Option<String>,
-    /// For how long it leads to the right Redis.
-    pub(super) tenure: Tenure,
+    /// The node of a cluster that knows how many partitions there are was asked.
+    compared: AtomicBool,
 }
 
 impl Connector {
@@ -136,12 +51,57 @@ impl Connector {
         let keys = Keys::new(&config.prefix, targets.database(), config.partitions);
         let scripts = Arc::new(Scripts::new(keys, config.log, config.lease));
         let (prefix, replicated) = (config.prefix.clone(), config.replicated);
-        Ok(Self { targets, scripts, prefix, replica, replicated })
+        let nodes = NodeConnections::default();
+        let compared = AtomicBool::new(false);
+        Ok(Self { targets, nodes, scripts, prefix, replica, replicated, compared })
     }
 
     /// The scripts that connections for commands know.
     pub(super) fn scripts(&self) -> &Arc<Scripts> {
         &self.scripts
+    }
+
+    /// Which node of the cluster keeps a partition, as far as is known; nothing where all data is in one place.
+    pub(super) fn node_of(&self, partition: usize) -> Option<Endpoint> {
+        let known = self.cluster()?.location();
+        let known = known.borrow();
+        known.endpoint(self.scripts.keys.slot(partition)).cloned()
+    }
+
+    /// The first partition on this node of the cluster, or else wherever all of them are.
+    pub(super) fn partition_at(&self, node: Option<&Endpoint>) -> Option<usize> {
+        let Some(node) = node else { return Some(0) };
+        let known = self.cluster()?.location();
+        let known = known.borrow();
+        let keys = &self.scripts.keys;
+        (0..keys.partitions()).find(|partition| known.endpoint(keys.slot(*partition)) == Some(node))
+    }
+
+    /// The nodes of the cluster that keep any slots, as far as is known; or else nothing, which stands for wherever
+    /// all data is.
+    pub(super) fn servers(&self) -> Vec<Option<Endpoint>> {
+        let Some(cluster) = self.cluster() else { return vec![None] };
+        match &*cluster.location().borrow() {
+            Location::Cluster(slots) => slots.nodes().iter().cloned().map(Some).collect(),
+            Location::Unknown | Location::Master(..) => Vec::new(),
+        }
+    }
+
+    /// Forgets the connections to nodes that keep nothing any more. Returns the others, and how many slots each has.
+    pub(super) fn tidy(&self) -> Vec<(Endpoint, usize)> {
+        let nodes = match self.cluster().map(Cluster::location) {
+            Some(known) => known.borrow().counts(),
+            None => Vec::new(),
+        };
+        self.nodes.retain(|server| nodes.iter().any(|(node, _)| node == server));
+        nodes
+    }
+
+    /// Perhaps a slot is somewhere else by now.
+    pub(super) fn look_again(&self) {
+        if let Some(cluster) = self.cluster() {
+            cluster.hint();
+        }
     }
 
     /// Says when it is worth while to try again at once.
@@ -154,23 +114,17 @@ impl Connector {
         self.targets.watch().await;
     }
 
-    /// Opens a connection that knows all scripts and may do what they do.
-    pub(super) async fn commands(&self) -> Result<Commands, ConnectError> {
-        self.open(|target| self.open_commands(target)).await
+    /// The cluster, if it is one.
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.targets.cluster()
     }
 
-    /// Opens something at where Redis is, for as long as it is there.
-    async fn open<T, F>(&self, open: impl FnOnce(Target) -> F) -> Result<T, ConnectError>
-    where
-        F: Future<Output = Result<T, ConnectError>>,
-    {
+    /// A connection that knows all scripts and may do what they do.
+    pub(super) async fn commands(&self, link: Link) -> Result<Commands, ConnectError> {
         let opened = async {
-            let target = self.targets.current().await?;
-            let mut tenure = target.tenure.clone();
-            tokio::select! {
-                opened = open(target) => opened,
-                () = tenure.over() => Err(ConnectError::Demoted),
-            }
+            let slot = self.scripts.keys.slot(link.partition);
+            let (server, tenure) = self.targets.keeper(slot).await?;
+            self.open(server, tenure, link).await
         };
         match opened.await {
             Ok(opened) => Ok(opened),
@@ -178,29 +132,88 @@ impl Connector {
         }
     }
 
-    async fn open_commands(&self, target: Target) -> Result<Commands, ConnectError> {
-        let Target { pool, tenure, .. } = target;
+    /// The same to a node of the cluster that does not keep the partition yet, or does not any more.
+    pub(super) async fn commands_at(
+        &self,
+        server: &Endpoint,
+        link: Link,
+    ) -> Result<Commands, ConnectError> {
+        let opened = self.open(Some(server.clone()), Tenure::for_ever(), link).await;
+        match opened {
+            Ok(opened) => Ok(opened),
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+
+    async fn open(
+        &self,
+        server: Option<Endpoint>,
+        mut tenure: Tenure,
+        link: Link,
+    ) -> Result<Commands, ConnectError> {
+        let node = server.clone().filter(|_| self.cluster().is_some());
+        if node.is_some() && !self.compared.load(Ordering::Relaxed) {
+            match self.note_partitions().await {
+                Ok(()) => self.compared.store(true, Ordering::Relaxed),
+                Err(ConnectError::Unfit(refusal)) => return Err(ConnectError::Unfit(refusal)),
+                // That node is away, which is no other one's affair.
+                Err(_) => {}
+            }
+        }
+        let open = async {
+            let open = self.open_commands(server.as_ref(), link.partition);
+            match &node {
+                Some(node) => self.nodes.get(node, link.kind, open).await,
+                None => open.await,
+            }
+        };
+        let opened = tokio::select! {
+            opened = open => opened?,
+            () = tenure.over() => return Err(ConnectError::Demoted),
+        };
+        Ok(Commands { tenure, node, ..opened })
+    }
+
+    async fn open_commands(
+        &self,
+        server: Option<&Endpoint>,
+        partition: usize,
+    ) -> Result<Commands, ConnectError> {
+        let Target { pool, .. } = self.targets.target(server).await?;
         let mut connection = deadpool_redis::Connection::take(pool.get().await?);
         let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
-        let (replid, evicts) = look_at(&info)?;
+        let (replid, evicts) = look_at(&info, self.cluster().is_some())?;
         self.scripts.load(&mut connection).await?;
-        let refused = self.try_out(&mut connection).await?;
+        let refused = self.try_out(&mut connection, partition).await?;
         self.compare_partitions(&mut connection).await?;
-        Ok(Commands { connection, replid, evicts, refused, tenure })
+        let (tenure, broken) = (Tenure::for_ever(), Arc::default());
+        Ok(Commands { connection, replid, evicts, refused, tenure, node: None, broken })
+    }
+
+    /// Notes again how many partitions there are, so that it is not forgotten while this replica runs.
+    pub(super) async fn note_partitions(&self) -> Result<(), ConnectError> {
+        let (server, _) = self.targets.keeper(self.scripts.keys.partition_count_slot()).await?;
+        let Target { pool, .. } = self.targets.target(server.as_ref()).await?;
+        let mut connection = deadpool_redis::Connection::take(pool.get().await?);
+        self.scripts.load(&mut connection).await?;
+        self.compare_partitions(&mut connection).await
     }
 
     /// Tries all that will be needed. Returns why nothing can be written for now, if that is so.
     async fn try_out(
         &self,
         connection: &mut MultiplexedConnection,
+        partition: usize,
     ) -> Result<Option<String>, ConnectError> {
         if self.replicated {
             // For no replica and no time.
             let _: i64 = redis::cmd("WAIT").arg(0).arg(1).query_async(connection).await?;
         }
-        let said: Vec<String> = match self.scripts.trial(self.replica).query_async(connection).await
-        {
+        let trial = self.scripts.trial(self.replica, partition);
+        let said: Vec<String> = match trial.query_async(connection).await {
             Ok(said) => said,
+            // The slot is on its way to another node, or there.
+            Err(error) if remedy::is_moving(&error) => return Ok(None),
             Err(error) if Remedy::of_error(&error) == Remedy::Wait => {
                 return Ok(Some(error.to_string()));
             }
@@ -221,8 +234,10 @@ impl Connector {
     ) -> Result<(), ConnectError> {
         let stored: usize = match self.scripts.partitions().query_async(connection).await {
             Ok(stored) => stored,
-            // The trial has found the same.
-            Err(error) if Remedy::of_error(&error) == Remedy::Wait => return Ok(()),
+            // The trial has found the same; or another node of the cluster knows.
+            Err(error) if Remedy::of_error(&error) == Remedy::Wait || remedy::is_moving(&error) => {
+                return Ok(());
+            }
             Err(error) => return Err(error.into()),
         };
         let configured = self.scripts.keys.partitions();
@@ -232,28 +247,57 @@ impl Connector {
         Err(ConnectError::Unfit(RedisRefusal::Partitions { stored, configured }))
     }
 
-    /// Opens a connection for subscriptions, whose messages go to `on_push`.
+    /// Opens a connection for subscriptions, whose messages go to `on_push`: to this node of a cluster, or else to
+    /// where the data is. A channel of this partition is tried.
     pub(super) async fn subscriber(
         &self,
+        node: Option<&Endpoint>,
+        partition: usize,
         on_push: impl redis::aio::AsyncPushSender,
     ) -> Result<(MultiplexedConnection, Tenure), ConnectError> {
-        self.open(|target| self.open_subscriber(target, on_push)).await
+        let opened = async {
+            let (server, tenure) = match node {
+                Some(node) => (Some(node.clone()), Tenure::for_ever()),
+                None => self.targets.keeper(self.scripts.keys.slot(0)).await?,
+            };
+            let target = self.targets.target(server.as_ref()).await?;
+            let mut watched = tenure.clone();
+            tokio::select! {
+                opened = self.open_subscriber(target, partition, on_push) => Ok((opened?, tenure)),
+                () = watched.over() => Err(ConnectError::Demoted),
+            }
+        };
+        match opened.await {
+            Ok(opened) => Ok(opened),
+            Err(error) => Err(self.explain(error).await),
+        }
     }
 
     async fn open_subscriber(
         &self,
         target: Target,
+        partition: usize,
         on_push: impl redis::aio::AsyncPushSender,
-    ) -> Result<(MultiplexedConnection, Tenure), ConnectError> {
-        let Target { info, tenure, .. } = target;
+    ) -> Result<MultiplexedConnection, ConnectError> {
+        let Target { info, .. } = target;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings))?;
         let config = address::connection_config().set_push_sender(on_push);
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let channel = self.scripts.keys.trial_channel(self.replica);
-        connection.subscribe(&channel).await?;
-        connection.unsubscribe(&channel).await?;
-        Ok((connection, tenure))
+        let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
+        look_at(&info, self.cluster().is_some())?;
+        let channel = self.scripts.keys.trial_channel(partition, self.replica);
+        for command in ["SSUBSCRIBE", "SUNSUBSCRIBE"] {
+            match redis::cmd(command)
+                .arg(&channel)
+                .query_async::<redis::Value>(&mut connection)
+                .await
+            {
+                Err(error) if !remedy::is_moving(&error) => return Err(error.into()),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(connection)
     }
 
     /// Finds out more, and tells errors that need another configuration from those that time mends.
@@ -284,79 +328,5 @@ impl Connector {
 
     fn refusal(&self, words: String) -> RedisRefusal {
         rights::refusal(words, self.targets.user(), &self.prefix)
-    }
-}
-
-/// Reads what Redis tells of itself, if it can be used: its replication id, and by what policy it drops keys,
-/// if it does.
-fn look_at(info: &str) -> Result<(String, Option<String>), ConnectError> {
-    let field = |name: &str| {
-        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        value.map(str::trim)
-    };
-    if field("redis_mode") == Some("sentinel") {
-        let words =
-            "redis:// leads to a Sentinel; say redis+sentinel:// and the name of its master";
-        return Err(ConnectError::Unfit(RedisRefusal::Sentinel(words.to_owned())));
-    }
-    if field("cluster_enabled") == Some("1") {
-        return Err(ConnectError::Unfit(RedisRefusal::Cluster));
-    }
-    // One that does not say is given a try.
-    if let Some(version) = field("redis_version")
-        && let Some(Ok(major)) = version.split('.').next().map(str::parse::<u32>)
-        && major < VERSION
-    {
-        return Err(ConnectError::Unfit(RedisRefusal::Version(version.to_owned())));
-    }
-    if field("role").is_some_and(|role| role != "master") {
-        return Err(ConnectError::NotMaster);
-    }
-    let replid = field("master_replid").ok_or(ConnectError::NoReplicationId)?.to_owned();
-    let policy = field("maxmemory_policy").filter(|policy| *policy != "noeviction");
-    Ok((replid, policy.map(str::to_owned)))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-
-    #[test]
-    fn a_certificate_that_is_not_accepted_is_a_refusal() {
-        let unknown = rustls::CertificateError::UnknownIssuer;
-        let tls = io::Error::other(rustls::Error::InvalidCertificate(unknown));
-        let error = ConnectError::Redis(RedisError::from(tls));
-        let Some(RedisRefusal::Tls(words)) = error.refusal() else { panic!("{error:?}") };
-        assert_eq!(words, "its certificate is not from a CA that is trusted here");
-        let reset = RedisError::from(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert!(ConnectError::Redis(reset).refusal().is_none());
-    }
-
-    #[test]
-    fn what_redis_tells_of_itself_is_looked_at() {
-        let info = |version: &str, cluster: u8, role: &str| {
-            format!(
-                "# Server\r\nredis_version:{version}\r\nrole:{role}\r\n\
-                 master_replid:abc\r\ncluster_enabled:{cluster}\r\n"
-            )
-        };
-        for version in ["7.0.0", "7.4.1", "8.2.0", "10.0.0", "unstable"] {
-            assert_eq!(look_at(&info(version, 0, "master")).unwrap(), ("abc".to_owned(), None));
-        }
-        for (policy, evicts) in [("noeviction", None), ("allkeys-lru", Some("allkeys-lru"))] {
-            let info = format!("{}maxmemory_policy:{policy}\r\n", info("7.0.0", 0, "master"));
-            assert_eq!(look_at(&info).unwrap().1.as_deref(), evicts);
-        }
-        let old = look_at(&info("6.2.14", 0, "master")).unwrap_err();
-        assert_eq!(old.refusal(), Some(RedisRefusal::Version("6.2.14".to_owned())));
-        let cluster = look_at(&info("7.0.0", 1, "slave")).unwrap_err();
-        assert_eq!(cluster.refusal(), Some(RedisRefusal::Cluster));
-        let replica = look_at(&info("7.0.0", 0, "slave")).unwrap_err();
-        assert!(matches!(replica, ConnectError::NotMaster) && replica.refusal().is_none());
-        assert!(matches!(look_at("role:master"), Err(ConnectError::NoReplicationId)));
-        let sentinel = look_at("redis_version:7.0.0\r\nredis_mode:sentinel\r\n").unwrap_err();
-        assert!(matches!(sentinel.refusal(), Some(RedisRefusal::Sentinel(_))), "{sentinel}");
     }
 }

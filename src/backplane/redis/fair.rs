@@ -137,7 +137,7 @@ mod tests {
         let keys = vec![format!("rc:{{0}}:name:a:{sender}")];
         let args = vec![number.to_string().into_bytes(), vec![0; size]];
         let work = Work::Script { name: ScriptName::Leave, room, keys, args };
-        Op { work, deadline: Instant::now(), reply: oneshot::channel().0 }
+        Op { work, deadline: Instant::now(), reply: oneshot::channel().0, asking: None }
     }
 
     fn read(op: Op) -> (usize, usize) {

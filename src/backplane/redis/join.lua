@@ -153,6 +153,6 @@ redis.call('HSET', ROOM, '@' .. skeleton, table.concat(
 finish()
 if mine and other and not lingers(there) then
   -- Not an event of the log: it has no seq.
-  redis.call('PUBLISH', LIVE, '! ' .. session .. ' ' .. has)
+  redis.call('SPUBLISH', LIVE, '! ' .. session .. ' ' .. has)
 end
 return { replid, epoch, seq, past, 'joined', seq, told and 1 or 0, next_deadline(), int(appended) }

@@ -6,7 +6,7 @@
 use crate::domain::{ReplicaId, RoomName, SessionId};
 
 /// The slots of a Redis Cluster.
-const SLOTS: usize = 16_384;
+pub(super) const SLOTS: usize = 16_384;
 
 /// Names the keys and channels of one deployment.
 ///
@@ -36,8 +36,13 @@ impl Keys {
         self.tags.len()
     }
 
+    /// The slot of a partition's keys and channels.
+    pub(super) fn slot(&self, partition: usize) -> u16 {
+        self.tags.get(partition).map_or(0, |tag| slot(tag.as_bytes()))
+    }
+
     /// The partition of a room, counted from 0.
-    fn partition(&self, room: &RoomName) -> usize {
+    pub(super) fn partition(&self, room: &RoomName) -> usize {
         let partitions = u64::try_from(self.tags.len()).unwrap_or(1);
         usize::try_from(fnv1a(room.as_str().as_bytes()) % partitions).unwrap_or(0)
     }
@@ -99,24 +104,35 @@ impl Keys {
         format!("{}partitions", self.prefix)
     }
 
-    /// A key that no room has, for what a replica tries out.
-    pub(super) fn trial(&self, replica: ReplicaId, part: &str) -> String {
-        format!("{}{{trial:{replica}}}:{part}", self.prefix)
+    /// The slot of that key, which belongs to no partition: what they are is not known before it is read.
+    pub(super) fn partition_count_slot(&self) -> u16 {
+        slot(self.partition_count().as_bytes())
+    }
+
+    /// A key of a partition that no room has, for what a replica tries out.
+    pub(super) fn trial(&self, partition: usize, replica: ReplicaId, part: &str) -> String {
+        format!("{}{{{}}}:trial:{replica}:{part}", self.prefix, self.tags[partition])
     }
 
     /// A channel that nobody listens to, for the same.
-    pub(super) fn trial_channel(&self, replica: ReplicaId) -> String {
-        format!("{}trial:{replica}", self.channels)
+    pub(super) fn trial_channel(&self, partition: usize, replica: ReplicaId) -> String {
+        format!("{}{{{}}}:trial:{replica}", self.channels, self.tags[partition])
     }
 
-    /// The channel by which a replica proves to itself that live delivery works.
-    pub(super) fn canary(&self, replica: ReplicaId) -> String {
-        format!("{}canary:{replica}", self.channels)
+    /// The channel by which a replica proves to itself that live delivery from the server of a partition works.
+    pub(super) fn canary(&self, partition: usize, replica: ReplicaId) -> String {
+        format!("{}{{{}}}:canary:{replica}", self.channels, self.tags[partition])
     }
 
-    /// Written by a replica to find out whether Redis takes writes.
-    pub(super) fn contact(&self, replica: ReplicaId) -> String {
-        format!("{}contact:{replica}", self.prefix)
+    /// Whether this is the channel of a replica's canaries, by whatever way.
+    pub(super) fn is_canary(&self, channel: &[u8], replica: ReplicaId) -> bool {
+        let end = format!("}}:canary:{replica}");
+        channel.starts_with(self.channels.as_bytes()) && channel.ends_with(end.as_bytes())
+    }
+
+    /// Written by a replica to find out whether the server of a partition takes writes.
+    pub(super) fn contact(&self, partition: usize, replica: ReplicaId) -> String {
+        format!("{}{{{}}}:contact:{replica}", self.prefix, self.tags[partition])
     }
 }
 
@@ -174,7 +190,10 @@ mod tests {
                 keys.room(&room).starts_with("rc:{")
                     && keys.room(&room).ends_with("}:room:a.B_c-1")
             );
-            assert_eq!(keys.room_of(keys.canary(ReplicaId::from_bytes([0; 16])).as_bytes()), None);
+            assert_eq!(
+                keys.room_of(keys.canary(0, ReplicaId::from_bytes([0; 16])).as_bytes()),
+                None
+            );
         }
         assert_eq!(Keys::new("rc", 0, 256).room_of(b"rc:{1}:live:a b"), None);
     }
@@ -188,7 +207,7 @@ mod tests {
         {
             let keys = Keys::new(prefix, database, 256);
             assert!(names.insert(keys.channel(&room)), "{prefix} {database}");
-            assert!(names.insert(keys.canary(replica)), "{prefix} {database}");
+            assert!(names.insert(keys.canary(0, replica)), "{prefix} {database}");
         }
     }
 

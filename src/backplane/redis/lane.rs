@@ -4,36 +4,30 @@
 //! it waits a little for more. So batches grow with the load, order is kept without further care, and what was not answered
 //! is simply sent again: every operation is repeatable.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+mod exchange;
 
-use redis::Value;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use super::{
-    batch::{self, Group},
-    connect::{Commands, Connector},
+    connect::Connector,
     fair::Fair,
+    link::{Commands, Link},
+    location::Changes,
     op::{Op, Work},
     pace::Pace,
-    remedy::{self, Remedy},
-    reply::{self, Reply},
-    scripts::{Scripts, millis},
+    reply::Reply,
+    scripts::Scripts,
     status::{Purpose, Status},
-    target::Changes,
 };
 use crate::{
     backoff::Backoff,
     backplane::Unavailable,
-    domain::RoomName,
     metrics::{InGauge, Queue},
 };
 
@@ -46,10 +40,6 @@ const QUEUE: usize = 8192;
 /// What takes no longer than this was no burden for Redis, and the longest that a lane leaves it to others.
 const BRIEF: Duration = Duration::from_millis(4);
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a replica of Redis may take to have what was appended, where one has to. Less than a
-/// connection's patience with an answer.
-const REPLICATED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The sending side of a lane.
 #[derive(Clone, Debug)]
@@ -75,6 +65,7 @@ impl Pipeline {
     /// A lane, and the work that drives it, which ends after `close`, once all is done.
     pub(super) fn new(
         config: PipelineConfig,
+        link: Link,
         connector: Arc<Connector>,
         status: Arc<Status>,
         close: CancellationToken,
@@ -84,6 +75,7 @@ impl Pipeline {
         let driver = Driver {
             queue,
             config,
+            link,
             pace: Pace::new(config.gather),
             waiting: Fair::default(),
             pending: VecDeque::new(),
@@ -104,7 +96,8 @@ impl Pipeline {
         let _waiting = InGauge::new(self.status.metrics.queue_items.of(Queue::Lanes));
         let (reply, answer) = oneshot::channel();
         let answered = async {
-            self.ops.send(Op { work, deadline, reply }).await.map_err(|_| Unavailable)?;
+            let op = Op { work, deadline, reply, asking: None };
+            self.ops.send(op).await.map_err(|_| Unavailable)?;
             answer.await.map_err(|_| Unavailable)?
         };
         tokio::time::timeout_at(deadline, answered).await.map_err(|_| Unavailable)?
@@ -122,6 +115,8 @@ async fn over(connection: &mut Option<Commands>) {
 struct Driver {
     queue: mpsc::Receiver<Op>,
     config: PipelineConfig,
+    /// Where it leads.
+    link: Link,
     pace: Pace,
     /// What does not fit into the next pipeline.
     waiting: Fair,
@@ -145,7 +140,8 @@ impl Driver {
         self.connect_once().await;
         while self.fill().await {
             self.gather().await;
-            if self.connection.as_ref().is_some_and(|it| it.tenure.is_over()) {
+            let lost = |it: &Commands| it.tenure.is_over() || it.is_broken();
+            if self.connection.as_ref().is_some_and(lost) {
                 self.connection = None;
             }
             if self.connection.is_none() {
@@ -153,7 +149,13 @@ impl Driver {
             }
             if let Some(connection) = self.connection.take() {
                 let began = Instant::now();
-                self.connection = self.send(connection).await;
+                self.connection = match self.pending.iter().find_map(|op| op.asking.clone()) {
+                    Some(node) => {
+                        self.ask(&node).await;
+                        Some(connection)
+                    }
+                    None => self.send_all(connection).await,
+                };
                 if self.config.yields {
                     // As long as Redis was busy with it, it is for others.
                     tokio::time::sleep(began.elapsed().saturating_sub(BRIEF).min(PAUSE)).await;
@@ -244,9 +246,9 @@ impl Driver {
 
     /// One try to connect.
     async fn connect_once(&mut self) {
-        match self.connector.commands().await {
+        match self.connector.commands(self.link).await {
             Ok(connection) => {
-                self.status.connected(Purpose::Commands);
+                self.status.connected(Purpose::Commands, connection.node.as_ref());
                 self.status.evicts(connection.evicts.as_deref());
                 if let Some(words) = &connection.refused {
                     self.status.refused(words);
@@ -254,135 +256,11 @@ impl Driver {
                 self.connection = Some(connection);
             }
             Err(error) => {
-                self.status.connect_failed(Purpose::Commands, &error);
+                let node = self.connector.node_of(self.link.partition);
+                self.status.connect_failed(Purpose::Commands, &error, node.as_ref());
+                self.connector.look_again();
                 self.wait = Some(self.backoff.next_wait());
             }
         }
-    }
-
-    /// Sends all that is pending in one pipeline. Gives the connection back if it is still good. Where
-    /// anything has to be sent again, that waits, and the longer the more often it was in vain.
-    async fn send(&mut self, mut connection: Commands) -> Option<Commands> {
-        let ops: Vec<Op> = self.pending.drain(..).collect();
-        self.pace.sent(Instant::now().into_std(), ops.len());
-        let (groups, mut pipeline) = batch::build(&ops, &self.scripts, &connection.replid);
-        let waits = self.config.replicated && groups.iter().any(Group::is_stored);
-        if waits {
-            // For all that this connection wrote, which a duplicate is too: its script sets times to live.
-            pipeline.cmd("WAIT").arg(1).arg(millis(REPLICATED_WITHIN));
-        }
-        let answers = groups.len() + usize::from(waits);
-        let began = Instant::now();
-        let answered = tokio::select! {
-            answered = connection.connection.send_packed_commands(&pipeline, 0, answers) => answered,
-            () = connection.tenure.over() => {
-                // Whatever it answers, the one that is the master now has to be asked.
-                self.pending.extend(ops);
-                return None;
-            }
-        };
-        if answered.is_ok() {
-            let appended = groups.iter().filter_map(Group::appended);
-            self.status.metrics.observe_pipeline(began.elapsed(), appended);
-        }
-        let mut values = match answered {
-            Ok(values) if values.len() == answers => values,
-            answered => {
-                if let Err(error) = answered {
-                    self.status.lost(&error);
-                }
-                self.pending.extend(ops);
-                self.wait = Some(self.backoff.next_wait());
-                return None;
-            }
-        };
-        let durable = !waits || self.note_replicated(values.pop().as_ref());
-        let remedy = self.distribute(ops, groups, values, durable, &mut connection);
-        if remedy == Remedy::Nothing {
-            self.backoff.reset();
-            return Some(connection);
-        }
-        self.wait = Some(self.backoff.next_wait());
-        match remedy {
-            Remedy::Nothing | Remedy::Wait => Some(connection),
-            Remedy::Scripts => {
-                let loaded = self.scripts.load(&mut connection.connection).await;
-                loaded.is_ok().then_some(connection)
-            }
-            // A new one is tried out, and says what is missing.
-            Remedy::Configure | Remedy::Connection => None,
-        }
-    }
-
-    /// Whether a replica of Redis has what was appended, as `WAIT` answered.
-    fn note_replicated(&self, replicas: Option<&Value>) -> bool {
-        let replicated = replicas.and_then(reply::as_int).is_some_and(|count| count > 0);
-        self.status.replicated(replicated);
-        replicated
-    }
-
-    /// Hands out the answers; what Redis could not do for now is pending again. Returns what helps there.
-    /// Appends that are not `durable` have failed, whatever came of them.
-    fn distribute(
-        &mut self,
-        ops: Vec<Op>,
-        groups: Vec<Group>,
-        values: Vec<Value>,
-        durable: bool,
-        connection: &mut Commands,
-    ) -> Remedy {
-        let mut ops: Vec<Option<Op>> = ops.into_iter().map(Some).collect();
-        let mut again: Vec<usize> = Vec::new();
-        let mut worst = Remedy::Nothing;
-        let mut refused: HashSet<RoomName> = HashSet::new();
-        let mut answered = Vec::new();
-        for (mut group, value) in groups.into_iter().zip(values) {
-            let parts = group.answered(value, &mut connection.replid);
-            let group = Arc::new(group);
-            answered.extend(parts.into_iter().map(|(part, value)| (group.clone(), part, value)));
-        }
-        for (group, part, value) in answered {
-            if let Value::ServerError(error) = &value
-                && let remedy = Remedy::of_answer(error)
-                && remedy > Remedy::Nothing
-            {
-                match remedy {
-                    Remedy::Scripts => debug!("redis forgot the scripts; loading them again"),
-                    _ => self.status.refused(&remedy::words(error)),
-                }
-                worst = worst.max(remedy);
-                let rooms = part.ops.iter().filter_map(|&index| ops[index].as_ref()?.work.room());
-                refused.extend(rooms.cloned());
-                again.extend(part.ops);
-                continue;
-            }
-            let lost = !durable && group.is_stored();
-            let appends = group.appended().is_some();
-            let replid = &mut connection.replid;
-            let mut replies = batch::split(&group, &part, value, replid, &self.status);
-            for index in part.ops {
-                let reply = replies.next().unwrap_or(Err(Unavailable));
-                let stale =
-                    appends && reply.as_ref().is_ok_and(|it| it.int(1).is_ok_and(|seq| seq == 0));
-                // Perhaps only because what was said before it was refused just now.
-                if stale
-                    && ops[index]
-                        .as_ref()
-                        .and_then(|op| op.work.room())
-                        .is_some_and(|room| refused.contains(room))
-                {
-                    again.push(index);
-                    worst = worst.max(Remedy::Wait);
-                } else if let Some(op) = ops[index].take() {
-                    // One that was refused as stale needs no replica.
-                    let reply = if lost && !stale { Err(Unavailable) } else { reply };
-                    // Nobody waiting is fine: a member that is gone.
-                    let _ = op.reply.send(reply);
-                }
-            }
-        }
-        again.sort_unstable();
-        self.pending.extend(again.into_iter().filter_map(|index| ops[index].take()));
-        worst
     }
 }

@@ -112,7 +112,7 @@ end
 -- Publishes what was appended.
 local function publish()
   if seq == before then return end
-  redis.call('PUBLISH', LIVE,
+  redis.call('SPUBLISH', LIVE,
     epoch .. ' ' .. int(before + 1) .. '\n' .. (payloads[2] and table.concat(payloads) or payloads[1]))
 end
 

@@ -2,7 +2,7 @@
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{reply::Reply, script_name::ScriptName};
+use super::{address::Endpoint, reply::Reply, script_name::ScriptName};
 use crate::{
     backplane::{Hold, Unavailable},
     domain::{ReplicaId, RoomName},
@@ -21,6 +21,8 @@ pub(super) struct Op {
     /// After this nobody waits for it any more, and it is not begun.
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Result<Reply, Unavailable>>,
+    /// The node of the cluster that has to be asked next, where the slot is moving to it.
+    pub(super) asking: Option<Endpoint>,
 }
 
 /// What to do.
@@ -47,10 +49,10 @@ pub(super) enum Work {
         /// The arguments after the common ones.
         args: Vec<Vec<u8>>,
     },
-    /// Ask for the time, writing to this key.
+    /// Ask the server that keeps a partition for the time, writing to this key.
     Contact { key: String },
-    /// Publish a canary by the way that events take.
-    Canary { replica: ReplicaId, number: u64 },
+    /// Publish a canary by the way that events of a partition take.
+    Canary { partition: usize, replica: ReplicaId, number: u64 },
 }
 
 impl Work {

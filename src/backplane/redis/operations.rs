@@ -1,12 +1,14 @@
 //! What each operation of the backplane sends to Redis, and how it reads the answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 
 use super::{
     Redis,
+    address::Endpoint,
     answers::{
         read_deadline, read_entry, read_joined, read_overdue, read_present, read_stream,
         read_verdict,
@@ -26,7 +28,7 @@ use crate::{
     backplane::{
         AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, MEMBERS_PAGE,
         Members, MembersCursor, MembersPage, Overdue, PageLimit, REAP_BATCH, Reaped, Renewal,
-        Seated, Unavailable, Verdict,
+        Seated, Shard, Unavailable, Verdict,
     },
     domain::{Contact, Event, Page, Position, RoomName, Username},
 };
@@ -39,6 +41,7 @@ impl Backplane for Redis {
 
     async fn subscribe(&self, room: &RoomName) -> Result<(), Unavailable> {
         let confirmed = self.subscriptions.add(room);
+        self.listeners_follow(room);
         match tokio::time::timeout(self.timeout, confirmed).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Unavailable),
@@ -47,6 +50,7 @@ impl Backplane for Redis {
 
     fn unsubscribe(&self, room: &RoomName) {
         self.subscriptions.remove(room);
+        self.listeners_follow(room);
     }
 
     async fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
@@ -146,7 +150,7 @@ impl Backplane for Redis {
         let skeleton = name.skeleton();
         let keys = vec![self.keys().lease(room, skeleton)];
         let args = vec![skeleton.as_bytes().to_vec()];
-        self.script(&self.upkeep, ScriptName::Lookup, room, keys, args, |reply| {
+        self.script(self.upkeep(room), ScriptName::Lookup, room, keys, args, |reply| {
             if reply.rest.is_empty() {
                 return Ok(None);
             }
@@ -160,7 +164,7 @@ impl Backplane for Redis {
     async fn members(&self, room: &RoomName, page: MembersPage) -> Result<Members, Unavailable> {
         let cursor = page.cursor.map_or(0, |MembersCursor(cursor)| cursor);
         let args = vec![text(cursor), text(page.limit.clamp(1, MEMBERS_PAGE))];
-        self.script(&self.upkeep, ScriptName::Members, room, Vec::new(), args, |reply| {
+        self.script(self.upkeep(room), ScriptName::Members, room, Vec::new(), args, |reply| {
             // It is as large as a number gets.
             let next = std::str::from_utf8(reply.bytes(0)?).ok().and_then(|it| it.parse().ok());
             let next: u64 = next.ok_or(ReplyError::Unexpected("a cursor"))?;
@@ -182,7 +186,7 @@ impl Backplane for Redis {
 
     async fn overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
         let args = vec![text(REAP_BATCH)];
-        self.script(&self.upkeep, ScriptName::Overdue, room, Vec::new(), args, |reply| {
+        self.script(self.upkeep(room), ScriptName::Overdue, room, Vec::new(), args, |reply| {
             read_overdue(reply.array(0)?)
         })
         .await
@@ -197,7 +201,7 @@ impl Backplane for Redis {
         let (mut keys, mut args) = (Vec::new(), vec![text(millis(self.lease))]);
         args.extend(contact(Some(seen)));
         add_evictions(self.keys(), room, evict, &mut keys, &mut args);
-        self.script(&self.upkeep, ScriptName::Reap, room, keys, args, |reply| {
+        self.script(self.upkeep(room), ScriptName::Reap, room, keys, args, |reply| {
             let count = usize::try_from(reply.int(0)?).unwrap_or(0);
             Ok(Reaped { count, next_deadline: read_deadline(reply.int(1)?) })
         })
@@ -211,7 +215,7 @@ impl Backplane for Redis {
         limit: PageLimit,
     ) -> Result<Page, Unavailable> {
         let args = vec![text(after), text(limit.events), text(limit.bytes)];
-        self.script(&self.reads, ScriptName::Read, room, Vec::new(), args, |reply| {
+        self.script(self.reads(room), ScriptName::Read, room, Vec::new(), args, |reply| {
             if reply.rest.is_empty() {
                 return Ok(Page { head: None, events: Vec::new() });
             }
@@ -226,16 +230,36 @@ impl Backplane for Redis {
     }
 
     async fn canary(&self, number: u64) -> Result<(), Unavailable> {
-        let work = Work::Canary { replica: self.replica, number };
-        self.canaries.submit(work, Instant::now() + self.timeout).await?;
-        self.status.accepted();
-        self.subscriptions.canary_sent(number);
-        Ok(())
+        let mut sent: FuturesUnordered<_> = self
+            .connector
+            .servers()
+            .into_iter()
+            // One that is away shall hold up no other one, and those that are slow are sent all the same.
+            .map(|server| self.tasks.spawn(self.canary_by(server.as_ref(), number)))
+            .collect();
+        while let Some(sent) = sent.next().await {
+            if let Ok(Ok(())) = sent {
+                return Ok(());
+            }
+        }
+        Err(Unavailable)
     }
 
-    async fn clock(&self) -> Result<Duration, Unavailable> {
-        let work = Work::Contact { key: self.keys().contact(self.replica) };
-        let reply = self.upkeep.submit(work, Instant::now() + self.timeout).await?;
+    fn shards(&self) -> Vec<Shard> {
+        self.connector.servers().iter().map(|server| self.shard_at(server.as_ref())).collect()
+    }
+
+    fn shard(&self, room: &RoomName) -> Shard {
+        self.shard_at(self.connector.node_of(self.keys().partition(room)).as_ref())
+    }
+
+    async fn clock(&self, shard: Shard) -> Result<Duration, Unavailable> {
+        let mut servers = self.connector.servers().into_iter();
+        let server = servers.find(|it| self.shard_at(it.as_ref()) == shard).ok_or(Unavailable)?;
+        let partition = self.connector.partition_at(server.as_ref()).ok_or(Unavailable)?;
+        let work = Work::Contact { key: self.keys().contact(partition, self.replica) };
+        let lane = self.upkeep.of(partition, 0);
+        let reply = lane.submit(work, Instant::now() + self.timeout).await?;
         let number = |index| u64::try_from(reply.int(index).ok()?).ok();
         let (Some(seconds), Some(micros)) = (number(0), number(1)) else { return Err(Unavailable) };
         Ok(Duration::from_secs(seconds) + Duration::from_micros(micros))
@@ -247,12 +271,47 @@ impl Backplane for Redis {
 
     async fn close(&self) {
         self.close.cancel();
+        self.listeners.close();
         self.tasks.close();
         let _ = tokio::time::timeout(self.timeout, self.tasks.wait()).await;
     }
 }
 
 impl Redis {
+    /// Whoever listens to a room's server has to look at the room.
+    fn listeners_follow(&self, room: &RoomName) {
+        let node = self.connector.node_of(self.keys().partition(room));
+        if let Some(listening) = self.listeners.at(node.as_ref()) {
+            listening.change(room);
+        }
+    }
+
+    fn shard_at(&self, server: Option<&Endpoint>) -> Shard {
+        Shard(self.hasher.hash_one(server))
+    }
+
+    /// Sends a canary by way of a server.
+    fn canary_by(
+        &self,
+        server: Option<&Endpoint>,
+        number: u64,
+    ) -> impl Future<Output = Result<(), Unavailable>> + use<> {
+        let partition = self.connector.partition_at(server);
+        let lane = partition.map(|partition| self.canaries.of(partition, 0).clone());
+        let listening = self.listeners.at(server);
+        let (replica, status, timeout) = (self.replica, self.status.clone(), self.timeout);
+        async move {
+            let (Some(partition), Some(lane)) = (partition, lane) else { return Err(Unavailable) };
+            let work = Work::Canary { partition, replica, number };
+            lane.submit(work, Instant::now() + timeout).await?;
+            status.accepted();
+            if let Some(listening) = listening {
+                listening.canary_sent(number);
+            }
+            Ok(())
+        }
+    }
+
     /// Runs a script and reads its reply.
     async fn script<T>(
         &self,
@@ -285,7 +344,7 @@ impl Redis {
             args.extend(identity(hold));
             args.push(codec::attempt(hold.attempt).into_bytes());
         }
-        self.script(&self.upkeep, ScriptName::Renew, room, keys, args, |reply| {
+        self.script(self.upkeep(room), ScriptName::Renew, room, keys, args, |reply| {
             let verdicts =
                 reply.array(1)?.iter().map(read_verdict).collect::<Result<Vec<_>, _>>()?;
             if verdicts.len() != holds.len() {
@@ -312,7 +371,7 @@ impl Redis {
             names: holds.iter().flat_map(kept_name).collect(),
             tokens: holds.iter().map(|hold| hold.token.to_hex()).collect(),
         };
-        let reply = self.upkeep.submit(work, Instant::now() + self.timeout).await?;
+        let reply = self.upkeep(room).submit(work, Instant::now() + self.timeout).await?;
         if reply.rest.is_empty() {
             return Ok(None);
         }

@@ -1,4 +1,4 @@
--- Says how many partitions the deployment has, and notes it where nobody has.
+-- Says how many partitions the deployment has, and notes it unless another number is noted.
 --
 -- KEYS[1]     how many there are
 -- ARGV[1]     how many there should be

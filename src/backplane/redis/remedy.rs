@@ -2,6 +2,8 @@
 
 use redis::{RedisError, ServerError};
 
+use super::address::Endpoint;
+
 /// What helps, the more the later it stands.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Remedy {
@@ -13,6 +15,8 @@ pub(super) enum Remedy {
     Configure,
     /// The scripts, which it does not know or has forgotten.
     Scripts,
+    /// Another node of the cluster, which it names.
+    Elsewhere,
     /// Another connection, since this one does not lead to a Redis that takes writes.
     Connection,
 }
@@ -26,7 +30,8 @@ impl Remedy {
             | "CLUSTERDOWN" => Self::Wait,
             "READONLY" => Self::Connection,
             "NOSCRIPT" => Self::Scripts,
-            "NOPERM" | "NOAUTH" | "WRONGPASS" | "MOVED" | "ASK" | "CROSSSLOT" => Self::Configure,
+            "MOVED" | "ASK" => Self::Elsewhere,
+            "NOPERM" | "NOAUTH" | "WRONGPASS" | "CROSSSLOT" => Self::Configure,
             // Without a word of their own: in a script, of Redis 7.0 and of later ones; and of commands
             // that were renamed or are not there.
             "ERR" if CONFIGURE.iter().any(|begin| details.starts_with(begin)) => Self::Configure,
@@ -50,6 +55,38 @@ impl Remedy {
     }
 }
 
+/// Whether a slot is on its way to another node, or there.
+pub(super) fn is_moving(error: &RedisError) -> bool {
+    matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN"))
+}
+
+/// Where a node of a cluster says that something is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Redirection {
+    /// The slot has moved there for good.
+    Moved(u16, Endpoint),
+    /// It is moving there, and what was asked for is there already.
+    Ask(Endpoint),
+}
+
+impl Redirection {
+    /// Reads `MOVED 3999 10.0.0.2:6379`. A node that does not tell a host means its own, `here`.
+    pub(super) fn read(error: &ServerError, here: Option<&Endpoint>) -> Option<Self> {
+        let (slot, address) = error.details()?.split_once(' ')?;
+        let (host, port) = address.rsplit_once(':')?;
+        let host = match host {
+            "" | "?" => here?.host.clone(),
+            host => host.to_owned(),
+        };
+        let there = Endpoint { host, port: port.parse().ok()? };
+        match error.code() {
+            "MOVED" => Some(Self::Moved(slot.parse().ok()?, there)),
+            "ASK" => Some(Self::Ask(there)),
+            _ => None,
+        }
+    }
+}
+
 /// An error as Redis wrote it.
 pub(super) fn words(error: &ServerError) -> String {
     format!("{} {}", error.code(), error.details().unwrap_or_default())
@@ -68,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_error_has_its_remedy() {
-        use Remedy::{Configure, Connection, Nothing, Scripts, Wait};
+        use Remedy::{Configure, Connection, Elsewhere, Nothing, Scripts, Wait};
         let table = [
             ("OOM command not allowed when used memory > 'maxmemory'.", Wait),
             (
@@ -87,7 +124,9 @@ mod tests {
             ("NOSCRIPT No matching script.", Scripts),
             ("NOPERM this user has no permissions to run the 'evalsha' command", Configure),
             ("NOAUTH Authentication required.", Configure),
-            ("MOVED 3999 127.0.0.1:6381", Configure),
+            ("MOVED 3999 127.0.0.1:6381", Elsewhere),
+            ("ASK 3999 127.0.0.1:6381", Elsewhere),
+            ("CROSSSLOT Keys in request don't hash to the same slot", Configure),
             ("ERR The user executing the script can't run this command or subcommand", Configure),
             (
                 "ERR ACL failure in script: User x has no permissions to run the 'xadd' command",

@@ -2,10 +2,10 @@
 
 use super::{RedisRefusal, remedy::Remedy};
 
-/// Every command that is used, by itself or in a script; `select` only with a database other than 0, and
-/// `wait` only with `redis.durability = "replicated"`.
-const COMMANDS: &str = "+evalsha +script|exists +script|load +info +subscribe +unsubscribe +publish \
-     +select +wait +time +del +exists +pexpire +pexpireat +pttl +get +mget +set +hset +hget +hmget +hdel +hlen \
+/// Every command that is used, by itself or in a script; `select` only with a database other than 0, `wait` only
+/// with `redis.durability = "replicated"`, and `cluster` and `asking` only in a cluster.
+const COMMANDS: &str = "+evalsha +script|exists +script|load +info +ssubscribe +sunsubscribe +spublish \
+     +select +wait +cluster|slots +cluster|nodes +asking +time +del +exists +pexpire +pexpireat +pttl +get +mget +set +hset +hget +hmget +hdel +hlen \
      +hscan +xadd +xrange +xtrim +zadd +zcard +zscore +zrange +zrangebyscore +zrem";
 
 /// The line that gives a user all that is needed.

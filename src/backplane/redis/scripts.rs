@@ -70,21 +70,22 @@ impl Scripts {
         if load.is_empty() { Ok(()) } else { load.query_async(connection).await }
     }
 
-    /// A trial of all commands that are used.
-    pub(super) fn trial(&self, replica: ReplicaId) -> Cmd {
+    /// A trial of all commands that are used, on keys of this partition.
+    pub(super) fn trial(&self, replica: ReplicaId, partition: usize) -> Cmd {
         let keys = ["hash", "stream", "sorted", "string", "other"];
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[ScriptName::Trial as usize]).arg(keys.len());
-        cmd.arg(keys.map(|part| self.keys.trial(replica, part)).to_vec());
-        cmd.arg(self.keys.trial_channel(replica));
+        cmd.arg(keys.map(|part| self.keys.trial(partition, replica, part)).to_vec());
+        cmd.arg(self.keys.trial_channel(partition, replica));
         cmd
     }
 
-    /// A canary of a replica.
-    pub(super) fn canary(&self, replica: ReplicaId, number: u64) -> Cmd {
+    /// A canary of a replica, by the way that events of a partition take.
+    pub(super) fn canary(&self, partition: usize, replica: ReplicaId, number: u64) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[ScriptName::Canary as usize]).arg(1);
-        cmd.arg(self.keys.trial(replica, "canary")).arg(self.keys.canary(replica)).arg(number);
+        cmd.arg(self.keys.trial(partition, replica, "canary"));
+        cmd.arg(self.keys.canary(partition, replica)).arg(number);
         cmd
     }
 
@@ -126,27 +127,20 @@ impl Scripts {
             .arg(millis(self.remember));
     }
 
-    /// Asks how many partitions there are, and notes how many there should be where nobody has.
+    /// Asks how many partitions there are, and notes how many there should be where nobody has noted another number.
     pub(super) fn partitions(&self) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[ScriptName::Partitions as usize]).arg(1);
         cmd.arg(self.keys.partition_count()).arg(self.keys.partitions());
-        cmd.arg(self.noted_for());
+        cmd.arg(millis(self.remember.max(NOTED_FOR)));
         cmd
     }
 
     /// A call of `contact.lua`.
     pub(super) fn contact(&self, key: &str) -> Cmd {
         let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(&self.hashes[ScriptName::Contact as usize]).arg(2);
-        cmd.arg(key).arg(self.keys.partition_count());
-        cmd.arg(millis(self.lease)).arg(self.noted_for());
+        cmd.arg(&self.hashes[ScriptName::Contact as usize]).arg(1).arg(key).arg(millis(self.lease));
         cmd
-    }
-
-    /// For how many milliseconds it is noted how many partitions there are.
-    fn noted_for(&self) -> u64 {
-        millis(self.remember.max(NOTED_FOR))
     }
 
     /// A call of `extend.lua` on the rooms of these works.

@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, PushKind,
-    RedisError, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionInfo, ProtocolVersion, PushKind, RedisError,
+    aio::MultiplexedConnection,
 };
 use roomcast_tls::Contents;
 use tokio::{
@@ -18,7 +18,11 @@ use tokio::{
 };
 use tracing::info;
 
-use super::{RedisRefusal, address};
+use super::{
+    RedisRefusal,
+    address::{self, Endpoint},
+    location::Location,
+};
 
 /// How long a Sentinel may take to answer; the others are asked at the same time.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -49,43 +53,22 @@ pub(super) struct Sentinels {
     /// The name by which they know it.
     name: String,
     servers: Vec<ConnectionInfo>,
-    master: watch::Sender<Option<Master>>,
+    location: watch::Sender<Location>,
 }
 
 /// Where the master is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Master {
-    host: String,
-    port: u16,
+struct Master {
+    endpoint: Endpoint,
     /// Counts the failovers by which it came to be so.
     epoch: u64,
-}
-
-impl Master {
-    /// Its address, over TLS if `like` is.
-    pub(super) fn address(&self, like: &ConnectionAddr) -> ConnectionAddr {
-        let (host, port) = (self.host.clone(), self.port);
-        match like {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host,
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            ConnectionAddr::Tcp(..) | _ => ConnectionAddr::Tcp(host, port),
-        }
-    }
-
-    pub(super) fn is_at(&self, other: &Self) -> bool {
-        self.host == other.host && self.port == other.port
-    }
 }
 
 impl Sentinels {
     /// Sentinels at these addresses, with the credentials that they ask for, of a master that they know by
     /// this name. Nobody is asked yet.
     pub(super) fn new(name: String, servers: Vec<ConnectionInfo>) -> Self {
-        Self { name, servers, master: watch::Sender::new(None) }
+        Self { name, servers, location: watch::Sender::new(Location::Unknown) }
     }
 
     /// How many there are.
@@ -94,15 +77,24 @@ impl Sentinels {
     }
 
     /// What is known of the master, now and later.
-    pub(super) fn master(&self) -> watch::Receiver<Option<Master>> {
-        self.master.subscribe()
+    pub(super) fn location(&self) -> watch::Receiver<Location> {
+        self.location.subscribe()
+    }
+
+    fn known(&self) -> Option<Master> {
+        match &*self.location.borrow() {
+            Location::Master(endpoint, epoch) => {
+                Some(Master { endpoint: endpoint.clone(), epoch: *epoch })
+            }
+            Location::Unknown | Location::Cluster(_) => None,
+        }
     }
 
     /// Asks all of them, and waits until most have answered. Where nobody does, the last master counts.
-    pub(super) async fn resolve(&self, tls: Option<&Contents>) -> Result<Master, SentinelError> {
+    pub(super) async fn resolve(&self, tls: Option<&Contents>) -> Result<Endpoint, SentinelError> {
         let mut asked: FuturesUnordered<_> =
             self.servers.iter().map(|server| self.ask_once(server, tls)).collect();
-        let known = self.master.borrow().as_ref().map_or(0, |master| master.epoch);
+        let known = self.known().map_or(0, |master| master.epoch);
         let mut answers: Vec<Master> = Vec::new();
         let best = |answers: &[Master]| answers.iter().max_by_key(|it| it.epoch).cloned();
         let mut failure = None;
@@ -122,10 +114,10 @@ impl Sentinels {
         }
         if let Some(best) = best(&answers) {
             let most = answers.len() > self.servers.len() / 2;
-            self.note(&best, most && answers.iter().all(|it| it.is_at(&best)));
+            self.note(best.clone(), most && answers.iter().all(|it| it.endpoint == best.endpoint));
         }
-        match (self.master.borrow().clone(), failure) {
-            (Some(master), _) => Ok(master),
+        match (self.known(), failure) {
+            (Some(master), _) => Ok(master.endpoint),
             (None, Some(error)) => Err(error),
             (None, None) => Err(SentinelError::Away("there is none".to_owned())),
         }
@@ -154,7 +146,7 @@ impl Sentinels {
         connection.subscribe(&HINTS).await.map_err(|error| failed(server, error))?;
         loop {
             let master = self.ask(server, &mut connection).await?;
-            self.note(&master, false);
+            self.note(master, false);
             let _ = timeout(ASKED_EVERY, hinted.notified()).await;
         }
     }
@@ -193,7 +185,7 @@ impl Sentinels {
         };
         let Some((host, port)) = address else { return Err(self.stranger(connection).await) };
         let epoch = about.get("config-epoch").and_then(|epoch| epoch.parse().ok());
-        Ok(Master { host, port, epoch: epoch.unwrap_or(0) })
+        Ok(Master { endpoint: Endpoint { host, port }, epoch: epoch.unwrap_or(0) })
     }
 
     fn question(&self, about: &str) -> redis::Cmd {
@@ -218,19 +210,18 @@ impl Sentinels {
 
     /// Takes over what is said. What is no newer than what is known and differs counts only where most of them were
     /// heard and all of those agree, as they do when they were set up anew.
-    fn note(&self, said: &Master, agreed: bool) {
-        self.master.send_if_modified(|known| {
-            match known {
-                Some(known) if said.epoch <= known.epoch && !agreed => return false,
-                Some(known) if known == said => return false,
-                Some(known) if !known.is_at(said) => info!(
-                    from = %format_args!("{}:{}", known.host, known.port),
-                    to = %format_args!("{}:{}", said.host, said.port),
-                    "redis has another master"
-                ),
-                Some(_) | None => {}
+    fn note(&self, said: Master, agreed: bool) {
+        let Master { endpoint, epoch } = said;
+        self.location.send_if_modified(|location| {
+            if let Location::Master(known, at) = location {
+                if (epoch <= *at && !agreed) || (&*known, *at) == (&endpoint, epoch) {
+                    return false;
+                }
+                if *known != endpoint {
+                    info!(from = %known, to = %endpoint, "redis has another master");
+                }
             }
-            *known = Some(said.clone());
+            *location = Location::Master(endpoint, epoch);
             true
         });
     }

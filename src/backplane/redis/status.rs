@@ -1,6 +1,7 @@
 //! What is known about Redis, told once: logs, and the refusal that ends the process.
 
 use std::{
+    collections::HashSet,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,8 +13,8 @@ use redis::RedisError;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use super::{RedisRefusal, connect::ConnectError, reply::ReplyError};
-use crate::metrics::Metrics;
+use super::{RedisRefusal, address::Endpoint, connect_error::ConnectError, reply::ReplyError};
+use crate::metrics::{Metrics, items};
 
 /// Nothing was refused for so long: it is over, and not only in between.
 const CALM: Duration = Duration::from_secs(2);
@@ -21,8 +22,8 @@ const CALM: Duration = Duration::from_secs(2);
 /// Shared by all connections of one backplane.
 #[derive(Debug)]
 pub(super) struct Status {
-    /// An outage was logged and is not over.
-    down: AtomicBool,
+    /// The servers of which an outage was logged that is not over.
+    down: Mutex<HashSet<Option<Endpoint>>>,
     /// It was said that no replica of Redis has what is appended.
     unreplicated: AtomicBool,
     /// It was said that it drops keys.
@@ -57,7 +58,7 @@ pub(super) enum Purpose {
 impl Status {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
-            down: AtomicBool::new(false),
+            down: Mutex::default(),
             unreplicated: AtomicBool::new(false),
             evicting: AtomicBool::new(false),
             refusing: Mutex::new(None),
@@ -73,6 +74,10 @@ impl Status {
         self.refusing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn down(&self) -> MutexGuard<'_, HashSet<Option<Endpoint>>> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn worked(&self, purpose: Purpose) -> &AtomicBool {
         match purpose {
             Purpose::Commands => &self.commands,
@@ -80,15 +85,40 @@ impl Status {
         }
     }
 
-    /// A connection works.
-    pub(super) fn connected(&self, purpose: Purpose) {
+    /// A connection works: to this server, if there are several.
+    pub(super) fn connected(&self, purpose: Purpose, server: Option<&Endpoint>) {
         self.worked(purpose).store(true, Ordering::Relaxed);
         if purpose == Purpose::Subscription {
             return;
         }
         self.opened.fetch_add(1, Ordering::Relaxed);
-        if self.down.swap(false, Ordering::Relaxed) {
-            info!("redis is back");
+        let mut down = self.down();
+        if down.remove(&server.cloned()) {
+            match server {
+                Some(server) => info!(%server, "redis is back"),
+                None => info!("redis is back"),
+            }
+        }
+        // Where it is was not known.
+        down.remove(&None);
+    }
+
+    /// These are the nodes of the cluster now, with so many slots each; others are forgotten.
+    pub(super) fn nodes(&self, nodes: &[(Endpoint, usize)]) {
+        let there = |server: &Endpoint| nodes.iter().any(|(node, _)| node == server);
+        self.down().retain(|server| server.as_ref().is_none_or(there));
+        let names: Vec<_> = nodes.iter().map(|(node, _)| node.to_string()).collect();
+        self.metrics.redis_nodes.retain(&names);
+        self.metrics.redis_node_slots.retain(&names);
+        for (name, (_, slots)) in names.iter().zip(nodes) {
+            self.metrics.redis_node_slots.set(name, items(*slots));
+        }
+    }
+
+    /// Whether live delivery from a node of a cluster works.
+    pub(super) fn hears(&self, node: Option<&Endpoint>, works: bool) {
+        if let Some(node) = node {
+            self.metrics.redis_nodes.set(&node.to_string(), i64::from(works));
         }
     }
 
@@ -105,20 +135,26 @@ impl Status {
 
     /// A connection could not be opened. Where time does not help, that ends the process, unless such a
     /// connection worked before.
-    pub(super) fn connect_failed(&self, purpose: Purpose, error: &ConnectError) {
+    pub(super) fn connect_failed(
+        &self,
+        purpose: Purpose,
+        error: &ConnectError,
+        server: Option<&Endpoint>,
+    ) {
         self.metrics.backplane_errors.inc();
         let worked = self.worked(purpose).load(Ordering::Relaxed);
         let refusal = error.refusal();
         if !worked && let Some(refusal) = refusal {
             self.refusal.send_replace(Some(refusal));
         } else if let Some(refusal) = refusal {
-            self.log_outage(&refusal);
+            self.log_outage(&refusal, server);
         } else if !worked && error.is_cut_short() {
-            self.log_outage(&format_args!(
+            let words = format_args!(
                 "{error}; redis.url has to say rediss:// where Redis speaks TLS, and redis:// where not"
-            ));
+            );
+            self.log_outage(&words, server);
         } else {
-            self.log_outage(error);
+            self.log_outage(error, server);
         }
     }
 
@@ -176,11 +212,16 @@ impl Status {
         error!(%error, "redis answered something unexpected");
     }
 
-    fn log_outage(&self, error: &dyn std::fmt::Display) {
-        if self.down.swap(true, Ordering::Relaxed) {
+    fn log_outage(&self, error: &dyn std::fmt::Display, server: Option<&Endpoint>) {
+        if !self.down().insert(server.cloned()) {
             debug!(%error, "redis is still away");
-        } else {
-            warn!(%error, "redis is away; streams stay open, messages wait");
+            return;
+        }
+        match server {
+            Some(server) => {
+                warn!(%server, %error, "redis is away; streams stay open, messages wait");
+            }
+            None => warn!(%error, "redis is away; streams stay open, messages wait"),
         }
     }
 

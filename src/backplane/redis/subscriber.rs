@@ -1,28 +1,28 @@
-//! Live delivery: one connection of its own that is subscribed to the rooms with local members.
+//! Live delivery from one server: a connection of its own that is subscribed to the rooms with local members.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection};
-use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    address::Endpoint,
     codec,
     connect::Connector,
     keys::Keys,
+    location::Tenure,
+    remedy::{Redirection, Remedy},
     status::{Purpose, Status},
-    target::Tenure,
+    subscriptions::{Changes, Listening, Subscriptions},
 };
 use crate::{
     backplane::{Live, Moved, Signal},
@@ -30,113 +30,19 @@ use crate::{
     metrics::{Queue, items},
 };
 
-/// The most channels in one `SUBSCRIBE`.
+/// The most commands in one pipeline. Each subscribes to one channel, so that each has one answer.
 const SUBSCRIBE_BATCH: usize = 512;
 
 /// A canary that was published and did not arrive for so long: this connection is deaf.
 const DEAF_AFTER: Duration = Duration::from_secs(3);
 
-/// What the subscriber is asked to do, and how it stands.
-#[derive(Debug)]
-pub(super) struct Subscriptions {
-    inner: Mutex<Inner>,
-    changed: Notify,
-    /// The last canary that was published, and that arrived.
-    sent: AtomicU64,
-    heard: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    /// With those who wait for the confirmation.
-    wanted: HashMap<RoomName, Vec<oneshot::Sender<()>>>,
-    /// Rooms that were added or removed since the connection last looked.
-    changes: HashSet<RoomName>,
-}
-
-impl Subscriptions {
-    pub(super) fn new() -> Self {
-        Self {
-            inner: Mutex::default(),
-            changed: Notify::new(),
-            sent: AtomicU64::new(0),
-            heard: AtomicU64::new(0),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks for a room; the answer comes when Redis confirmed it.
-    pub(super) fn add(&self, room: &RoomName) -> oneshot::Receiver<()> {
-        let (confirmed, answer) = oneshot::channel();
-        let mut inner = self.lock();
-        let waiting = inner.wanted.entry(room.clone()).or_default();
-        waiting.retain(|waiting| !waiting.is_closed());
-        waiting.push(confirmed);
-        inner.changes.insert(room.clone());
-        drop(inner);
-        self.changed.notify_one();
-        answer
-    }
-
-    /// Does without a room.
-    pub(super) fn remove(&self, room: &RoomName) {
-        let mut inner = self.lock();
-        if inner.wanted.remove(room).is_some() {
-            inner.changes.insert(room.clone());
-        }
-        drop(inner);
-        self.changed.notify_one();
-    }
-
-    /// A canary is on its way.
-    pub(super) fn canary_sent(&self, number: u64) {
-        self.sent.fetch_max(number, Ordering::Relaxed);
-    }
-
-    /// One came back.
-    fn canary_heard(&self, number: &[u8]) {
-        if let Some(number) = canary_number(number) {
-            self.heard.fetch_max(number, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether this canary, or a later one, came back.
-    #[cfg(test)]
-    pub(super) fn has_heard(&self, number: u64) -> bool {
-        self.heard.load(Ordering::Relaxed) >= number
-    }
-
-    fn take_changes(&self) -> HashSet<RoomName> {
-        std::mem::take(&mut self.lock().changes)
-    }
-
-    fn all(&self) -> Vec<RoomName> {
-        let mut inner = self.lock();
-        inner.changes.clear();
-        inner.wanted.keys().cloned().collect()
-    }
-
-    fn is_wanted(&self, room: &RoomName) -> bool {
-        self.lock().wanted.contains_key(room)
-    }
-
-    fn confirm(&self, rooms: &[RoomName]) {
-        let mut inner = self.lock();
-        for room in rooms {
-            for confirmed in inner.wanted.get_mut(room).map(std::mem::take).unwrap_or_default() {
-                let _ = confirmed.send(());
-            }
-        }
-    }
-}
-
 /// The task that keeps the connection.
 pub(super) struct Subscriber {
+    /// The node of the cluster that it leads to. `None`: to where all data is.
+    pub(super) node: Option<Endpoint>,
     pub(super) connector: Arc<Connector>,
     pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) listening: Arc<Listening>,
     pub(super) status: Arc<Status>,
     pub(super) replica: ReplicaId,
     /// The most messages that wait between the connection and the signals.
@@ -154,6 +60,10 @@ enum Broken {
     Deaf,
     #[error("redis has another master")]
     Demoted,
+    #[error("a slot moved while something was asked")]
+    Confused,
+    #[error("redis refuses: {0}")]
+    Refused(String),
     #[error("{0}")]
     Redis(#[from] redis::RedisError),
     #[error("this replica is shutting down")]
@@ -170,6 +80,10 @@ struct Pushes {
 struct Line {
     connection: MultiplexedConnection,
     tenure: Tenure,
+    /// The rooms that it tells of.
+    rooms: HashSet<RoomName>,
+    /// The partition by whose way canaries come.
+    canaries: Option<usize>,
 }
 
 impl Subscriber {
@@ -177,7 +91,6 @@ impl Subscriber {
     pub(super) async fn run(self) {
         let mut backoff = super::reconnect_backoff();
         let mut changes = self.connector.changes();
-        let mut before = false;
         loop {
             let outcome = tokio::select! {
                 () = self.close.cancelled() => return,
@@ -185,22 +98,24 @@ impl Subscriber {
             };
             match outcome {
                 Ok((line, pushes)) => {
-                    self.status.connected(Purpose::Subscription);
+                    self.status.connected(Purpose::Subscription, self.node.as_ref());
                     let began = Instant::now();
-                    match self.serve(line, pushes, before).await {
+                    match self.serve(line, pushes).await {
                         Broken::Over => return,
                         broken => {
                             warn!(reason = %broken, "the subscription was interrupted");
                             self.status.metrics.subscriber_reconnects.inc();
                         }
                     }
-                    before = true;
                     if began.elapsed() > DEAF_AFTER {
                         backoff.reset();
                     }
                 }
-                Err(error) => self.status.connect_failed(Purpose::Subscription, &error),
+                Err(error) => {
+                    self.status.connect_failed(Purpose::Subscription, &error, self.node.as_ref());
+                }
             }
+            self.status.hears(self.node.as_ref(), false);
             changes.or_after(backoff.next_wait()).await;
         }
     }
@@ -209,18 +124,29 @@ impl Subscriber {
         let (sender, queue) = mpsc::channel(self.queue);
         let overflowed = Arc::new(AtomicBool::new(false));
         let flag = overflowed.clone();
-        let canary = self.keys().canary(self.replica);
-        let subscriptions = self.subscriptions.clone();
+        let (connector, status) = (self.connector.clone(), self.status.clone());
+        let (listening, node, replica) = (self.listening.clone(), self.node.clone(), self.replica);
         let on_push = move |push: PushInfo| {
-            // Confirmations are the library's affair, and may be many.
-            if !matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
-                return Ok(());
-            }
-            // Heard, however long it waits here: what is late on this side makes nobody deaf.
-            if let [Value::BulkString(channel), Value::BulkString(number)] = push.data.as_slice()
-                && channel.as_slice() == canary.as_bytes()
-            {
-                subscriptions.canary_heard(number);
+            let keys = &connector.scripts().keys;
+            match (&push.kind, push.data.as_slice()) {
+                // Heard, however long it waits here: what is late on this side makes nobody deaf.
+                (PushKind::SMessage, [Value::BulkString(channel), Value::BulkString(number)])
+                    if keys.is_canary(channel, replica) =>
+                {
+                    if let Some(number) = canary_number(number) {
+                        listening.canary_heard(number);
+                        status.hears(node.as_ref(), true);
+                    }
+                }
+                (PushKind::SUnsubscribe, [Value::BulkString(channel), ..]) => {
+                    if let Some(room) = keys.room_of(channel) {
+                        listening.left(room);
+                    }
+                    return Ok(());
+                }
+                (PushKind::SMessage | PushKind::Disconnection, _) => {}
+                // Other confirmations are the library's affair, and may be many.
+                _ => return Ok(()),
             }
             match sender.try_send(push) {
                 Err(mpsc::error::TrySendError::Full(_)) => {
@@ -230,79 +156,144 @@ impl Subscriber {
                 sent => sent,
             }
         };
-        let (connection, tenure) = self.connector.subscriber(on_push).await?;
-        Ok((Line { connection, tenure }, Pushes { queue, overflowed }))
+        let partition = self.canary_partition().unwrap_or(0);
+        let (connection, tenure) =
+            self.connector.subscriber(self.node.as_ref(), partition, on_push).await?;
+        let line = Line { connection, tenure, rooms: HashSet::new(), canaries: None };
+        Ok((line, Pushes { queue, overflowed }))
     }
 
     /// Serves one connection until it breaks.
-    async fn serve(
-        &self,
-        Line { mut connection, mut tenure }: Line,
-        mut pushes: Pushes,
-        before: bool,
-    ) -> Broken {
-        if let Err(error) = self.subscribe_all(&mut connection).await {
-            return error.into();
+    async fn serve(&self, mut line: Line, mut pushes: Pushes) -> Broken {
+        let mut tenure = line.tenure.clone();
+        // All rooms first and the canary last: once it is heard, every room is.
+        let mut everything = self.listening.take_changes();
+        everything.moved = true;
+        if let Err(broken) = self.apply(&mut line, everything).await {
+            return broken;
         }
-        if before && self.signals.send(Signal::Resumed).await.is_err() {
-            return Broken::Over;
-        }
+        // Those from before the interruption will not come any more.
+        self.listening.forget_canaries();
         // Changes are carried out beside the reading: confirmations wait behind messages.
         tokio::select! {
             broken = self.read(&mut pushes) => broken,
-            broken = self.apply_changes(&mut connection) => broken,
+            broken = self.apply_changes(&mut line) => broken,
             broken = self.listen_for_deafness() => broken,
             () = tenure.over() => Broken::Demoted,
             () = self.close.cancelled() => Broken::Over,
         }
     }
 
-    /// All rooms first and the canary last: once it is heard, every room is.
-    async fn subscribe_all(
-        &self,
-        connection: &mut MultiplexedConnection,
-    ) -> redis::RedisResult<()> {
-        let rooms = self.subscriptions.all();
-        for rooms in rooms.chunks(SUBSCRIBE_BATCH) {
-            connection.subscribe(self.channels(rooms)).await?;
-            self.subscriptions.confirm(rooms);
-        }
-        connection.subscribe(self.keys().canary(self.replica)).await?;
-        // Those from before the interruption will not come any more.
-        let sent = self.subscriptions.sent.load(Ordering::Relaxed);
-        self.subscriptions.heard.fetch_max(sent, Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn apply_changes(&self, connection: &mut MultiplexedConnection) -> Broken {
+    async fn apply_changes(&self, line: &mut Line) -> Broken {
         loop {
-            let changed = self.subscriptions.changed.notified();
-            let rooms = self.subscriptions.take_changes();
-            let (add, remove): (Vec<_>, Vec<_>) =
-                rooms.into_iter().partition(|room| self.subscriptions.is_wanted(room));
-            if let Err(error) = self.apply(connection, &add, &remove).await {
-                return error.into();
-            }
-            if add.is_empty() && remove.is_empty() {
-                changed.await;
+            self.listening.changed().await;
+            let changes = self.listening.take_changes();
+            if let Err(broken) = self.apply(line, changes).await {
+                return broken;
             }
         }
     }
 
-    async fn apply(
-        &self,
-        connection: &mut MultiplexedConnection,
-        add: &[RoomName],
-        remove: &[RoomName],
-    ) -> redis::RedisResult<()> {
+    /// Has the connection tell of what it is to tell of now.
+    async fn apply(&self, line: &mut Line, changes: Changes) -> Result<(), Broken> {
+        for room in &changes.dropped {
+            if line.rooms.remove(room) {
+                self.connector.look_again();
+            }
+        }
+        let mut rooms = changes.rooms;
+        rooms.extend(changes.dropped);
+        if changes.moved {
+            rooms.extend(self.subscriptions.all());
+            rooms.extend(line.rooms.iter().cloned());
+        }
+        let wanted = |room: &RoomName| self.subscriptions.is_wanted(room) && self.is_here(room);
+        let (add, remove): (Vec<_>, Vec<_>) = rooms.into_iter().partition(wanted);
+        let remove: Vec<_> = remove.into_iter().filter(|it| line.rooms.remove(it)).collect();
+        let add: Vec<_> = add.into_iter().filter(|it| !line.rooms.contains(it)).collect();
         for rooms in remove.chunks(SUBSCRIBE_BATCH) {
-            connection.unsubscribe(self.channels(rooms)).await?;
+            self.listening.leaving(rooms);
+            self.command(line, "SUNSUBSCRIBE", &self.channels(rooms)).await?;
+            self.listening.have_left();
         }
         for rooms in add.chunks(SUBSCRIBE_BATCH) {
-            connection.subscribe(self.channels(rooms)).await?;
-            self.subscriptions.confirm(rooms);
+            let refused = self.command(line, "SSUBSCRIBE", &self.channels(rooms)).await?;
+            let is_told = |(index, _): &(usize, _)| !refused.contains(index);
+            let told: Vec<_> =
+                rooms.iter().enumerate().filter(is_told).map(|(_, room)| room.clone()).collect();
+            line.rooms.extend(told.iter().cloned());
+            let again = self.subscriptions.confirm(&told);
+            if !again.is_empty() {
+                self.signal_gap(again).await?;
+            }
+        }
+        self.follow_canaries(line).await
+    }
+
+    /// Live events of these rooms may be missing.
+    async fn signal_gap(&self, rooms: Vec<RoomName>) -> Result<(), Broken> {
+        self.signals.send(Signal::Resumed(Some(rooms))).await.map_err(|_| Broken::Over)
+    }
+
+    /// Canaries come by the way of a partition that is here.
+    async fn follow_canaries(&self, line: &mut Line) -> Result<(), Broken> {
+        let here = self.canary_partition();
+        if here == line.canaries {
+            return Ok(());
+        }
+        let channel = |partition| [self.keys().canary(partition, self.replica)];
+        if let Some(former) = line.canaries.take() {
+            self.command(line, "SUNSUBSCRIBE", &channel(former)).await?;
+        }
+        if let Some(partition) = here
+            && self.command(line, "SSUBSCRIBE", &channel(partition)).await?.is_empty()
+        {
+            line.canaries = Some(partition);
         }
         Ok(())
+    }
+
+    fn canary_partition(&self) -> Option<usize> {
+        self.connector.partition_at(self.node.as_ref())
+    }
+
+    /// Whether a room's slot is on the server that this leads to.
+    fn is_here(&self, room: &RoomName) -> bool {
+        let Some(node) = &self.node else { return true };
+        self.connector.node_of(self.keys().partition(room)).as_ref() == Some(node)
+    }
+
+    /// Sends a command for each channel. Returns those, by index, that are somewhere else.
+    async fn command(
+        &self,
+        line: &mut Line,
+        command: &str,
+        channels: &[String],
+    ) -> Result<HashSet<usize>, Broken> {
+        let mut pipeline = redis::Pipeline::with_capacity(channels.len());
+        for channel in channels {
+            pipeline.cmd(command).arg(channel);
+        }
+        self.listening.command(true);
+        let answered = line.connection.send_packed_commands(&pipeline, 0, channels.len()).await;
+        if !self.listening.command(false) {
+            return Err(Broken::Confused);
+        }
+        let mut elsewhere = HashSet::new();
+        for (index, answer) in answered?.into_iter().enumerate() {
+            let Value::ServerError(error) = answer else { continue };
+            if Remedy::of_answer(&error) != Remedy::Elsewhere {
+                return Err(Broken::Refused(super::remedy::words(&error)));
+            }
+            elsewhere.insert(index);
+            let there = Redirection::read(&error, self.node.as_ref());
+            if let (Some(cluster), Some(Redirection::Moved(slot, node))) =
+                (self.connector.cluster(), there)
+            {
+                cluster.moved(slot, &node);
+            }
+        }
+        Ok(elsewhere)
     }
 
     fn keys(&self) -> &Keys {
@@ -319,7 +310,7 @@ impl Subscriber {
             self.status.metrics.queue_items.of(Queue::Subscriber).set(items(pushes.queue.len()));
             let signal = match push.kind {
                 PushKind::Disconnection => return Broken::Closed,
-                PushKind::Message => self.signal(&push.data),
+                PushKind::SMessage => self.signal(&push.data),
                 _ => None,
             };
             if let Some(signal) = signal
@@ -329,12 +320,16 @@ impl Subscriber {
             }
             if pushes.overflowed.swap(false, Ordering::Relaxed) {
                 warn!("live messages arrive faster than they are handled; reading from the log");
-                if self.signals.send(Signal::Resumed).await.is_err() {
-                    return Broken::Over;
+                if let Err(over) = self.signal_gap(self.rooms_here()).await {
+                    return over;
                 }
             }
         }
         Broken::Closed
+    }
+
+    fn rooms_here(&self) -> Vec<RoomName> {
+        self.subscriptions.all().into_iter().filter(|room| self.is_here(room)).collect()
     }
 
     fn signal(&self, data: &[Value]) -> Option<Signal> {
@@ -355,9 +350,9 @@ impl Subscriber {
     /// A subscription can go deaf while everything else works.
     async fn listen_for_deafness(&self) -> Broken {
         loop {
-            let sent = self.subscriptions.sent.load(Ordering::Relaxed);
+            let (sent, _) = self.listening.canaries();
             tokio::time::sleep(DEAF_AFTER).await;
-            let heard = self.subscriptions.heard.load(Ordering::Relaxed);
+            let (_, heard) = self.listening.canaries();
             if heard < sent {
                 debug!(sent, heard, "canaries are missing");
                 return Broken::Deaf;

@@ -1,6 +1,7 @@
 //! Where connections lead, and the certificates that they are opened with.
 
 use std::{
+    collections::HashMap,
     io,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -20,8 +21,11 @@ use tracing::{debug, warn};
 
 use super::{
     RedisConfig, RedisConfigError, Topology,
-    address::{self, PATIENCE},
-    sentinel::{Master, SentinelError, Sentinels},
+    address::{self, Endpoint, PATIENCE},
+    cluster::{self, Cluster},
+    connect_error::ConnectError,
+    location::{Changes, Location, Tenure},
+    sentinel::Sentinels,
 };
 
 /// How long an unasked answer may take and be.
@@ -31,62 +35,28 @@ const GREETING: usize = 512;
 /// How long a Sentinel that does not answer is left alone.
 const SENTINEL_AGAIN: Duration = Duration::from_secs(1);
 
-/// Where connections lead, for as long as no certificate changes and the master is the same.
+/// Where connections lead, for as long as no certificate changes and the data is there.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) pool: Pool,
     pub(super) info: ConnectionInfo,
-    pub(super) tenure: Tenure,
 }
 
-/// For how long a Redis is the one that connections lead to.
-#[derive(Clone, Debug)]
-pub(super) struct Tenure(Option<(watch::Receiver<Option<Master>>, Master)>);
-
-impl Tenure {
-    /// Whether another one is now.
-    pub(super) fn is_over(&self) -> bool {
-        let Some((known, own)) = &self.0 else { return false };
-        known.borrow().as_ref().is_some_and(|it| !it.is_at(own))
-    }
-
-    /// Resolves when another one is.
-    pub(super) async fn over(&mut self) {
-        if let Some((known, own)) = &mut self.0 {
-            let other = |it: &Option<Master>| it.as_ref().is_some_and(|it| !it.is_at(own));
-            if known.wait_for(other).await.is_ok() {
-                return;
-            }
-        }
-        std::future::pending::<()>().await;
-    }
+/// Who says where the data is.
+#[derive(Debug)]
+enum Guide {
+    /// The URL.
+    Url,
+    Sentinels(Sentinels),
+    Cluster(Cluster),
 }
 
-/// Says when it is worth while to try again at once.
-#[derive(Clone, Debug)]
-pub(super) struct Changes(Option<watch::Receiver<Option<Master>>>);
-
-impl Changes {
-    /// Waits for so long, or until there is another master.
-    pub(super) async fn or_after(&mut self, time: Duration) {
-        let changed = async {
-            if let Some(master) = &mut self.0
-                && master.changed().await.is_ok()
-            {
-                return;
-            }
-            std::future::pending::<()>().await;
-        };
-        let _ = timeout(time, changed).await;
-    }
-}
-
-/// Makes targets of what the certificate files hold now, and of what Sentinels say.
+/// Makes targets of what the certificate files hold now, and of what Sentinels or the nodes of a cluster say.
 #[derive(Debug)]
 pub(super) struct Targets {
-    /// Of the one Redis; or of the master, but for its address.
+    /// Of the one Redis; or of any server, but for its address.
     info: ConnectionInfo,
-    sentinels: Option<Sentinels>,
+    guide: Guide,
     connections: usize,
     /// Where Redis speaks TLS.
     files: Option<TlsFiles>,
@@ -95,8 +65,10 @@ pub(super) struct Targets {
 
 #[derive(Debug)]
 struct Latest {
-    /// With what was in the files and who was the master when it was made.
-    target: Option<(Target, Contents, Option<Master>)>,
+    /// With what was in the files when they were made.
+    targets: HashMap<Option<Endpoint>, (Target, Contents)>,
+    /// The one that was asked for last.
+    last: ConnectionAddr,
     contents: Contents,
     /// Why the files are of no use now, if that was said.
     warned: Option<String>,
@@ -105,7 +77,7 @@ struct Latest {
 impl Targets {
     /// Fails on an address that cannot be one, and on certificates that cannot be used.
     pub(super) fn new(config: &RedisConfig, connections: usize) -> Result<Self, RedisConfigError> {
-        let (info, sentinels) = place(config).map_err(RedisConfigError::Url)?;
+        let (info, guide) = guide(config).map_err(RedisConfigError::Url)?;
         let files =
             matches!(info.addr(), ConnectionAddr::TcpTls { .. }).then(|| config.tls.clone());
         let contents = match &files {
@@ -124,17 +96,15 @@ impl Targets {
         };
         address::with_tls(info.clone(), files.is_some().then_some(&contents))
             .map_err(RedisConfigError::Url)?;
-        let latest = Mutex::new(Latest { target: None, contents, warned: None });
-        Ok(Self { info, sentinels, connections, files, latest })
+        let (targets, last) = (HashMap::new(), info.addr().clone());
+        let latest = Mutex::new(Latest { targets, last, contents, warned: None });
+        Ok(Self { info, guide, connections, files, latest })
     }
 
     /// What Redis says to whoever connects, before it is asked anything: nothing, unless it is about to hang
     /// up. Asked over plain text only.
     pub(super) async fn greeting(&self) -> Option<String> {
-        let addr = match &self.lock().target {
-            Some((target, ..)) => target.info.addr().clone(),
-            None => self.info.addr().clone(),
-        };
+        let addr = self.lock().last.clone();
         let ConnectionAddr::Tcp(host, port) = addr else { return None };
         let mut said = vec![0; GREETING];
         let listen = async {
@@ -155,14 +125,38 @@ impl Targets {
         self.info.redis_settings().db()
     }
 
-    /// Every change of the master from now on.
-    pub(super) fn changes(&self) -> Changes {
-        Changes(self.sentinels.as_ref().map(Sentinels::master))
+    /// The cluster, if it is one.
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        match &self.guide {
+            Guide::Cluster(cluster) => Some(cluster),
+            Guide::Url | Guide::Sentinels(_) => None,
+        }
     }
 
-    /// Keeps up with the Sentinels for as long as it is polled; at once over where there are none.
+    /// Where the data is, now and later, unless it cannot move.
+    pub(super) fn location(&self) -> Option<watch::Receiver<Location>> {
+        match &self.guide {
+            Guide::Url => None,
+            Guide::Sentinels(sentinels) => Some(sentinels.location()),
+            Guide::Cluster(cluster) => Some(cluster.location()),
+        }
+    }
+
+    /// Every change of where the data is from now on.
+    pub(super) fn changes(&self) -> Changes {
+        Changes::new(self.location())
+    }
+
+    /// Keeps up with where the data is for as long as it is polled; at once over where it cannot move.
     pub(super) async fn watch(&self) {
-        let Some(sentinels) = &self.sentinels else { return };
+        let sentinels = match &self.guide {
+            Guide::Url => return,
+            Guide::Sentinels(sentinels) => sentinels,
+            Guide::Cluster(cluster) => loop {
+                let tls = self.certificates().await;
+                cluster.watch_once(tls.as_ref()).await;
+            },
+        };
         let follow = async |number| {
             loop {
                 let tls = self.certificates().await;
@@ -175,31 +169,53 @@ impl Targets {
         join_all((0..sentinels.count()).map(follow)).await;
     }
 
-    /// For a connection that is opened now.
-    pub(super) async fn current(&self) -> Result<Target, SentinelError> {
+    /// Which server keeps a slot, if there are several, and for how long it does.
+    pub(super) async fn keeper(
+        &self,
+        slot: u16,
+    ) -> Result<(Option<Endpoint>, Tenure), ConnectError> {
         let tls = self.certificates().await;
-        let master = match &self.sentinels {
-            Some(sentinels) => Some(sentinels.resolve(tls.as_ref()).await?),
-            None => None,
+        let endpoint = match &self.guide {
+            Guide::Url => return Ok((None, Tenure::for_ever())),
+            Guide::Sentinels(sentinels) => sentinels.resolve(tls.as_ref()).await?,
+            Guide::Cluster(cluster) => cluster.owner(slot, tls.as_ref()).await?,
         };
+        let known = self.location().map(|known| Tenure::of(known, slot, endpoint.clone()));
+        Ok((Some(endpoint), known.unwrap_or_else(Tenure::for_ever)))
+    }
+
+    /// For a connection to a server that is opened now.
+    pub(super) async fn target(&self, server: Option<&Endpoint>) -> Result<Target, RedisError> {
+        let tls = self.certificates().await;
         let contents = tls.clone().unwrap_or_default();
         let mut latest = self.lock();
-        if let Some((target, of, by)) = &latest.target
-            && (of, by) == (&contents, &master)
-        {
-            return Ok(target.clone());
+        let target = match latest.targets.get(&server.cloned()) {
+            Some((target, of)) if *of == contents => target.clone(),
+            Some(_) | None => self.new_target(tls.as_ref(), server)?,
+        };
+        if let Guide::Sentinels(_) = self.guide {
+            latest.targets.clear();
         }
-        let target = self.target(tls.as_ref(), master.clone())?;
-        latest.target = Some((target.clone(), contents, master));
+        if let Some(known) = self.cluster().map(Cluster::location) {
+            let known = known.borrow();
+            latest.targets.retain(|server, _| {
+                server.as_ref().is_some_and(|server| known.is_anywhere(server))
+            });
+        }
+        latest.last = target.info.addr().clone();
+        latest.targets.insert(server.cloned(), (target.clone(), contents));
         Ok(target)
     }
 
-    fn target(&self, tls: Option<&Contents>, master: Option<Master>) -> Result<Target, RedisError> {
-        let mut info = self.info.clone();
-        if let Some(master) = &master {
-            let address = master.address(info.addr());
-            info = info.set_addr(address);
-        }
+    fn new_target(
+        &self,
+        tls: Option<&Contents>,
+        server: Option<&Endpoint>,
+    ) -> Result<Target, RedisError> {
+        let info = match server {
+            Some(server) => cluster::at(&self.info, server),
+            None => self.info.clone(),
+        };
         let info = address::with_tls(info, tls)?;
         let manager = Manager::new_with_config(info.clone(), address::connection_config())?;
         let pool = Pool::builder(manager)
@@ -209,8 +225,7 @@ impl Targets {
             .create_timeout(Some(PATIENCE))
             .build()
             .map_err(|error| RedisError::from(io::Error::other(error)))?;
-        let known = self.sentinels.as_ref().map(Sentinels::master);
-        Ok(Target { pool, info, tenure: Tenure(known.zip(master)) })
+        Ok(Target { pool, info })
     }
 
     /// What the files hold, where Redis speaks TLS. Files that cannot be used any more are said once, and what they
@@ -244,7 +259,7 @@ impl Targets {
 }
 
 /// What connections are opened with, and who says where to.
-fn place(config: &RedisConfig) -> Result<(ConnectionInfo, Option<Sentinels>), RedisError> {
+fn guide(config: &RedisConfig) -> Result<(ConnectionInfo, Guide), RedisError> {
     let with_password = |info: ConnectionInfo, password: Option<&String>| match password {
         Some(password) => {
             let settings = info.redis_settings().clone().set_password(password);
@@ -254,7 +269,13 @@ fn place(config: &RedisConfig) -> Result<(ConnectionInfo, Option<Sentinels>), Re
     };
     let password = config.password.as_ref();
     match &config.topology {
-        Topology::One(url) => Ok((with_password(address::parse(url)?, password), None)),
+        Topology::One(url) => Ok((with_password(address::parse(url)?, password), Guide::Url)),
+        Topology::Cluster(nodes) => {
+            let node = |url: &String| Ok(with_password(address::parse(url)?, password));
+            let nodes: Vec<_> = nodes.iter().map(node).collect::<Result<_, RedisError>>()?;
+            let first = nodes.first().cloned().ok_or_else(|| io::Error::other("no node"))?;
+            Ok((first, Guide::Cluster(Cluster::new(nodes))))
+        }
         Topology::Sentinels { servers, master, username, password: own } => {
             let servers: Vec<ConnectionInfo> =
                 servers.iter().map(|url| address::parse(url)).collect::<Result<_, _>>()?;
@@ -269,7 +290,7 @@ fn place(config: &RedisConfig) -> Result<(ConnectionInfo, Option<Sentinels>), Re
             };
             let sentinels = servers.into_iter().map(sentinel).collect();
             let sentinels = Sentinels::new(master.clone(), sentinels);
-            Ok((with_password(first, password), Some(sentinels)))
+            Ok((with_password(first, password), Guide::Sentinels(sentinels)))
         }
     }
 }

@@ -37,7 +37,7 @@ local trials = {
   { 'PTTL', HASH },
   { 'HDEL', HASH, 'a' },
   { 'ZREM', SORTED, 'a' },
-  { 'PUBLISH', ARGV[1], '' },
+  { 'SPUBLISH', ARGV[1], '' },
   { 'DEL', HASH, STREAM, SORTED, STRING, OTHER },
 }
 local missing = {}

@@ -48,11 +48,6 @@ fn a_secret_is_given_once_and_with_its_server() {
 #[test]
 fn only_plain_urls_are_taken() {
     let refusal = |url: &str| errors_of_variables(&[("ROOMCAST_REDIS__URL", url)]).remove(0);
-    for scheme in ["redis+cluster", "rediss+cluster"] {
-        let error = refusal(&format!("{scheme}://cache"));
-        let expected = format!("{scheme}:// is not supported yet by this version");
-        assert!(error.ends_with(&expected), "{error}");
-    }
     assert!(refusal("unix:///run/redis.sock").ends_with("unix:// sockets are not supported"));
     for url in ["", "cache:6379", "http://cache", "redis://", "redis://cache/one", "redis:x"] {
         assert!(refusal(url).contains("must be redis://[user[:password]@]host"), "{url}");
@@ -68,7 +63,7 @@ fn sentinels_and_their_master_are_taken_apart() {
     let servers: Vec<_> = three.servers().collect();
     let expected = ["redis://u:pw@one:26379/3", "redis://u:pw@two:7/3", "redis://u:pw@[::1]:8/3"];
     assert_eq!(servers, expected);
-    assert_eq!(three.master(), Some("my-master.1"));
+    assert_eq!(three.kind(), &RedisKind::Sentinels("my-master.1".to_owned()));
     assert_eq!(
         three.to_string(),
         "redis+sentinel://u:hidden@one:26379,two:7,[::1]:8/my-master.1/3"
@@ -90,8 +85,31 @@ fn sentinels_and_their_master_are_taken_apart() {
         "redis+sentinel://u:hunter2@one:x,two/m",
     ] {
         let error = url(bad).unwrap_err().to_string();
-        assert!(error.contains("or redis+sentinel://[user[:password]@]host[:port]"), "{error}");
+        assert!(error.contains(", redis+sentinel://[user[:password]@]host[:port]"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn the_nodes_of_a_cluster_are_taken_apart() {
+    let url = |text: &str| {
+        load(&variables(&[("ROOMCAST_REDIS__URL", text)])).map(|it| it.config.redis.url.unwrap())
+    };
+    let three = url("redis+cluster://u:pw@one,two:7,[::1]:8/").unwrap();
+    let servers: Vec<_> = three.servers().collect();
+    assert_eq!(servers, ["redis://u:pw@one:6379/", "redis://u:pw@two:7/", "redis://u:pw@[::1]:8/"]);
+    assert_eq!(three.kind(), &RedisKind::Cluster);
+    assert_eq!(three.to_string(), "redis+cluster://u:hidden@one:6379,two:7,[::1]:8");
+    let tls = url("rediss+cluster://one/0").unwrap();
+    assert!(tls.is_tls());
+    assert_eq!(tls.to_string(), "rediss+cluster://one:6379");
+    let error = url("redis+cluster://u:hunter2@one/1").unwrap_err().to_string();
+    assert!(error.contains("a cluster has no database but 0"), "{error}");
+    for bad in
+        ["redis+cluster://", "redis+cluster:/one", "redis+cluster://one,", "redis+cluster://one/x"]
+    {
+        let error = url(bad).unwrap_err().to_string();
+        assert!(error.contains(" or redis+cluster://[user[:password]@]host[:port]"), "{error}");
     }
 }
 

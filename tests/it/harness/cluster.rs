@@ -1,10 +1,10 @@
 //! Replicas and what they share.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use super::{
-    ChatClient, Dialect, Endpoint, FaultProxy, LEASE, Redis, Replica, SOON, Sentinels,
-    machine::Machine,
+    ChatClient, Dialect, Endpoint, FaultProxy, LEASE, Redis, RedisCluster, Replica, SOON,
+    Sentinels, Shared, machine::Machine,
 };
 
 const REDIS_URL: &str = "ROOMCAST_REDIS__URL";
@@ -18,7 +18,7 @@ pub(crate) struct Cluster {
     pub(crate) replicas: Vec<Replica>,
     /// One for each replica, its own way to Redis; empty unless asked for.
     pub(crate) proxies: Vec<FaultProxy>,
-    redis: Option<Redis>,
+    shared: Option<Shared>,
     _machine: Machine,
 }
 
@@ -28,6 +28,7 @@ pub(crate) struct Plan {
     replicas: usize,
     redis: Backing,
     proxied: bool,
+    on_one: bool,
     alone: bool,
     descriptors: Option<u32>,
     settings: Vec<(String, String)>,
@@ -40,7 +41,7 @@ enum Backing {
     Memory,
     Forgetful,
     Durable,
-    Given(Redis),
+    Given(Shared),
 }
 
 impl Cluster {
@@ -49,24 +50,29 @@ impl Cluster {
         Plan::of(1, Backing::Memory)
     }
 
-    /// Replicas on one Redis that keeps nothing on disk.
+    /// Replicas on a Redis that keeps nothing on disk: one, or what the switch says.
     pub(crate) fn redis(replicas: usize) -> Plan {
         Plan::of(replicas, Backing::Forgetful)
     }
 
-    /// Replicas on one Redis that loses nothing when it is killed.
+    /// Replicas on a Redis that loses nothing when it is killed: one, or what the switch says.
     pub(crate) fn durable_redis(replicas: usize) -> Plan {
         Plan::of(replicas, Backing::Durable)
     }
 
     /// Replicas on a Redis of the test's own that runs already; its URL is a setting.
     pub(crate) fn on(redis: Redis, url: &str, replicas: usize) -> Plan {
-        Plan::of(replicas, Backing::Given(redis)).with(REDIS_URL, url)
+        Plan::of(replicas, Backing::Given(Shared::One(redis))).with(REDIS_URL, url)
     }
 
     /// Replicas on the master that these Sentinels name.
-    pub(crate) fn on_sentinels(sentinels: &Sentinels, replicas: usize) -> Plan {
-        Plan::of(replicas, Backing::Memory).with(REDIS_URL, &sentinels.url())
+    pub(crate) fn on_sentinels(sentinels: Sentinels, replicas: usize) -> Plan {
+        Plan::of(replicas, Backing::Given(Shared::Sentinels(sentinels)))
+    }
+
+    /// Replicas on this Redis Cluster.
+    pub(crate) fn on_redis_cluster(cluster: RedisCluster, replicas: usize) -> Plan {
+        Plan::of(replicas, Backing::Given(Shared::Cluster(cluster)))
     }
 
     /// The way in to a replica, counted round so that a test written for three also runs on one.
@@ -74,9 +80,14 @@ impl Cluster {
         Endpoint::at(self.replicas[replica % self.replicas.len()].grpc(), Dialect::Typed)
     }
 
-    /// Redis, in a cluster that has one.
-    pub(crate) fn shared(&mut self) -> &mut Redis {
-        self.redis.as_mut().expect("a cluster on Redis")
+    /// What the replicas share, where that is Redis.
+    pub(crate) fn shared(&mut self) -> &mut Shared {
+        self.shared.as_mut().expect("a cluster on Redis")
+    }
+
+    /// The one Redis that they share.
+    pub(crate) fn redis_server(&mut self) -> &mut Redis {
+        self.shared().one()
     }
 
     /// Waits until all replicas say that they are ready.
@@ -121,6 +132,7 @@ impl Plan {
             replicas,
             redis,
             proxied: false,
+            on_one: false,
             alone: false,
             descriptors: None,
             settings: vec![lease, cap],
@@ -139,9 +151,16 @@ impl Plan {
         self
     }
 
-    /// Each replica reaches Redis through a [`FaultProxy`] of its own.
+    /// Each replica reaches Redis through a [`FaultProxy`] of its own. That is one Redis, whatever the switch says:
+    /// the nodes of a cluster tell their own addresses.
     pub(crate) fn proxied(mut self) -> Self {
         self.proxied = true;
+        self.on_one()
+    }
+
+    /// On one Redis, whatever the switch says.
+    pub(crate) fn on_one(mut self) -> Self {
+        self.on_one = true;
         self
     }
 
@@ -161,22 +180,22 @@ impl Plan {
     /// Starts everything and waits until all replicas are ready.
     pub(crate) async fn start(self) -> Cluster {
         let machine = if self.alone { Machine::alone().await } else { Machine::shared().await };
-        let redis = match self.redis {
+        let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+        let shared = match self.redis {
             Backing::Memory => None,
-            Backing::Forgetful => Some(Redis::start().await),
-            Backing::Durable => Some(Redis::start_durable().await),
-            Backing::Given(redis) => Some(redis),
+            Backing::Forgetful => Some(Shared::start(self.on_one, &["--appendonly", "no"]).await),
+            Backing::Durable => Some(Shared::start(self.on_one, &durable).await),
+            Backing::Given(shared) => Some(shared),
         };
         let mut cluster =
-            Cluster { replicas: Vec::new(), proxies: Vec::new(), redis, _machine: machine };
+            Cluster { replicas: Vec::new(), proxies: Vec::new(), shared, _machine: machine };
         for number in 0..self.replicas {
             let mut settings = self.settings.clone();
             let given = settings.iter().any(|(name, _)| name == REDIS_URL);
-            if let (Some(redis), false) = (&cluster.redis, given) {
-                let mut url = redis.url();
+            if let (Some(shared), false) = (&mut cluster.shared, given) {
+                let mut url = shared.url();
                 if self.proxied {
-                    let redis = SocketAddr::from(([127, 0, 0, 1], redis.port()));
-                    let proxy = FaultProxy::to(redis).await;
+                    let proxy = FaultProxy::to(shared.one().addr()).await;
                     url = format!("redis://{}", proxy.addr());
                     cluster.proxies.push(proxy);
                 }

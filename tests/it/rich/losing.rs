@@ -112,7 +112,7 @@ impl Failover {
 
     /// Waits until the follower has everything.
     async fn in_step(&mut self) {
-        let primary = self.cluster.shared().replication_offset().await;
+        let primary = self.cluster.redis_server().replication_offset().await;
         eventually(SOON, "the follower has everything", async || {
             (self.follower.replication_offset().await >= primary).then_some(())
         })

@@ -135,9 +135,9 @@ async fn what_cannot_be_told_holds_up_nothing_that_follows() {
     let bob = a.join(&room, "bob").await;
     a.say(&bob, 1, "before").await;
     server.until_tried_out(4).await;
-    let () = server.command(&["ACL", "SETUSER", "roomcast", "-publish"]).await;
+    let () = server.command(&["ACL", "SETUSER", "roomcast", "-spublish"]).await;
     assert_eq!(a.try_say(&bob, 2, "during").await, Err(Unavailable.into()));
-    let () = server.command(&["ACL", "SETUSER", "roomcast", "+publish"]).await;
+    let () = server.command(&["ACL", "SETUSER", "roomcast", "+spublish"]).await;
     a.say(&bob, 2, "during").await;
     assert_eq!(a.say(&bob, 3, "after").await.position.seq, 4);
     let story = ["1 bob joined", "2 bob: before", "3 bob: during", "4 bob: after"];

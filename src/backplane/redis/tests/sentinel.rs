@@ -170,7 +170,7 @@ async fn sentinels_that_are_not_as_the_url_says_are_told_of() {
             let password = secret.map(str::to_owned);
             Topology::Sentinels { servers, master, username, password }
         }
-        Topology::One(_) => unreachable!("these are Sentinels"),
+        Topology::One(_) | Topology::Cluster(_) => unreachable!("these are Sentinels"),
     };
     let words = refusal(with("caht", Some("secret"))).await;
     assert_eq!(words, "the Sentinels know no master by the name \"caht\"; they know: chat");
