@@ -9,6 +9,7 @@
 //!
 //! What was recorded is written into the target directory when something is found.
 
+mod beyond;
 mod checker;
 mod crowd;
 mod diary;
@@ -19,6 +20,7 @@ mod part;
 mod raw;
 mod record;
 mod rolling;
+mod servers;
 mod stage;
 
 use std::{collections::BTreeMap, fmt::Write, fs, time::Duration};
@@ -31,7 +33,7 @@ use self::{
     crowd::{Crowd, logs},
     diary::Clock,
     record::{Evidence, Fault, Terms},
-    stage::{Conditions, Stage},
+    stage::{Conditions, Kind, Stage},
 };
 use crate::harness::{Dialect, eventually};
 
@@ -41,6 +43,7 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// What `docs/guarantees.md` promises, and what else breaks.
 fn conditions() -> Conditions {
     Conditions {
+        redis: Kind::One,
         lease: Duration::from_secs(15),
         linger: Duration::from_secs(10),
         faults: &[

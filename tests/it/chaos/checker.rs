@@ -10,7 +10,10 @@ mod reading;
 mod sessions;
 mod tests;
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use super::record::{Entry, Event, Evidence, Fault, Position, Record, Terms};
 
@@ -123,6 +126,35 @@ impl<'a> Room<'a> {
     /// Whether a position was lost with Redis's data.
     fn was_lost(&self, position: Position) -> bool {
         self.lost_data() && self.log.iter().all(|event| event.position.epoch != position.epoch)
+    }
+
+    /// Whether a failover took this event back: it happened while one was under way, and the log, which is that of
+    /// the promoted server, has another event of a later epoch in its place.
+    fn was_rolled_back(&self, event: &Event) -> bool {
+        let position = event.position;
+        let replaced = self
+            .log
+            .iter()
+            .any(|it| it.position.seq == position.seq && it.position.epoch != position.epoch);
+        replaced
+            && self.evidence.faults.iter().any(|(begun, fault)| {
+                let until = *begun + self.terms.outage + self.terms.tolerance;
+                fault.rolls_back()
+                    && (begun.saturating_sub(self.terms.tolerance)..until).contains(&event.at)
+            })
+    }
+
+    /// The names of those of whose coming or going a failover took back something: whether they are there now depends
+    /// on who knew of it.
+    fn names_in_doubt(&self) -> HashSet<&'a str> {
+        let told = self.records.iter().flat_map(|record| &record.entries);
+        told.filter_map(|(_, entry)| match entry {
+            Entry::Event(event) if event.content().is_none() && self.was_rolled_back(event) => {
+                Some(event.username.as_str())
+            }
+            _ => None,
+        })
+        .collect()
     }
 
     /// Where each position is in the log.

@@ -16,8 +16,9 @@ use super::{
 use crate::harness::{Dialect, Endpoint, FaultProxy, Proxy, RichClient, SOON, eventually};
 
 /// How many rooms there are, and how many clients in each.
-pub(super) const ROOMS: [&str; 3] = ["lobby", "kitchen", "balcony"];
-pub(super) const PER_ROOM: usize = 10;
+/// In a cluster of three, each node has two of them.
+pub(super) const ROOMS: [&str; 6] = ["lobby", "kitchen", "balcony", "loft", "terrace", "porch"];
+pub(super) const PER_ROOM: usize = 5;
 /// How many of them are not helped by the library: they note each stream that they had.
 pub(super) const UNHELPED_PER_ROOM: usize = PER_ROOM.div_ceil(3);
 /// How often each says something: 200 messages a second in all.

@@ -10,7 +10,11 @@
 
 use std::time::Duration;
 
-use super::{Company, break_everything, given, record::Fault, stage::Conditions};
+use super::{
+    Company, break_everything, given,
+    record::Fault,
+    stage::{Conditions, Kind},
+};
 
 /// What is never told to anybody who is there.
 const KEPT: &[Fault] = &[
@@ -42,6 +46,7 @@ async fn endure(label: &str, lease: u64, linger: u64, faults: &'static [Fault]) 
     println!("ROOMCAST_CHAOS_SEED={seed} ROOMCAST_OUTAGE_SECONDS={}", long.as_secs() * 4);
     let lease = Duration::from_secs(lease);
     let conditions = Conditions {
+        redis: Kind::One,
         lease,
         linger: Duration::from_secs(linger),
         faults,

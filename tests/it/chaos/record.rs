@@ -141,12 +141,36 @@ pub(super) enum Fault {
     SlowRedis,
     /// Clients came to a replica that could not reach Redis, on ways that went half open, and gave up.
     GivenUp,
+    /// The master, or one of a cluster, was replaced although nothing was wrong with it.
+    FailOver,
+    /// The master, or one of a cluster, was killed and replaced, and came back as a replica.
+    KillMaster,
+    /// Slots of a cluster were moved to another master.
+    MoveSlots,
+    /// A cluster got another master, which took some slots.
+    AddNode,
+    /// Another master gave its slots away and left.
+    RemoveNode,
 }
 
 impl Fault {
     /// Whether a replica may be taken for lost after it.
     pub(super) fn loses_replicas(self) -> bool {
-        !matches!(self, Self::Drain | Self::CutClients | Self::KillSubscribers | Self::SlowRedis)
+        !matches!(
+            self,
+            Self::Drain
+                | Self::CutClients
+                | Self::KillSubscribers
+                | Self::SlowRedis
+                | Self::MoveSlots
+                | Self::AddNode
+                | Self::RemoveNode
+        )
+    }
+
+    /// Whether another server takes over from a master, which may have had something that it has not.
+    pub(super) fn rolls_back(self) -> bool {
+        matches!(self, Self::FailOver | Self::KillMaster)
     }
 
     /// Whether one replica cannot do anything, and does not know it, while others can: its members are told
@@ -158,7 +182,9 @@ impl Fault {
     /// Whether no replica can do without Redis what it does with it, for as long as it takes.
     pub(super) fn keeps_redis_away(self) -> bool {
         match self {
-            Self::CutRedis
+            Self::FailOver
+            | Self::KillMaster
+            | Self::CutRedis
             | Self::StopRedis
             | Self::RestartRedis
             | Self::LoseRedis
@@ -170,7 +196,10 @@ impl Fault {
             | Self::Drain
             | Self::CutClients
             | Self::KillSubscribers
-            | Self::GivenUp => false,
+            | Self::GivenUp
+            | Self::MoveSlots
+            | Self::AddNode
+            | Self::RemoveNode => false,
         }
     }
 }

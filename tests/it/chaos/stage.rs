@@ -10,8 +10,9 @@ use super::{
     crowd::Crowd,
     diary::Clock,
     record::{At, Fault},
+    servers,
 };
-use crate::harness::{Cluster, FaultProxy, Proxy, SOON};
+use crate::harness::{Cluster, FaultProxy, Proxy, RedisCluster, SOON, Sentinels};
 
 /// How long a replica that drains goes on, and how long its streams may take to end.
 const DELAY: Duration = Duration::from_secs(1);
@@ -25,9 +26,24 @@ const GIVEN_UP: Duration = Duration::from_millis(2_800);
 /// How soon after a fault everything is ready again.
 const HEALED: Duration = Duration::from_secs(20);
 
+/// A Redis that loses nothing when it is killed.
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+/// What replicas share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// One Redis, each replica by a way of its own.
+    One,
+    /// A master with two replicas, watched by three Sentinels.
+    Sentinels,
+    /// Three masters with a replica each.
+    Cluster,
+}
+
 /// What is done, and under which promises.
 #[derive(Clone, Debug)]
 pub(super) struct Conditions {
+    pub(super) redis: Kind,
     pub(super) lease: Duration,
     pub(super) linger: Duration,
     /// Each once, then all again.
@@ -51,8 +67,14 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn set(random: StdRng, clock: Clock, conditions: Conditions) -> Self {
-        let cluster = Cluster::durable_redis(3)
-            .proxied()
+        let plan = match conditions.redis {
+            Kind::One => Cluster::durable_redis(3).proxied(),
+            Kind::Sentinels => Cluster::on_sentinels(Sentinels::start_with(&DURABLE).await, 3),
+            Kind::Cluster => {
+                Cluster::on_redis_cluster(RedisCluster::start(3, 1, &DURABLE).await, 3)
+            }
+        };
+        let cluster = plan
             .alone()
             .with("ROOMCAST_NAMES__LEASE", &format!("{}s", conditions.lease.as_secs()))
             .with("ROOMCAST_NAMES__LINGER", &format!("{}s", conditions.linger.as_secs()))
@@ -120,6 +142,13 @@ impl Stage {
                 self.cluster.shared().restart_empty().await;
             }
             Fault::GivenUp => self.have_them_give_up(number, crowd).await,
+            Fault::FailOver
+            | Fault::KillMaster
+            | Fault::MoveSlots
+            | Fault::AddNode
+            | Fault::RemoveNode => {
+                servers::disturb(fault, self.cluster.shared(), &mut self.random).await;
+            }
         }
         self.heal().await;
     }

@@ -21,7 +21,8 @@ fn check_told(room: &mut Room<'_>) {
     let unknown = if whole { Presence::Out } else { Presence::In };
     let mut there: HashMap<&str, Presence> = HashMap::new();
     let mut reasons = Reasons::of(room);
-    for event in room.log {
+    let in_doubt = room.names_in_doubt();
+    for event in room.log.iter().filter(|event| !in_doubt.contains(event.username.as_str())) {
         let name = event.username.as_str();
         match event.what {
             // Whoever speaks knows that it is in.
@@ -211,7 +212,9 @@ fn check_untold(room: &mut Room<'_>) {
     let Terms { linger, lease, tolerance, outage } = *room.terms;
     let whole = room.is_whole();
     let end = room.log.last().map_or(Duration::ZERO, |event| event.at);
-    for record in room.records.clone() {
+    let in_doubt = room.names_in_doubt();
+    let records = room.records.clone();
+    for record in records.into_iter().filter(|it| !in_doubt.contains(it.name.as_str())) {
         for (number, (at, entry)) in record.entries.iter().enumerate() {
             match entry {
                 Entry::In { head, .. } => {

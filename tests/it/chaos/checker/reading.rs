@@ -20,6 +20,8 @@ pub(super) fn check(room: &mut Room<'_>) {
                 && !logged.contains(&event.position)
                 && !room.trimmed(event.position)
                 && !room.was_lost(event.position)
+                // Whoever is there in the end was told that it is gone.
+                && (record.stayed() || !room.was_rolled_back(event))
             {
                 room.report(Kind::Unlogged, &record.name, format!("{event:?}"));
             }

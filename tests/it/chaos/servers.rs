@@ -1,0 +1,71 @@
+//! What is done to the servers of a Redis that has several.
+
+use rand::{RngExt, rngs::StdRng, seq::IndexedRandom as _};
+
+use super::record::Fault;
+use crate::harness::{RedisCluster, Sentinels, Shared};
+
+/// The most slots that are moved at a time.
+const SLOTS: usize = 1500;
+
+/// Does this, and waits until the servers have recovered.
+pub(super) async fn disturb(fault: Fault, shared: &mut Shared, random: &mut StdRng) {
+    match shared {
+        Shared::One(_) => panic!("there is one server"),
+        Shared::Sentinels(sentinels) => replace_master(fault, sentinels).await,
+        Shared::Cluster(cluster) => disturb_cluster(fault, cluster, random).await,
+    }
+}
+
+async fn replace_master(fault: Fault, sentinels: &mut Sentinels) {
+    let former = sentinels.master().await.expect("they agree");
+    match fault {
+        Fault::KillMaster => {
+            sentinels.servers[former].kill();
+            let master = sentinels.until_replaced(former).await;
+            sentinels.servers[former].restart().await;
+            sentinels.until_settled(master).await;
+        }
+        Fault::FailOver => {
+            sentinels.fail_over().await;
+            let master = sentinels.until_replaced(former).await;
+            sentinels.until_settled(master).await;
+        }
+        other => panic!("{other:?} cannot be done to a master"),
+    }
+}
+
+async fn disturb_cluster(fault: Fault, cluster: &mut RedisCluster, random: &mut StdRng) {
+    let masters = cluster.masters().await;
+    let one = *masters.choose(random).expect("there are masters");
+    let mut others = masters.clone();
+    others.retain(|it| *it != one);
+    let another = *others.choose(random).expect("there are three");
+    match fault {
+        Fault::KillMaster => {
+            // One that was added has no replica.
+            let Some(master) = cluster.with_replicas().await.choose(random).copied() else {
+                return;
+            };
+            cluster.nodes[master].kill();
+            cluster.until_replaced(master).await;
+            cluster.nodes[master].restart().await;
+            cluster.until_following(master).await;
+        }
+        Fault::FailOver => {
+            let replica = *cluster.replicas().await.choose(random).expect("there are replicas");
+            cluster.fail_over_to(replica).await;
+        }
+        Fault::MoveSlots => {
+            cluster.reshard(one, another, random.random_range(100..SLOTS)).await;
+        }
+        Fault::AddNode => {
+            let node = cluster.add().await;
+            cluster.reshard(one, node, SLOTS).await;
+        }
+        Fault::RemoveNode => cluster.remove_added(one).await,
+        other => panic!("{other:?} cannot be done to a cluster"),
+    }
+    cluster.until_whole().await;
+    cluster.until_steady().await;
+}
