@@ -2,6 +2,7 @@
 //! itself. The real tools judge the files; the tests judge the numbers that stand in several.
 
 mod compose;
+mod compose_redis;
 pub(crate) mod envoy;
 mod image;
 mod kubernetes;
@@ -109,6 +110,18 @@ fn port(address: &str) -> u64 {
         .rsplit_once(':')
         .and_then(|(_, port)| port.parse().ok())
         .unwrap_or_else(|| panic!("{address:?} does not end in a port"))
+}
+
+/// The servers that a URL of Redis names, each with its port.
+fn redis_servers(url: &str) -> Vec<(String, u64)> {
+    let (scheme, rest) = url.trim().split_once("://").unwrap_or_else(|| panic!("no URL: {url}"));
+    let default = if scheme.ends_with("+sentinel") { 26379 } else { 6379 };
+    let servers = rest.split('/').next().and_then(|it| it.rsplit('@').next());
+    let server = |server: &str| match server.split_once(':') {
+        Some((host, _)) => (host.to_owned(), port(server)),
+        None => (server.to_owned(), default),
+    };
+    servers.expect("a split has a first part").split(',').map(server).collect()
 }
 
 /// How long a replica with these settings may take from SIGTERM until it has surely exited.
