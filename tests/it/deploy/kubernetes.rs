@@ -8,6 +8,7 @@ mod files;
 mod mutations;
 mod network;
 mod pods;
+mod redis;
 mod resources;
 
 use std::{collections::BTreeSet, fs};
@@ -31,7 +32,7 @@ use demand;
 type Rule = fn(&Resources, &mut Complaints);
 
 /// Everything that has to agree, wherever it occurs.
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 23] = [
     pods::drain_fits,
     pods::ports_agree,
     pods::probes_ask_the_right_port,
@@ -46,7 +47,11 @@ const RULES: [Rule; 19] = [
     network::policy_lets_through_what_is_needed,
     network::autoscaler_fits,
     network::envoy_is_the_one_of_compose,
-    files::redis_is_the_one_of_compose,
+    network::policies_let_in_who_is_let_out,
+    redis::url_leads_to_redis,
+    redis::redis_is_the_one_of_compose,
+    redis::scripts_are_those_of_compose,
+    redis::servers_do_not_go_together,
     custom::monitor_scrapes,
     custom::alerts_are_the_tested_ones,
     custom::gateway_routes,

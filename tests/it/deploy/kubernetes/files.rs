@@ -9,23 +9,26 @@ use std::{
 use roomcast_testkit::Authority;
 
 use super::{
-    super::{accepts, at, read, read_yaml, text, texts, variables},
-    Complaints, Resources, demand,
+    super::{accepts, read, text, variables},
+    Complaints, Resources, demand, redis,
 };
-
-const PRODUCTION: &str = "k8s/overlays/production/kustomization.yaml";
 
 /// What is made beforehand: secrets by name, with the keys that the documented commands give them.
 fn made_beforehand() -> BTreeMap<String, BTreeSet<String>> {
-    let command = read(PRODUCTION);
-    let keys = command.split("--from-file=").skip(1).filter_map(|it| it.split_once('='));
-    let redis: BTreeSet<_> = keys.map(|(key, _)| key.to_owned()).collect();
-    assert!(command.contains("create secret generic roomcast-redis") && !redis.is_empty());
     let tls = read("k8s/components/tls/kustomization.yaml");
     assert!(tls.contains("create secret tls roomcast-tls "));
     // What a secret of that type always has.
     let pair = ["tls.crt", "tls.key"].map(str::to_owned).into();
-    BTreeMap::from([("roomcast-redis".to_owned(), redis), ("roomcast-tls".to_owned(), pair)])
+    let mut made = BTreeMap::from([("roomcast-tls".to_owned(), pair)]);
+    for (secret, directory) in redis::EXAMPLES {
+        let command = read(&format!("k8s/{directory}/kustomization.yaml"));
+        let keys = command.split("--from-file=").skip(1).filter_map(|it| it.split_once('='));
+        let keys: BTreeSet<_> = keys.map(|(key, _)| key.to_owned()).collect();
+        let makes = command.contains(&format!("create secret generic {secret} "));
+        assert!(makes && !keys.is_empty(), "{directory} does not say how to make {secret}");
+        made.insert(secret.to_owned(), keys);
+    }
+    made
 }
 
 /// The keys of a secret, whether it is part of the manifests or made beforehand.
@@ -89,7 +92,7 @@ pub(super) fn settings_are_accepted(resources: &Resources, complaints: &mut Comp
     for (variable, file) in settings.iter_mut().filter(|(name, _)| name.ends_with("_FILE")) {
         let local = directory.path().join(Path::new(file).file_name().expect("a file"));
         let content = match variable.as_str() {
-            "ROOMCAST_REDIS__URL_FILE" => redis_url(resources),
+            "ROOMCAST_REDIS__URL_FILE" => redis::url(resources),
             "ROOMCAST_SERVER__TLS__KEY_FILE" => identity.key.clone(),
             _ => identity.cert.clone(),
         };
@@ -99,31 +102,4 @@ pub(super) fn settings_are_accepted(resources: &Resources, complaints: &mut Comp
     if let Err(problem) = accepts(&settings) {
         complaints.push(problem);
     }
-}
-
-/// Where Redis is: as in the overlay with one, else as in the example for one elsewhere.
-fn redis_url(resources: &Resources) -> String {
-    if resources.of_kind("Secret").next().is_none() {
-        return read("k8s/overlays/production/redis-url.example");
-    }
-    let kustomization = read_yaml("k8s/overlays/dev/kustomization.yaml");
-    let literal = text(&kustomization, "/secretGenerator/0/literals/0");
-    literal.strip_prefix("url=").expect("the key url").to_owned()
-}
-
-/// The Redis of a cluster for trying things out keeps what that of compose keeps.
-pub(super) fn redis_is_the_one_of_compose(resources: &Resources, complaints: &mut Complaints) {
-    let Some(redis) = resources.workloads().find(|it| it.name() == "redis") else { return };
-    let compose = read_yaml("deploy/compose.yaml");
-    let service = at(&compose, "/services/redis");
-    let image = text(redis.container(), "/image");
-    demand!(complaints, image == text(service, "/image"), "{image} is not the image of compose");
-    let options = |words: &[&str]| -> BTreeSet<String> {
-        words.join(" ").split("--").skip(1).map(|it| it.trim().to_owned()).collect()
-    };
-    let (here, there) = (texts(redis.container(), "/args"), texts(service, "/command"));
-    let missing: Vec<_> = options(&there).difference(&options(&here)).cloned().collect();
-    demand!(complaints, missing.is_empty(), "Redis lacks {missing:?}");
-    let bounded = options(&there).iter().any(|it| it.starts_with("maxmemory "));
-    demand!(complaints, bounded, "Redis has no bound on its memory");
 }

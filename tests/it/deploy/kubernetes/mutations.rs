@@ -10,6 +10,9 @@ const ENVOY: &str = "overlays/production with envoy";
 const GATEWAY: &str = "overlays/production with gateway";
 const TLS: &str = "overlays/production with tls";
 
+const SENTINEL: &str = "overlays/dev with redis-sentinel";
+const CLUSTER: &str = "overlays/dev with redis-cluster";
+
 const POD: &str = "/spec/template/spec";
 const CONTAINER: &str = "/spec/template/spec/containers/0";
 
@@ -106,7 +109,7 @@ fn wrong_numbers_of_production_are_found() {
             of(policy, "/spec/ingress/0/ports/0/port", json!(50050), "where nobody listens"),
             of(policy, "/spec/ingress/1/from", json!([]), "admin port is not"),
             of(policy, "/spec/egress/1/ports/0/port", json!(6380), "redis.example.net:6379"),
-            of(policy, "/spec/egress/3/ports/0/port", json!(4318), "observability:4317"),
+            of(policy, "/spec/egress/2/ports/0/port", json!(4318), "observability:4317"),
             of("ServiceMonitor", "/spec/endpoints/0/port", json!("grpc"), "port grpc"),
             of("ServiceMonitor", "/spec/endpoints/0/path", json!("/"), "asks for /"),
             of("PrometheusRule", "/spec/groups/0/rules/0/expr", json!("up"), "not rules.yaml"),
@@ -160,6 +163,40 @@ fn wrong_numbers_of_components_are_found() {
             tls(format!("{CONTAINER}/readinessProbe/grpc"), grpc, "in 2 ways"),
             tls(format!("{CONTAINER}/volumeMounts/0/mountPath"), json!("/tls"), "no key of a"),
             ("Service", "roomcast", "/spec/ports/0/appProtocol".into(), json!("h2"), "not https"),
+        ],
+    );
+}
+
+#[test]
+fn wrong_numbers_of_redis_are_found() {
+    let from = "/spec/ingress/0/from/0/podSelector/matchLabels/app.kubernetes.io~1component";
+    let of = |kind, name, pointer: &str, to, says| (kind, name, pointer.to_owned(), to, says);
+    let (set, policy) = ("StatefulSet", "NetworkPolicy");
+    assert_found(
+        SENTINEL,
+        vec![
+            of(set, "redis-sentinel", "/spec/replicas", json!(2), "leads to redis-sentinel-2"),
+            of(set, "redis-ha", "/spec/serviceName", json!("redis"), "told of redis-ha-0.redis-ha"),
+            of(policy, "redis-sentinel", from, json!("client"), "does not let in roomcast"),
+            of(policy, "roomcast", "/spec/egress/3/ports/0/port", json!(6379), "nobody out to"),
+            of("ConfigMap", "redis-scripts", "/data/server.sh", json!(""), "another server.sh"),
+            of("PodDisruptionBudget", "redis-ha", "/spec/maxUnavailable", json!(2), "2) pods at"),
+            (
+                "StatefulSet",
+                "redis-ha",
+                format!("{CONTAINER}/args/3"),
+                json!("no"),
+                "redis-ha lacks",
+            ),
+        ],
+    );
+    let image = format!("{CONTAINER}/image");
+    assert_found(
+        CLUSTER,
+        vec![
+            of(set, "redis-cluster", "/spec/replicas", json!(8), "and not of 8"),
+            of(policy, "redis-cluster", "/spec/ingress/1/ports/1/port", json!("redis"), "by 16379"),
+            ("Job", "redis-create-cluster", image, json!("redis:8"), "not the image of compose"),
         ],
     );
 }

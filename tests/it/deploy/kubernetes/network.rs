@@ -3,12 +3,10 @@
 use serde_json::Value;
 
 use super::{
-    super::{at, envoy::topology, list, number, read, text, texts, variables},
-    Complaints, Resources, demand,
+    super::{at, envoy::topology, list, number, read, redis_servers, text, texts, variables},
+    Complaints, Resources, demand, redis,
     resources::Workload,
 };
-
-const REDIS_EXAMPLE: &str = "k8s/overlays/production/redis-url.example";
 
 fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
@@ -81,7 +79,7 @@ pub(super) fn services_lead_to_ports(resources: &Resources, complaints: &mut Com
         let expected = match name {
             "roomcast" if resources.has_tls() => "https",
             "roomcast" | "roomcast-envoy" => "kubernetes.io/h2c",
-            "redis" => "redis",
+            name if name.starts_with("redis") => "redis",
             _ => "http",
         };
         demand!(complaints, speaks == expected, "{name} speaks {speaks}, not {expected}");
@@ -142,12 +140,12 @@ pub(super) fn policy_lets_through_what_is_needed(
         let admitted = admitted.any(|it| it.name() == envoy.name());
         demand!(complaints, admitted, "Envoy does not reach the replicas");
     }
-    let needed = [
-        Some(read(REDIS_EXAMPLE)),
-        resources.settings().remove("ROOMCAST_TELEMETRY__OTLP_ENDPOINT"),
-    ];
-    for url in needed.iter().flatten() {
-        let (host, port) = authority(url).expect("a URL with a port");
+    let mut needed = redis_servers(&redis::url(resources));
+    if let Some(collector) = resources.settings().remove("ROOMCAST_TELEMETRY__OTLP_ENDPOINT") {
+        let (host, port) = authority(&collector).expect("a URL with a port");
+        needed.push((host.to_owned(), port));
+    }
+    for (host, port) in needed {
         let opens = |rule: &&Value| {
             let space = |it: &Value| {
                 let labels = it.pointer("/namespaceSelector/matchLabels")?;
@@ -159,6 +157,48 @@ pub(super) fn policy_lets_through_what_is_needed(
         };
         let open = items(policy, "/spec/egress").any(|rule| opens(&rule));
         demand!(complaints, open, "the policy lets nobody out to {host}:{port}");
+    }
+}
+
+/// Whoever a policy lets out to somebody is let in there, and replicas are by the Redis that they have.
+pub(super) fn policies_let_in_who_is_let_out(resources: &Resources, complaints: &mut Complaints) {
+    let mut ways = vec![];
+    for policy in resources.of_kind("NetworkPolicy") {
+        let from = selected(resources, at(policy, "/spec/podSelector/matchLabels"));
+        for rule in items(policy, "/spec/egress") {
+            for whom in items(rule, "/to").filter_map(|it| it.pointer("/podSelector/matchLabels")) {
+                let to = selected(resources, whom);
+                for port in items(rule, "/ports").map(|it| number(it, "/port")) {
+                    ways.extend(from.iter().map(|from| (*from, to.clone(), port)));
+                }
+            }
+        }
+    }
+    for (host, port) in redis_servers(&redis::url(resources)) {
+        let set = redis::set_of(resources, &host).into_iter().collect();
+        ways.push((resources.roomcast(), set, port));
+    }
+    for (from, to, port) in ways {
+        for to in to {
+            let (name, other) = (from.name(), to.name());
+            let Some(policy) = resources.find("NetworkPolicy", other) else {
+                complaints.push(format!("no policy guards {other}"));
+                continue;
+            };
+            let admits = |rule: &Value| {
+                let mut whom = items(rule, "/from").filter_map(|it| it.pointer("/podSelector"));
+                let named = whom.any(|it| {
+                    let labels = it.get("matchLabels");
+                    labels.is_some_and(|it| {
+                        selected(resources, it).iter().any(|it| it.name() == name)
+                    })
+                });
+                let open = |it: &Value| to.port(at(it, "/port")) == Some(port);
+                named && items(rule, "/ports").any(open)
+            };
+            let admitted = items(policy, "/spec/ingress").any(admits);
+            demand!(complaints, admitted, "{other} does not let in {name} by {port}");
+        }
     }
 }
 

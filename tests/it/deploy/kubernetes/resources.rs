@@ -21,16 +21,26 @@ const fn variant(base: &'static str, component: Option<&'static str>) -> Variant
 }
 
 /// Everything that `docs/operations.md` offers.
-pub(super) const VARIANTS: [Variant; 9] = [
+pub(super) const VARIANTS: [Variant; 19] = [
     variant("base", None),
+    variant("base", Some("sentinel")),
+    variant("base", Some("cluster")),
+    variant("base", Some("redis-sentinel")),
+    variant("base", Some("redis-cluster")),
     variant("overlays/dev", None),
     variant("overlays/dev", Some("envoy")),
     variant("overlays/dev", Some("gateway")),
     variant("overlays/dev", Some("tls")),
+    variant("overlays/dev", Some("sentinel")),
+    variant("overlays/dev", Some("cluster")),
+    variant("overlays/dev", Some("redis-sentinel")),
+    variant("overlays/dev", Some("redis-cluster")),
     variant("overlays/production", None),
     variant("overlays/production", Some("envoy")),
     variant("overlays/production", Some("gateway")),
     variant("overlays/production", Some("tls")),
+    variant("overlays/production", Some("sentinel")),
+    variant("overlays/production", Some("cluster")),
 ];
 
 impl fmt::Display for Variant {
@@ -55,11 +65,13 @@ impl Variant {
         let here = directory.path().canonicalize().unwrap();
         let levels = here.components().filter(|part| matches!(part, Component::Normal(_))).count();
         let seen_from_here = |path: &Path| format!("{}{}", "../".repeat(levels), path.display());
-        let namespace = Resources::parse(&kustomize(&base));
+        let alone = Resources::parse(&kustomize(&base));
+        let namespace = alone.of_kind("Namespace").next();
+        let namespace = namespace.map_or("roomcast", |it| text(it, "/metadata/name"));
         let kustomization = serde_json::json!({
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
-            "namespace": text(namespace.one("Namespace"), "/metadata/name"),
+            "namespace": namespace,
             "resources": [seen_from_here(&base)],
             "components": [seen_from_here(&path("k8s/components").join(component))],
         });
@@ -147,7 +159,7 @@ impl Resources {
     }
 }
 
-/// A deployment or stateful set with one container.
+/// What runs pods of one container each.
 #[derive(Clone, Copy)]
 pub(super) struct Workload<'a>(pub(super) &'a Value);
 
@@ -171,8 +183,9 @@ impl<'a> Workload<'a> {
 
     /// The container's ports by name.
     pub(super) fn ports(self) -> BTreeMap<&'a str, u64> {
-        let ports = list(self.container(), "/ports").iter();
-        ports.map(|port| (text(port, "/name"), number(port, "/containerPort"))).collect()
+        let ports = self.container().get("ports").and_then(Value::as_array);
+        let named = |port| (text(port, "/name"), number(port, "/containerPort"));
+        ports.into_iter().flatten().map(named).collect()
     }
 
     /// The port that a name or a number means, if it is one of the container's.
