@@ -15,15 +15,23 @@ use tokio::sync::mpsc;
 pub use self::{
     log::{LogBounds, PageLimit},
     names::{
-        Eviction, Hold, Join, JoinError, Joined, MEMBERS_PAGE, Members, MembersCursor, MembersPage,
-        Overdue, Present, REAP_BATCH, RENEW_BATCH, Reaped, Renewal, Seated, Takeover, Verdict,
+        CHECK_BATCH, Checked, Eviction, HEADS_BATCH, Hold, Join, JoinError, Joined, MEMBERS_PAGE,
+        Members, MembersCursor, MembersPage, Overdue, Partition, Present, REAP_BATCH, ReapStep,
+        Renewal, RoomHead, RoomsCursor, Seated, Survey, Takeover, Verdict,
     },
 };
 use crate::domain::{
     Contact, Epoch, Event, Page, Position, RoomName, SessionId, StreamId, Username,
 };
 
-/// What replicas share: for each room one log of events, one live channel and the leases of names.
+/// What replicas share: for each room one log of events, one live channel and the names of its members.
+///
+/// **Leases.** Rooms are spread over partitions. A replica holds all its names in a partition by one lease, however many
+/// there are: a [`join`](Self::join) begins or extends it, [`renew`](Self::renew) extends it, and names are held for as
+/// long as it stands. One that has ended and that nobody noticed is simply extended. Once others have declared the replica
+/// [dead](Self::overdue), or the backplane has lost its data, it is lost, and all that was held by it with it:
+/// the next renewal says so, and each hold has to be joined again. Holds of the same replica that were joined since are
+/// good.
 ///
 /// **Atomic.** Every operation that changes a room is one step: the change of state and the
 /// event that tells of it happen together or not at all. Events of a room have positions
@@ -45,21 +53,23 @@ use crate::domain::{
 /// drops what the session appended already, `join` answers as it did at first, `leave` finds
 /// nothing left to give back, `linger` begins anew.
 ///
-/// **Fenced.** `append` checks the hold's token against the lease in the same step. Who lost the lease
-/// cannot speak, whatever he believes.
+/// **Fenced.** `append` checks in the same step that the roster has the hold's token and that the replica's lease stands.
+/// Whoever lost either cannot speak, whatever he believes.
 ///
 /// **One stream a session.** A session is carried by one stream at a time; a token names its stream.
 /// A session's stream gives way to a newer one only, by a [`Takeover`], and hears of it: by
 /// [`Signal::Moved`] at once, or else by [`Verdict::Moved`], [`JoinError::Moved`] or a stale append.
-/// Which stream that is stands in the roster, so that a lease that has ended is given back to it alone:
+/// Which stream that is stands in the roster, so that a name whose lease has ended is given back to it alone:
 /// no operation of an older stream changes anything. Should the roster be lost, the stream of the
-/// later [attempt](Hold::attempt) prevails.
+/// later [attempt](Hold::attempt) prevails. A [`RoomHead`] tells how often it has happened, so that who was not told
+/// is found.
 ///
 /// **The roster is good for a lease.** Whoever is in the roster keeps the name until it is
-/// [overdue](Overdue) and reaped, and nobody may reap without a [`Contact`] that shows that the backplane was at work
-/// for so long that the holder could have renewed it, or the client come back. It is judged in the
-/// step that reaps, by the backplane's clock, so that an order that was under way while the backplane
-/// stood still is void.
+/// [overdue](Overdue) and reaped, and nobody may reap, nor declare a replica dead, without a [`Contact`] that shows that
+/// the backplane was at work for so long that the holder could have renewed its lease, or the client come back. It is
+/// judged in the step that does it, by the backplane's clock, so that an order that was under way while the backplane
+/// stood still is void. A member of whose replica the backplane knows nothing, since it lost data, is kept for a
+/// lease from when that is noticed.
 ///
 /// **Bounded.** Every operation ends within the deadline that the implementation was built with.
 /// Queues are bounded; a caller waits while they are full.
@@ -75,6 +85,9 @@ pub trait Backplane: Send + Sync + 'static {
     /// Ends live delivery of a room. Takes effect in order with `subscribe`, as far as rooms of the same
     /// [part](Self::shard) are concerned.
     fn unsubscribe(&self, room: &RoomName);
+
+    /// The partition of a room: the same for all replicas, for ever.
+    fn partition(&self, room: &RoomName) -> Partition;
 
     /// Takes a name in a room and tells the room.
     async fn join(&self, join: Join<'_>) -> Result<Joined, JoinError>;
@@ -93,16 +106,15 @@ pub trait Backplane: Send + Sync + 'static {
     /// it any more is no error. `None` when there was nothing to give back.
     async fn leave(&self, hold: &Hold, event: Arc<Event>) -> Result<Option<Position>, Unavailable>;
 
-    /// The stream is gone and the name stays: the lease ends in `time` from now, whatever it was
-    /// before and also where it had ended, and is marked as lingering. The room hears nothing. Unless a
+    /// The stream is gone and the name stays: for `time` from now, whatever becomes of the replica's lease and also
+    /// where it had ended. The member is marked as lingering; the room hears nothing. Unless a
     /// [`Takeover`] comes first, the member is overdue then, as one that
     /// [lingered](Overdue::lingered); with no time at all, it is overdue at once. False when the
     /// session is over or another stream has it, and nothing is changed.
     ///
-    /// Until then the hold's token is good: what was under way when the stream dropped is still
-    /// appended, and the name can be given back. A renewal that was under way changes nothing, and a join
-    /// of the stream that comes yet, on whatever path it was held up, is void, also after the member was
-    /// reaped.
+    /// Until then, and while the replica's lease stands, the hold's token is good: what was under way when the
+    /// stream dropped is still appended, and the name can be given back. A join of the stream that comes yet, on
+    /// whatever path it was held up, is void, also after the member was reaped.
     async fn linger(&self, hold: &Hold, time: Duration) -> Result<bool, Unavailable>;
 
     /// Notes that whoever has a name in a room owes what was said under it before, for `time` from now, unless
@@ -126,23 +138,47 @@ pub trait Backplane: Send + Sync + 'static {
     /// may be empty although others follow.
     async fn members(&self, room: &RoomName, page: MembersPage) -> Result<Members, Unavailable>;
 
-    /// Extends leases of one room, at most [`RENEW_BATCH`] of them, by a full lease from now. Should
-    /// nobody extend them again, their members are overdue once they have [lingered](Hold::linger) after
-    /// that.
-    async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Result<Renewal, Unavailable>;
+    /// Extends this replica's lease in a partition by a full lease from now. Should nobody extend it again, those
+    /// who hold names by it are overdue once they have [lingered](Hold::linger) after that.
+    async fn renew(&self, partition: Partition) -> Result<Renewal, Unavailable>;
 
-    /// Members of a room whose leases ended without anybody giving them back, and whose time to linger
-    /// has passed too, the longest overdue first, at most [`REAP_BATCH`].
-    async fn overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable>;
+    /// Begins another lease of this replica in a partition: what is held by the one before is held to its end and no
+    /// longer, unless it is joined again, as [`Renewal::held`] says. For names that may be held and that nobody can
+    /// give back.
+    fn renounce(&self, partition: Partition);
 
-    /// Removes those members, as far as they are still overdue and `contact` allows it, and tells the room
-    /// with their events. Each is told once, whoever reaps first.
+    /// Judges holds of one room, at most [`CHECK_BATCH`] of them, each by itself. Changes nothing, but that a room
+    /// that was forgotten begins.
+    async fn check(&self, room: &RoomName, holds: &[Hold]) -> Result<Checked, Unavailable>;
+
+    /// Where rooms of a partition stand, at most [`HEADS_BATCH`] of them, in their order; `None` for those that were
+    /// forgotten. Rooms with members are not, for as long as somebody asks for their heads at least every four
+    /// leases, whatever their logs' age is.
+    async fn heads(
+        &self,
+        partition: Partition,
+        rooms: &[RoomName],
+    ) -> Result<Vec<Option<RoomHead>>, Unavailable>;
+
+    /// Members of a partition's rooms whose time has passed: of replicas whose leases have ended, and those that
+    /// lingered; some hundred at a time, in no order, and none of this replica's own. Replicas whose leases have
+    /// ended are declared dead first, as far as `contact` allows it.
+    async fn overdue(
+        &self,
+        partition: Partition,
+        contact: Contact,
+        step: ReapStep,
+    ) -> Result<Survey, Unavailable>;
+
+    /// Removes those members, at most [`REAP_BATCH`] of one partition, as far as they are still overdue and `contact`
+    /// allows it, and tells their rooms with their events. Each is told once, whoever reaps first. Returns how many
+    /// were removed.
     async fn reap(
         &self,
-        room: &RoomName,
+        partition: Partition,
         contact: Contact,
         evict: &[Eviction],
-    ) -> Result<Reaped, Unavailable>;
+    ) -> Result<usize, Unavailable>;
 
     /// Events of a room's log with a sequence number above `after`, in order, as many as `limit`
     /// allows, together with the head at that moment.
@@ -165,8 +201,8 @@ pub trait Backplane: Send + Sync + 'static {
     /// The parts of the backplane that are there now.
     fn shards(&self) -> Vec<Shard>;
 
-    /// Which part keeps a room now.
-    fn shard(&self, room: &RoomName) -> Shard;
+    /// Which part keeps a partition now.
+    fn shard(&self, partition: Partition) -> Shard;
 
     /// The clock of a part of the backplane, if that takes changes: the time since some moment that is the same for
     /// all replicas. It may be set, forth or back.
@@ -242,7 +278,7 @@ pub struct Appended {
 /// Why nothing was appended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The lease is no longer this hold's.
+    /// The name is no longer this hold's.
     #[error("the name is no longer held")]
     Stale,
     /// See [`Unavailable`].

@@ -14,25 +14,29 @@ mod entry;
 mod keeper;
 mod lease_manager;
 mod listener;
+mod look;
 mod member;
 mod membership;
 mod reader;
 mod release_queue;
 mod room;
+mod rooms;
+mod shard_limits;
 mod slot;
 pub mod slow_readers;
+mod steadiness;
 #[cfg(test)]
 pub(crate) mod testing;
 mod unread;
 mod wakers;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -45,10 +49,13 @@ pub use self::{
     slot::{ENCODINGS, Encoder},
     unread::{Held, Unread},
 };
-use self::{lease_manager::Watch, listener::Finding, release_queue::ReleaseQueue, room::Room};
+use self::{
+    lease_manager::Watch, listener::Finding, release_queue::ReleaseQueue, room::Room, rooms::Rooms,
+    shard_limits::ShardLimits, steadiness::Steadiness,
+};
 use crate::{
-    backplane::{Backplane, Eviction, Hold, Overdue, Shard, Signals, Unavailable},
-    domain::{Event, EventKind, Head, Member as Who, ReplicaId, RoomName},
+    backplane::{Backplane, Eviction, Hold, Overdue, Partition, Shard, Signals, Unavailable},
+    domain::{Event, EventKind, Head, Member as Who, ReplicaId, RoomName, SessionId},
     metrics::Metrics,
     room::{Rate, ReapGuard},
     trace::{self, Sampler},
@@ -86,15 +93,18 @@ pub struct Hub {
     replica: ReplicaId,
     metrics: Metrics,
     sampler: Arc<Sampler>,
-    rooms: Mutex<HashMap<RoomName, Arc<Room>>>,
+    rooms: Mutex<Rooms>,
     /// For each part of the backplane.
     reap_guards: Mutex<HashMap<Shard, ReapGuard>>,
+    steadiness: Steadiness,
+    /// Held by who looks for overdue members of a partition because a room is full.
+    making_room: Mutex<HashMap<Partition, Arc<tokio::sync::Mutex<()>>>>,
     releases: ReleaseQueue,
     watches: mpsc::Sender<Watch>,
     findings: mpsc::Sender<Finding>,
     delivery_probe: DeliveryProbe,
     /// Readers that are served from the log.
-    catch_ups: Semaphore,
+    catch_ups: ShardLimits,
     unread: Arc<Unread>,
     draining: CancellationToken,
     /// One token for each membership.
@@ -125,6 +135,7 @@ impl Hub {
         let (findings, found) = mpsc::channel(listener::QUEUE);
         let hub = Arc::new(Self {
             reap_guards: Mutex::default(),
+            steadiness: Steadiness::default(),
             delivery_probe: DeliveryProbe::new(config.lease),
             unread: Unread::new(config.unread_bytes),
             backplane,
@@ -133,10 +144,11 @@ impl Hub {
             metrics,
             sampler: Arc::new(sampler),
             rooms: Mutex::default(),
+            making_room: Mutex::default(),
             releases: ReleaseQueue::default(),
             watches,
             findings,
-            catch_ups: Semaphore::new(slow_readers::CATCH_UPS),
+            catch_ups: ShardLimits::new(slow_readers::CATCH_UPS),
             draining: CancellationToken::new(),
             stays: TaskTracker::new(),
             loops: TaskTracker::new(),
@@ -223,7 +235,7 @@ impl Hub {
         &self.sampler
     }
 
-    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomName, Arc<Room>>> {
+    fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -233,23 +245,26 @@ impl Hub {
 
     /// Whether anybody here is in a room.
     pub fn is_open(&self, name: &RoomName) -> bool {
-        self.rooms().contains_key(name)
+        self.rooms().get(name).is_some()
     }
 
     /// Takes a seat in a room, which keeps the room here until it is given up.
     fn take_room_ref(self: &Arc<Self>, name: &RoomName) -> Result<RoomRef, EnterError> {
         let mut rooms = self.rooms();
         let max = self.config.rooms;
-        if rooms.len() >= max && !rooms.contains_key(name) {
-            return Err(EnterError::TooManyRooms { max });
-        }
-        let room = rooms.entry(name.clone()).or_insert_with(|| {
-            self.metrics.rooms.inc();
-            let (metrics, sampler) = (self.metrics.clone(), self.sampler.clone());
-            Arc::new(Room::new(name.clone(), &self.config, metrics, sampler))
-        });
+        let room = match rooms.get(name) {
+            Some(room) => room.clone(),
+            None if rooms.len() >= max => return Err(EnterError::TooManyRooms { max }),
+            None => {
+                self.metrics.rooms.inc();
+                let (metrics, sampler) = (self.metrics.clone(), self.sampler.clone());
+                let room = Arc::new(Room::new(name.clone(), &self.config, metrics, sampler));
+                rooms.insert(self.backplane.partition(name), room.clone());
+                room
+            }
+        };
         room.add_ref();
-        Ok(RoomRef { hub: self.clone(), room: room.clone() })
+        Ok(RoomRef { hub: self.clone(), room })
     }
 
     /// Whether the windows of all rooms hold too much together.
@@ -260,7 +275,7 @@ impl Hub {
     /// Has each room keep no more than a share, such that all together keep three quarters of what they may: those
     /// that hold much have readers that are far behind.
     fn relieve_windows(&self) {
-        let rooms: Vec<_> = self.rooms().values().cloned().collect();
+        let rooms = self.rooms().all();
         let sizes = rooms.into_iter().map(|room| (room.window_bytes(), room));
         let sizes: Vec<_> = sizes.filter(|(bytes, _)| *bytes > 0).collect();
         let kept = |share: usize| sizes.iter().map(|(bytes, _)| share.min(*bytes)).sum::<usize>();
@@ -273,19 +288,29 @@ impl Hub {
         }
     }
 
+    /// Which part of the backplane keeps a room.
+    fn shard(&self, room: &RoomName) -> Shard {
+        self.backplane.shard(self.backplane.partition(room))
+    }
+
     fn reap_guards(&self) -> MutexGuard<'_, HashMap<Shard, ReapGuard>> {
         self.reap_guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who may be reaped in a room.
-    fn reap_guard(&self, room: &RoomName) -> ReapGuard {
-        let shard = self.backplane.shard(room);
-        self.reap_guards().get(&shard).cloned().unwrap_or_else(|| ReapGuard::new(self.config.lease))
+    /// Who may be reaped in a partition.
+    fn reap_guard(&self, partition: Partition) -> ReapGuard {
+        let shard = self.backplane.shard(partition);
+        let guard = self.reap_guards().get(&shard).cloned();
+        let guard = guard.unwrap_or_else(|| ReapGuard::new(self.config.lease));
+        match self.steadiness.broken(partition, shard) {
+            Some(broken) => guard.at_most(broken.elapsed()),
+            None => guard,
+        }
     }
 
-    /// This replica was late itself: it has no right to call others gone that have names where this room is kept.
-    fn break_contact(&self, room: &RoomName) {
-        if let Some(guard) = self.reap_guards().get_mut(&self.backplane.shard(room)) {
+    /// This replica was late itself: it has no right to call others gone that have names where this partition is kept.
+    fn break_contact(&self, partition: Partition) {
+        if let Some(guard) = self.reap_guards().get_mut(&self.backplane.shard(partition)) {
             guard.failed();
         }
     }
@@ -301,7 +326,7 @@ impl Hub {
         }
     }
 
-    /// Tells the listener where a room's log ends. When it is busy, the next renewal tells again.
+    /// Tells the listener where a room's log ends. When it is busy, the next look tells again.
     fn report_head(&self, room: &Arc<Room>, head: Head) {
         let _ = self.findings.try_send(Finding::Head(room.clone(), head));
     }
@@ -316,20 +341,23 @@ impl Hub {
     }
 
     /// Evictions of members whose replica stopped renewing, or whom nobody resumed. Members whose
-    /// streams are here are not among them, however late they are.
-    fn evictions(room: Option<&Room>, overdue: Vec<Overdue>) -> Vec<Eviction> {
-        if overdue.is_empty() {
-            return Vec::new();
-        }
-        let (at, here) = (jiff::Timestamp::now(), room.map(Room::sessions).unwrap_or_default());
-        let trace = trace::current();
-        let evict = |overdue: Overdue| {
-            let what = EventKind::Left { cause: overdue.cause() };
-            let event = Event { at, member: overdue.member.clone(), what, trace: trace.clone() };
-            Eviction { overdue, event: Arc::new(event) }
+    /// streams are here are not among them, however late they are. In the trace of the span that is entered.
+    fn evictions(&self, overdue: &[Overdue]) -> Vec<Eviction> {
+        let (at, trace) = (jiff::Timestamp::now(), trace::current());
+        let mut here: HashMap<RoomName, HashSet<SessionId>> = HashMap::new();
+        let evict = |overdue: &Overdue| {
+            let sessions = here.entry(overdue.room.clone()).or_insert_with_key(|room| {
+                self.room(room).map(|room| room.sessions()).unwrap_or_default()
+            });
+            let gone = !sessions.contains(&overdue.member.session);
+            gone.then(|| {
+                let what = EventKind::Left { cause: overdue.cause() };
+                let event =
+                    Event { at, member: overdue.member.clone(), what, trace: trace.clone() };
+                Eviction { overdue: overdue.clone(), event: Arc::new(event) }
+            })
         };
-        let overdue = overdue.into_iter();
-        overdue.filter(|it| !here.contains(&it.member.session)).map(evict).collect()
+        overdue.iter().filter_map(evict).collect()
     }
 }
 
@@ -350,7 +378,7 @@ impl Drop for RoomRef {
     fn drop(&mut self) {
         let mut rooms = self.hub.rooms();
         if self.room.drop_ref() {
-            rooms.remove(self.room.name());
+            rooms.remove(self.hub.backplane.partition(self.room.name()), &self.room);
             // Under the lock, so that it comes before the subscription of a new room of that name.
             self.hub.backplane.unsubscribe(self.room.name());
             self.hub.metrics.rooms.dec();

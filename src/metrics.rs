@@ -101,9 +101,9 @@ pub struct Handles {
     pub redis_node_slots: Nodes,
     /// `roomcast_redis_redirections_total{kind}`: times that a node of a Redis Cluster referred to another one.
     pub redis_redirections: Counters<Redirected>,
-    /// `roomcast_lease_renewals_total`: leases renewed.
+    /// `roomcast_lease_renewals_total`: leases renewed, one in each partition.
     pub lease_renewals: Counter,
-    /// `roomcast_leases_lost_total{outcome}`: leases that ended under a live stream.
+    /// `roomcast_leases_lost_total{outcome}`: names that were lost under a live stream.
     pub leases_lost: Counters<LeaseLoss>,
     /// `roomcast_reaped_total`: members of dead replicas that this one has declared gone.
     pub reaped: Counter,
@@ -279,7 +279,7 @@ impl Handles {
             Counters::register(registry, "nacks", "Messages refused that may be sent again");
         let leaves = Counters::register(registry, "leaves", "Members of this replica that went");
         let leases_lost =
-            Counters::register(registry, "leases_lost", "Leases that ended under a live stream");
+            Counters::register(registry, "leases_lost", "Names lost under a live stream");
         let holes = Counters::register(registry, "holes", "Holes in live delivery");
         let tls_reloads = Counters::register(registry, "tls_reloads", "Changes of the TLS files");
         let help = "Whether live delivery from a node of a Redis Cluster works";
@@ -336,7 +336,7 @@ impl Handles {
             redis_nodes,
             redis_node_slots,
             redis_redirections,
-            lease_renewals: counter("lease_renewals", "Leases renewed"),
+            lease_renewals: counter("lease_renewals", "Leases renewed, one in each partition"),
             leases_lost,
             reaped: counter("reaped", "Members of dead replicas that this one declared gone"),
             holes,

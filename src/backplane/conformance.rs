@@ -97,13 +97,17 @@ macro_rules! suite {
                 closing_finishes_what_is_queued
             }
             leases {
-                renewing_keeps_a_name
-                renewing_tells_gone_from_taken
+                a_lease_keeps_all_names_of_its_replica
+                a_replica_without_names_has_nothing_to_lose
+                what_is_renounced_ends_with_its_lease
+                a_check_tells_gone_from_taken
                 renewing_revives_who_is_still_in_the_roster
                 a_name_taken_again_goes_on_where_it_was
                 a_name_taken_again_is_told_by_its_own_join_only
                 a_session_tells_where_it_stands
                 verdicts_come_in_the_order_of_the_holds
+                heads_come_in_the_order_of_the_rooms
+                a_room_that_is_asked_for_is_not_forgotten
                 the_earliest_deadline_is_told
                 a_lease_lost_and_told_is_told_again
                 a_lease_lost_with_its_log_is_not_told_again
@@ -112,17 +116,19 @@ macro_rules! suite {
                 a_full_room_takes_nobody_in
                 of_many_who_come_at_once_as_many_get_in_as_fit
                 who_comes_back_fits_into_a_full_room
-                who_is_gone_makes_room_in_the_same_step
+                who_is_gone_makes_room
+                who_is_evicted_makes_room_in_the_same_step
                 a_place_is_free_once_its_member_is_told_to_have_left
             }
             reaping {
                 the_overdue_are_reaped_once
-                the_revived_are_not_reaped
+                a_replica_that_was_declared_dead_begins_anew
+                who_is_back_before_that_is_not_reaped
                 a_former_stay_is_not_reaped_again
                 leaving_late_is_told_once
                 a_leftover_name_is_evicted_by_its_next_holder
-                joining_reaps_first_in_one_step
                 joining_evicts_only_the_overdue
+                a_replica_does_not_reap_its_own
                 a_crowd_is_reaped_in_batches
                 nobody_is_reaped_without_enough_contact
                 a_name_is_not_given_away_without_enough_contact

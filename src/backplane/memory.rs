@@ -3,7 +3,9 @@
 //! Everything is behind one lock that is held for one short step at a time, never across an
 //! `await`. Every operation takes effect as a whole when its future is first polled, and never waits.
 
+mod leases;
 mod log;
+mod outlet_id;
 mod outlets;
 #[cfg(test)]
 mod properties;
@@ -22,20 +24,23 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::{
-    outlets::{OutletId, Outlets},
+    leases::{Incarnation, Leases},
+    outlet_id::OutletId,
+    outlets::Outlets,
     room::{Room, Rules},
     rooms::Rooms,
 };
 use super::{
-    AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, LogBounds, Members,
-    MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Shard, Signals, Unavailable,
+    AppendError, Appended, Backplane, Checked, Eviction, Hold, Join, JoinError, Joined, LogBounds,
+    Members, MembersPage, PageLimit, Partition, REAP_BATCH, ReapStep, Renewal, RoomHead, Seated,
+    Shard, Signals, Survey, Unavailable,
 };
 use crate::domain::{Contact, Epoch, Event, Page, Position, ReplicaId, RoomName, Username};
 
 /// How a [`Memory`] behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemoryConfig {
-    /// How long a name outlives its last renewal.
+    /// How long names outlive their replica's last renewal.
     pub lease: Duration,
     /// The bounds of every room's log.
     pub log: LogBounds,
@@ -53,6 +58,7 @@ pub struct MemoryConfig {
 #[derive(Clone, Debug)]
 pub struct Memory {
     signal_queue: usize,
+    lease: Duration,
     /// When its clock began.
     began: Instant,
     state: Arc<Mutex<State>>,
@@ -61,6 +67,7 @@ pub struct Memory {
 #[derive(Debug)]
 struct State {
     rooms: Rooms,
+    leases: Leases,
     outlets: Outlets,
 }
 
@@ -70,12 +77,12 @@ impl Memory {
         let MemoryConfig { lease, log, bytes, members_per_room, signal_queue } = config;
         let began = Instant::now();
         let rooms = Rooms::new(Rules { lease, log, members: members_per_room, began }, bytes);
-        let state = State { rooms, outlets: Outlets::default() };
-        Self { signal_queue, began, state: Arc::new(Mutex::new(state)) }
+        let state = State { rooms, leases: Leases::new(lease), outlets: Outlets::default() };
+        Self { signal_queue, lease, began, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Attaches a replica, until its backplane is closed or dropped; its signals end then.
-    /// The names it holds stay until their leases end.
+    /// The names it holds stay until its lease ends.
     pub fn attach(&self, replica: ReplicaId) -> (Arc<dyn Backplane>, Signals) {
         let (outlet, signals) = self.lock().outlets.attach(self.signal_queue);
         tracing::debug!(%replica, "attached to the memory backplane");
@@ -111,10 +118,16 @@ impl Attached {
 
 impl State {
     /// A step in a room, begun if need be, of which everybody who listens is told.
-    fn begin<T>(&mut self, name: &RoomName, now: Instant, step: impl FnOnce(&mut Room) -> T) -> T {
+    fn begin<T>(
+        &mut self,
+        name: &RoomName,
+        now: Instant,
+        step: impl FnOnce(&mut Room, &mut Leases) -> T,
+    ) -> T {
         let room = self.rooms.begin(name, now, || Epoch(rand::random()));
         let before = room.bytes();
-        let done = self.outlets.after(name, room, step);
+        let leases = &mut self.leases;
+        let done = self.outlets.after(name, room, |room| step(room, leases));
         let after = room.bytes();
         self.rooms.changed(before, after);
         done
@@ -125,14 +138,28 @@ impl State {
         &mut self,
         name: &RoomName,
         now: Instant,
-        step: impl FnOnce(&mut Room) -> T,
+        step: impl FnOnce(&mut Room, &mut Leases) -> T,
     ) -> Option<T> {
         let room = self.rooms.get(name, now)?;
         let before = room.bytes();
-        let done = self.outlets.after(name, room, step);
+        let leases = &mut self.leases;
+        let done = self.outlets.after(name, room, |room| step(room, leases));
         let after = room.bytes();
         self.rooms.changed(before, after);
         Some(done)
+    }
+
+    /// Ends a replica's part in it.
+    fn detach(&mut self, replica: OutletId) {
+        self.outlets.detach(replica);
+        self.leases.detach(replica);
+    }
+
+    /// Time until the earliest lease ends that is not this one, or somebody's time to linger.
+    fn next_deadline(&mut self, now: Instant, own: Incarnation) -> Option<Duration> {
+        let lingering = self.rooms.all(now).filter_map(|room| room.next_end()).min();
+        let next = self.leases.next_deadline(own).into_iter().chain(lingering).min();
+        next.map(|at| at.saturating_duration_since(now))
     }
 }
 
@@ -150,9 +177,15 @@ impl Backplane for Attached {
         self.memory.lock().outlets.unsubscribe(self.outlet, room);
     }
 
+    fn partition(&self, _: &RoomName) -> Partition {
+        Partition(0)
+    }
+
     async fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
-        let joined =
-            self.step(|state, now| state.begin(&join.hold.room, now, |room| room.join(now, &join)));
+        let joined = self.step(|state, now| {
+            let own = state.leases.own(self.outlet);
+            state.begin(&join.hold.room, now, |room, leases| room.join(now, leases, own, &join))
+        });
         joined.unwrap_or_else(|unavailable| Err(unavailable.into()))
     }
 
@@ -163,8 +196,11 @@ impl Backplane for Attached {
         event: Arc<Event>,
     ) -> Result<Appended, AppendError> {
         let appended = self.step(|state, now| {
+            let own = state.leases.own(self.outlet);
             state
-                .within(&hold.room, now, |room| room.append(now, hold, client_seq, event))
+                .within(&hold.room, now, |room, leases| {
+                    room.append(now, leases, own, hold, client_seq, event)
+                })
                 .unwrap_or(Err(AppendError::Stale))
         });
         appended.unwrap_or_else(|unavailable| Err(unavailable.into()))
@@ -172,13 +208,16 @@ impl Backplane for Attached {
 
     async fn leave(&self, hold: &Hold, event: Arc<Event>) -> Result<Option<Position>, Unavailable> {
         self.step(|state, now| {
-            state.within(&hold.room, now, |room| room.leave(now, hold, event)).flatten()
+            state.within(&hold.room, now, |room, _| room.leave(now, hold, event)).flatten()
         })
     }
 
     async fn linger(&self, hold: &Hold, time: Duration) -> Result<bool, Unavailable> {
         self.step(|state, now| {
-            state.within(&hold.room, now, |room| room.linger(now, hold, time)).unwrap_or(false)
+            let own = state.leases.own(self.outlet);
+            let lingers =
+                state.within(&hold.room, now, |room, _| room.linger(now, own, hold, time));
+            lingers.unwrap_or(false)
         })
     }
 
@@ -209,26 +248,78 @@ impl Backplane for Attached {
         })
     }
 
-    async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Result<Renewal, Unavailable> {
-        // A head needs a log, so a room that was forgotten begins here.
-        self.step(|state, now| state.begin(room, now, |room| room.renew(now, holds)))
+    async fn renew(&self, _: Partition) -> Result<Renewal, Unavailable> {
+        self.step(|state, now| {
+            let held = state.leases.renew(self.outlet, now);
+            let own = state.leases.own(self.outlet);
+            Renewal { held, next_deadline: state.next_deadline(now, own), server: 0 }
+        })
     }
 
-    async fn overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
+    fn renounce(&self, _: Partition) {
+        self.memory.lock().leases.renounce(self.outlet);
+    }
+
+    async fn check(&self, room: &RoomName, holds: &[Hold]) -> Result<Checked, Unavailable> {
+        // A head needs a log, so a room that was forgotten begins here.
         self.step(|state, now| {
-            state.rooms.get(room, now).map_or_else(Vec::new, |room| room.overdue(now))
+            let own = state.leases.own(self.outlet);
+            state.begin(room, now, |room, leases| room.check(now, leases, own, holds))
+        })
+    }
+
+    async fn heads(
+        &self,
+        _: Partition,
+        rooms: &[RoomName],
+    ) -> Result<Vec<Option<RoomHead>>, Unavailable> {
+        self.step(|state, now| {
+            let head = |room| state.within(room, now, |room, _| room.stands(now));
+            rooms.iter().map(head).collect()
+        })
+    }
+
+    async fn overdue(
+        &self,
+        _: Partition,
+        contact: Contact,
+        _: ReapStep,
+    ) -> Result<Survey, Unavailable> {
+        self.step(|state, now| {
+            let own = state.leases.own(self.outlet);
+            if contact.has_lasted(self.memory.lease, now.duration_since(self.memory.began)) {
+                state.leases.declare_late_dead(now, own);
+            }
+            let State { rooms, leases, .. } = state;
+            let mut overdue = Vec::new();
+            for room in rooms.all(now) {
+                if overdue.len() < REAP_BATCH {
+                    overdue.extend(room.overdue(now, leases, own, REAP_BATCH - overdue.len()));
+                }
+            }
+            let all = overdue.len() < REAP_BATCH;
+            if all {
+                leases.bury(|dead| rooms.any(|room| room.has_members_of(dead)));
+            }
+            let next = (!all).then_some(ReapStep::BeginNow);
+            Survey { overdue, next, next_deadline: state.next_deadline(now, own) }
         })
     }
 
     async fn reap(
         &self,
-        room: &RoomName,
+        _: Partition,
         contact: Contact,
         evict: &[Eviction],
-    ) -> Result<Reaped, Unavailable> {
+    ) -> Result<usize, Unavailable> {
         self.step(|state, now| {
-            let nobody = Reaped { count: 0, next_deadline: None };
-            state.within(room, now, |room| room.reap(now, contact, evict)).unwrap_or(nobody)
+            let reaped = evict.iter().filter(|it| {
+                let room = &it.overdue.room;
+                let reaped =
+                    state.within(room, now, |room, leases| room.reap(now, leases, contact, it));
+                reaped.unwrap_or(false)
+            });
+            reaped.count()
         })
     }
 
@@ -240,7 +331,7 @@ impl Backplane for Attached {
     ) -> Result<Page, Unavailable> {
         self.step(|state, now| {
             let nothing = Page { head: None, events: Vec::new() };
-            state.within(room, now, |room| room.read(now, after, limit)).unwrap_or(nothing)
+            state.within(room, now, |room, _| room.read(now, after, limit)).unwrap_or(nothing)
         })
     }
 
@@ -252,7 +343,7 @@ impl Backplane for Attached {
         vec![Shard(0)]
     }
 
-    fn shard(&self, _: &RoomName) -> Shard {
+    fn shard(&self, _: Partition) -> Shard {
         Shard(0)
     }
 
@@ -261,12 +352,12 @@ impl Backplane for Attached {
     }
 
     async fn close(&self) {
-        self.memory.lock().outlets.detach(self.outlet);
+        self.memory.lock().detach(self.outlet);
     }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        self.memory.lock().outlets.detach(self.outlet);
+        self.memory.lock().detach(self.outlet);
     }
 }

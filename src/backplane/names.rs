@@ -1,6 +1,6 @@
 //! Names: what it takes to hold one, and what becomes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
@@ -10,14 +10,21 @@ use crate::domain::{
     SecretHash, SessionId, StreamId, Username,
 };
 
-/// The most holds in one call of [`super::Backplane::renew`].
-pub const RENEW_BATCH: usize = 256;
+/// The most holds in one call of [`super::Backplane::check`].
+pub const CHECK_BATCH: usize = 256;
 
-/// The most members in one call of [`super::Backplane::reap`] or [`Join::evict`].
+/// The most rooms in one call of [`super::Backplane::heads`].
+pub const HEADS_BATCH: usize = 128;
+
+/// The most members in one call of [`super::Backplane::reap`].
 pub const REAP_BATCH: usize = 128;
 
 /// The most members in one page of [`super::Backplane::members`], about.
 pub const MEMBERS_PAGE: usize = 500;
+
+/// Rooms whose names a replica holds by one lease. Means nothing to anybody but the backplane that has it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Partition(pub usize);
 
 /// A name held in a room by one session, whose stream is on this replica.
 #[derive(Clone, Debug)]
@@ -37,11 +44,11 @@ pub struct Hold {
     /// The number of the client's attempt that brought this stream. Of two streams of a session the one
     /// with the higher number is the newer.
     pub attempt: u64,
-    /// The lease's secret, which names the stream too.
+    /// The hold's secret, which names the stream too.
     pub token: FencingToken,
     /// The replica that has the stream.
     pub replica: ReplicaId,
-    /// The room's head when this hold was last confirmed by a join or a renewal. Tells a
+    /// The room's head when this hold was last confirmed by a join or a check. Tells a
     /// backplane that lost its data from one in which the member was reaped.
     pub confirmed: Option<Position>,
 }
@@ -50,10 +57,10 @@ pub struct Hold {
 #[derive(Clone, Debug)]
 pub struct Join<'a> {
     /// The hold to take. With `hold.confirmed` set it is taken *again*, under a fresh token of the
-    /// same stream, by a session that may have lost its lease: then the room is told only if it had
-    /// heard `left`, that is, if the session is not in the roster, the confirmed position is still
-    /// good, and no lease of this stream proves that only the roster was lost. While another stream has
-    /// the session it is refused as [`JoinError::Moved`], unless that one is of an earlier attempt.
+    /// same stream, by a session that may have lost it: then the room is told only if it had
+    /// heard `left`, that is, if the session is not in the roster and the confirmed position is still
+    /// good. While another stream has the session it is refused as [`JoinError::Moved`], unless that one is of
+    /// an earlier attempt.
     pub hold: &'a Hold,
     /// The session is carried on by a new stream, see [`Takeover`].
     pub takeover: Option<Takeover>,
@@ -61,31 +68,21 @@ pub struct Join<'a> {
     pub appended: u64,
     /// The `joined` event.
     pub event: Arc<Event>,
-    /// Answer [`JoinError::Overdue`] if anybody in the room could be reaped and is not in `evict`.
-    pub reap_first: bool,
     /// Refuse as [`JoinError::Ended`] where the room would have to be told: whoever only has last words to say
     /// is not announced for them.
     pub silent: bool,
-    /// By what right members are reaped. Whoever is overdue and cannot be has the name all the same: then
+    /// By what right a member is reaped. Whoever is overdue and cannot be has the name all the same: then
     /// it is [`JoinError::Taken`].
     pub contact: Option<Contact>,
-    /// Overdue members to remove in the same step, before the join, as far as `contact` allows it.
-    pub evict: &'a [Eviction],
+    /// The overdue member that has the name, to be removed in the same step, before the join, if `contact` allows
+    /// it. Its replica loses all that it holds in the partition.
+    pub evict: Option<&'a Eviction>,
 }
 
 impl<'a> Join<'a> {
     /// A join that nothing was appended before, that carries no session on, and that removes nobody.
     pub fn new(hold: &'a Hold, event: Arc<Event>) -> Self {
-        Self {
-            hold,
-            takeover: None,
-            appended: 0,
-            event,
-            reap_first: false,
-            silent: false,
-            contact: None,
-            evict: &[],
-        }
+        Self { hold, takeover: None, appended: 0, event, silent: false, contact: None, evict: None }
     }
 }
 
@@ -100,8 +97,8 @@ impl<'a> Join<'a> {
 /// newer stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Takeover {
-    /// [`Seated::stream`], whether or not its lease has ended.
-    pub from: Option<StreamId>,
+    /// [`Seated::stream`], whether or not its replica's lease has ended.
+    pub from: StreamId,
 }
 
 /// A name was taken.
@@ -115,8 +112,8 @@ pub struct Joined {
     pub told: bool,
     /// The last client sequence that the session has appended; 0 when there is none.
     pub client_seq: u64,
-    /// Time until the room's earliest lease ends.
-    pub next_deadline: Duration,
+    /// [`RoomHead::takeovers`].
+    pub takeovers: u64,
 }
 
 /// Why a name was not taken.
@@ -143,44 +140,69 @@ pub enum JoinError {
     Full {
         /// As many as it may have.
         max: usize,
+        /// Somebody in the partition is overdue, perhaps here: reap, and try again.
+        overdue: bool,
     },
-    /// These members are overdue, one of them perhaps under the name asked for: join again,
-    /// evicting them. The name was not taken.
-    #[error("{} members are overdue", .0.len())]
-    Overdue(Vec<Overdue>),
+    /// This member has the name, and is overdue: join again, evicting it. The name was not taken.
+    #[error("{} is overdue", .0.member.name)]
+    Overdue(Box<Overdue>),
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// What a renewal came to.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What the renewal of a replica's lease in a partition came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Renewal {
+    /// The lease was held, and is for a full lease from now; or there was nothing to hold. It may have ended
+    /// meanwhile without anybody noticing. False, once, when it was lost, and with it every hold of this replica in the
+    /// partition that was not joined again since: the others declared the replica dead, or the backplane lost its data.
+    pub held: bool,
+    /// Time until the partition's earliest lease of another replica ends, or somebody's time to linger, zero if one
+    /// has. `None` when there is none.
+    pub next_deadline: Option<Duration>,
+    /// Stands for the server that answered. Where it is another one than before, that one may not have had everything
+    /// that was answered to before.
+    pub server: u64,
+}
+
+/// What a check of a room came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checked {
     /// One for each hold, in their order.
     pub verdicts: Vec<Verdict>,
     /// The room's head; a reader that is behind it missed something.
-    pub head: Head,
-    /// Time until the room's earliest lease ends, zero if one has. `None` when nobody is there.
-    pub next_deadline: Option<Duration>,
+    pub head: RoomHead,
+}
+
+/// Where a room stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RoomHead {
+    /// Where its log ends.
+    pub log: Head,
+    /// How many streams have lost their sessions to newer ones there. Where that is more than was
+    /// [heard of](super::Signal::Moved), some have not been told.
+    pub takeovers: u64,
 }
 
 /// What became of one hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Held, for a full lease from now. The lease may have ended meanwhile without anybody
-    /// noticing. One that lingers is held too, and ends when it would have.
+    /// Held, for as long as the replica's lease is. One that lingers is held too, and ends when it would have.
     Held,
     /// Not held, and no other session, nor a newer stream of this one, holds the name: join again.
     Gone,
     /// Another session holds the name.
     Taken,
-    /// A newer stream has the session, whether or not its lease has ended: this one was superseded.
+    /// A newer stream has the session, whether or not its replica's lease has ended: this one was superseded.
     Moved,
 }
 
-/// A member whose lease ended, and whose session did not go on within its time to linger.
+/// A member whose replica's lease ended, and whose session did not go on within its time to linger.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Overdue {
+    /// The room.
+    pub room: RoomName,
     /// The name's skeleton.
     pub skeleton: String,
     /// Who it was.
@@ -218,16 +240,41 @@ pub struct Eviction {
     pub event: Arc<Event>,
 }
 
-/// What a reaping came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reaped {
-    /// How many were removed.
-    pub count: usize,
-    /// Time until the room's earliest lease ends, zero if one has. `None` when nobody is there.
+/// Where a look for overdue members goes on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum ReapStep {
+    /// It begins; but what another replica has begun, and will have done in half a lease, is left to that one.
+    #[default]
+    Begin,
+    /// It begins, whatever others do.
+    BeginNow,
+    /// It goes on.
+    Rooms(RoomsCursor),
+}
+
+/// Which rooms of a partition have been looked through.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RoomsCursor {
+    /// Rooms that are known of and have not been looked through, with a place in each.
+    pub(super) rooms: VecDeque<(RoomName, MembersCursor)>,
+    /// Where the next rooms are known from; `None` when there are no more.
+    pub(super) next: Option<MembersCursor>,
+    /// The incarnations of replicas whose members are looked for, and whether one was found.
+    pub(super) dead: Vec<(String, bool)>,
+}
+
+/// Some overdue members of a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Survey {
+    /// They may be of several rooms.
+    pub overdue: Vec<Overdue>,
+    /// Where to go on, once these have been reaped; `None` when that is all.
+    pub next: Option<ReapStep>,
+    /// As in [`Renewal::next_deadline`], where that was looked for.
     pub next_deadline: Option<Duration>,
 }
 
-/// Who has a name, by the roster. There from `joined` to `left`, also when the lease has ended.
+/// Who has a name, by the roster. There from `joined` to `left`, also when its replica's lease has ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seated {
     /// The name as spelled, and the session.
@@ -242,9 +289,8 @@ pub struct Seated {
     pub client_seq: u64,
     /// The stream has dropped, and the name stays for a while.
     pub lingers: bool,
-    /// The stream that has the session, or had it last. `None` when that is not known: an earlier version
-    /// kept it in the lease, and the lease has ended.
-    pub stream: Option<StreamId>,
+    /// The stream that has the session, or had it last.
+    pub stream: StreamId,
     /// [`Hold::attempt`] of that stream.
     pub attempt: u64,
 }

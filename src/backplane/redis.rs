@@ -13,6 +13,7 @@ mod codec;
 mod connect;
 mod connect_error;
 mod fair;
+mod incarnations;
 mod info;
 mod keys;
 mod lane;
@@ -24,12 +25,14 @@ mod node_connections;
 mod op;
 mod operations;
 mod pace;
+mod partitions;
 mod remedy;
 mod reply;
 mod rights;
 mod script_name;
 mod scripts;
 mod sentinel;
+mod servers;
 mod slots;
 mod status;
 mod subscriber;
@@ -51,6 +54,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     connect::Connector,
     connect_error::ConnectError,
+    incarnations::Incarnations,
     keys::Keys,
     lane::{Pipeline, PipelineConfig},
     lanes::Lanes,
@@ -147,6 +151,7 @@ pub struct Redis {
     /// For pages of logs: large answers that hold up nothing else.
     reads: Lanes,
     hasher: RandomState,
+    incarnations: Incarnations,
     connector: Arc<Connector>,
     subscriptions: Arc<Subscriptions>,
     listeners: Arc<Listeners>,
@@ -269,6 +274,7 @@ impl Redis {
             canaries,
             reads: lanes(vec![LinkKind::Reads], READ_BATCH, Duration::ZERO, true),
             hasher: RandomState::new(),
+            incarnations: Incarnations::default(),
             connector,
             subscriptions,
             listeners,
@@ -305,8 +311,8 @@ impl Redis {
         self.lanes.of(self.keys().partition(room), self.hasher.hash_one(room))
     }
 
-    fn upkeep(&self, room: &RoomName) -> &Pipeline {
-        self.upkeep.of(self.keys().partition(room), 0)
+    fn upkeep(&self, partition: usize) -> &Pipeline {
+        self.upkeep.of(partition, 0)
     }
 
     fn reads(&self, room: &RoomName) -> &Pipeline {

@@ -17,8 +17,8 @@ impl Membership {
                 // The room on this replica has yet to notice what this reader knows.
                 sleep(REREAD).await;
             }
-            // Closed only with the hub.
-            let slot = hub.catch_ups.acquire().await;
+            let shard = hub.shard(self.room().name());
+            let slot = hub.catch_ups.acquire(&*hub.backplane, shard).await;
             let Some(after) = member.begin_reading() else {
                 pause = false;
                 continue;

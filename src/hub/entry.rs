@@ -1,19 +1,19 @@
 //! A member's way in: under a name that is free, or back to a session.
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
-use super::{Hub, Member, Membership, event_now, membership::Coming, room::Room};
+use super::{Hub, Member, Membership, event_now, keeper, membership::Coming};
 use crate::{
-    backplane::{Eviction, Hold, Join, JoinError, Joined, Seated, Takeover, Unavailable},
+    backplane::{Eviction, Hold, Join, JoinError, Joined, ReapStep, Seated, Takeover, Unavailable},
     domain::{EventKind, FencingToken, Position, RoomName, SecretHash, SessionId, Username},
     room::LogCursor,
     wakers::ReaderWaker,
 };
 
-/// How often a join is tried anew because members were found overdue. The second try evicts them;
+/// How often a join is tried anew because a member was found overdue. The second try evicts it;
 /// the others are for the name's next holder being overdue by then too.
 const EVICTION_ROUNDS: usize = 4;
 
@@ -74,7 +74,7 @@ pub struct Arrived {
 /// Why nobody got in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EnterError {
-    /// Somebody holds that name, or a lease of it has not ended yet.
+    /// Somebody holds that name, or its holder's lease has not ended yet.
     #[error("the name is taken")]
     Taken {
         /// After so long it is free at the latest, should its holder be gone.
@@ -143,13 +143,14 @@ impl Hub {
         membership.set_linger(claim.linger, claim.told.clone());
         let joined = match takeover {
             Some(takeover) => self.take_over(&hold, takeover).await,
-            None => self.join(membership.room(), &hold, 0, Coming::Anew).await,
+            None => self.join(&hold, 0, Coming::Anew).await,
         };
         match joined {
             Ok(joined) => {
                 membership.admit(joined.position, place(&claim, &joined));
+                membership.room().note_joined(joined.position.epoch, joined.takeovers);
                 membership.count_in(takeover.is_some());
-                self.watch(&claim.room, joined.next_deadline).await;
+                self.watch(&claim.room).await;
                 let (head, client_seq) = (joined.written, joined.client_seq);
                 Ok(Arrived { membership, head, resumed: takeover.is_some(), client_seq })
             }
@@ -157,7 +158,7 @@ impl Hub {
                 membership.lose_name();
                 Err(EnterError::NoSession)
             }
-            Err(JoinError::Full { max }) => {
+            Err(JoinError::Full { max, .. }) => {
                 membership.lose_name();
                 Err(EnterError::Full { max })
             }
@@ -237,47 +238,60 @@ impl Hub {
         self.backplane.join(join).await
     }
 
-    /// Joins; if anybody is found overdue who may be reaped, evicts them in the same step. Should there
-    /// be more of them than fit into one step, the lease manager takes care of the rest.
+    /// Joins. Whoever is found overdue under the name, and may be reaped, is evicted in the same step; where the room
+    /// is full and somebody may be overdue, that is looked after first, once.
     pub(super) async fn join(
         &self,
-        room: &Room,
         hold: &Hold,
         appended: u64,
         coming: Coming,
     ) -> Result<Joined, JoinError> {
         let silent = coming == Coming::AgainUnheard;
         let event = event_now(hold, EventKind::Joined);
-        let mut evict: Vec<Eviction> = Vec::new();
-        for round in 0..EVICTION_ROUNDS {
-            let reap_first = coming == Coming::Anew && round == 0;
-            let (event, contact) = (event.clone(), self.reap_guard(room.name()).contact());
-            let join = Join {
-                appended,
-                reap_first,
-                silent,
-                contact,
-                evict: &evict,
-                ..Join::new(hold, event)
-            };
+        let mut evict: Option<Eviction> = None;
+        let mut reaps = true;
+        for _ in 0..EVICTION_ROUNDS {
+            let partition = self.backplane.partition(&hold.room);
+            let (event, contact) = (event.clone(), self.reap_guard(partition).contact());
+            let evicted = evict.as_ref();
+            let join = Join { appended, silent, contact, evict: evicted, ..Join::new(hold, event) };
             match self.backplane.join(join).await {
                 Err(JoinError::Overdue(overdue)) => {
-                    let skeleton = hold.name.skeleton();
-                    let wanted = overdue.iter().any(|it| it.skeleton == skeleton);
-                    evict = Self::evictions(Some(room), overdue);
-                    if wanted && !evict.iter().any(|it| it.overdue.skeleton == skeleton) {
+                    evict = self.evictions(std::slice::from_ref(&overdue)).pop();
+                    if evict.is_none() {
                         // Whoever has it is here, and only late.
                         return Err(JoinError::Taken);
                     }
                 }
+                Err(JoinError::Full { overdue: true, .. }) if std::mem::take(&mut reaps) => {
+                    self.make_room(&hold.room).await?;
+                }
                 Ok(joined) => {
-                    self.metrics.reaped.inc_by(evict.len() as u64);
+                    self.metrics.reaped.inc_by(u64::from(evict.is_some()));
                     return Ok(joined);
                 }
                 Err(error) => return Err(error),
             }
         }
         Err(Unavailable.into())
+    }
+}
+
+impl Hub {
+    /// Has those reaped who are overdue in a room's partition. Whoever waits for another one to have done it is
+    /// content with that.
+    async fn make_room(&self, room: &RoomName) -> Result<(), Unavailable> {
+        let partition = self.backplane.partition(room);
+        let turn = {
+            let mut turns = self.making_room.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            turns.entry(partition).or_default().clone()
+        };
+        let Ok(_turn) = turn.try_lock() else {
+            drop(turn.lock().await);
+            return Ok(());
+        };
+        keeper::reap(self, partition, ReapStep::BeginNow).await.map(drop)
     }
 }
 

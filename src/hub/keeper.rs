@@ -1,68 +1,66 @@
-//! Renews leases, and reaps those that others stopped renewing.
+//! Renews leases, sees that rooms are not forgotten and miss nothing, and reaps those that others stopped renewing.
 
-use std::{
-    collections::HashSet,
-    convert::Infallible,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{
-    FutureExt, StreamExt,
-    stream::{self, FuturesUnordered},
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
 };
-use tokio::{sync::mpsc, time::sleep};
-use tracing::{Instrument as _, Span, info, warn};
+use tracing::{Instrument as _, info, warn};
 
 use super::{
     Hub, Member, Notice,
     lease_manager::{Done, Due, LeaseManager, Watch},
+    look::Whom,
     room::Room,
 };
 use crate::{
-    backplane::{Hold, Overdue, REAP_BATCH, RENEW_BATCH, Renewal, Shard, Unavailable, Verdict},
-    domain::RoomName,
+    backplane::{
+        CHECK_BATCH, HEADS_BATCH, Hold, Overdue, Partition, REAP_BATCH, ReapStep, RoomHead, Shard,
+        Unavailable, Verdict,
+    },
+    domain::{Contact, RoomName},
     trace,
 };
 
-/// How many rooms are worked on at a time.
-const CONCURRENCY: usize = 256;
+/// How many partitions are worked on at a time: all that there can be, each in two ways. Those of a part of the
+/// backplane that does not answer hold up no others.
+const CONCURRENCY: usize = 2 * 4096;
 
-/// How many calls of one room are under way at a time.
-const BATCHES: usize = 8;
-
-/// The soonest that a room is looked at again.
+/// The soonest that a partition is looked through again.
 const SECOND_LOOK: Duration = Duration::from_millis(250);
 
 /// The longest pause between two looks whether the backplane answers.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many rooms wait to be watched; then those who join wait.
+/// How many partitions wait to be watched; then those who join wait.
 pub(super) const QUEUE: usize = 1024;
 
 impl Hub {
-    /// Has the leases of a room renewed, and its deaths noticed.
-    pub(super) async fn watch(&self, room: &RoomName, next_deadline: Duration) {
-        self.send_watch(room, next_deadline, false).await;
+    /// Has the lease of a room's partition renewed, and deaths in it noticed.
+    pub(super) async fn watch(&self, room: &RoomName) {
+        self.send_watch(room, None).await;
     }
 
-    /// Has it noticed when somebody's time to linger is over, whether or not anybody else is here.
+    /// Has it noticed when somebody's time to linger is over.
     pub(super) async fn watch_lingering(&self, room: &RoomName, time: Duration) {
-        self.send_watch(room, time, true).await;
+        self.send_watch(room, Some(time)).await;
     }
 
-    async fn send_watch(&self, room: &RoomName, next_deadline: Duration, lingers: bool) {
+    async fn send_watch(&self, room: &RoomName, lingers: Option<Duration>) {
+        let partition = self.backplane.partition(room);
         // The lease manager ends only with the hub.
-        let _ = self.watches.send(Watch { room: room.clone(), next_deadline, lingers }).await;
+        let _ = self.watches.send(Watch { partition, lingers }).await;
     }
 }
 
-/// One timer a room, however many members it has. A healthy room costs one renewal call for
-/// hundreds of names every third of a lease, and nothing else.
+/// Two timers a partition, however many rooms and members it has. A healthy one costs its part of a renewal call every
+/// third of a lease, and of the calls that ask for the heads of quiet rooms.
 pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
-    let mut manager = LeaseManager::new(hub.config.lease, hub.config.rooms.saturating_mul(2));
+    let mut manager = LeaseManager::new(hub.config.lease);
     let mut works = FuturesUnordered::new();
+    let (mut looks, mut looking) = (FuturesUnordered::new(), HashSet::new());
     let mut contact = pin!(keep_contact(&hub));
     loop {
         tokio::select! {
@@ -70,7 +68,20 @@ pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
             never = &mut contact => match never {},
             Some(watch) = watches.recv() => manager.watch(watch),
             Some(due) = manager.next(), if works.len() < CONCURRENCY => works.push(work(&hub, due)),
-            Some(done) = works.next() => manager.follow(done),
+            Some(partition) = looks.next() => drop(looking.remove(&partition)),
+            Some(done) = works.next() => {
+                if let Done::Renewed { partition, answered: true, .. } = done
+                    && looking.insert(partition)
+                {
+                    looks.push(look_at_rooms(&hub, partition));
+                }
+                let partition = done.partition();
+                if !manager.follow(done) {
+                    // This replica was late itself: it has no right to call others gone.
+                    hub.break_contact(partition);
+                    warn!("a lease was not renewed in time");
+                }
+            }
         }
     }
 }
@@ -100,55 +111,103 @@ async fn keep_contact(hub: &Hub) -> Infallible {
 
 async fn work(hub: &Hub, due: Due) -> Done {
     match due {
-        Due::Renew(name) => {
-            let Some(room) = hub.room(&name) else { return Done::Empty { room: name } };
-            let renewed = renew(hub, &room).await;
+        Due::Renew(partition) => {
+            let began = Instant::now();
+            let renewed = renew(hub, partition).await;
             let (answered, next_deadline) = (renewed.is_ok(), renewed.unwrap_or(None));
-            Done::Renewed { room: name, answered, next_deadline }
+            Done::Renewed { partition, began, answered, next_deadline }
         }
-        Due::Reap(name) => {
-            let next = reap(hub, &name).await.unwrap_or(Some(hub.config.lease / 2));
-            Done::Reaped { here: hub.room(&name).is_some(), room: name, next }
+        Due::Reap(partition) => {
+            let next = reap(hub, partition, ReapStep::Begin).await;
+            Done::Reaped { partition, next: next.unwrap_or(Some(hub.config.lease / 2)) }
         }
     }
 }
 
-/// Renews all leases of a room, a few hundred in a call and several calls at a time.
-async fn renew(hub: &Hub, room: &Arc<Room>) -> Result<Option<Duration>, Unavailable> {
-    let began = Instant::now();
-    room.end_overdue_deliveries();
-    let held = room.holds();
-    let mut next_deadline = None;
-    let mut head = None;
-    let batches: Vec<_> =
-        held.chunks(RENEW_BATCH).map(|batch| renew_batch(hub, room, batch).boxed()).collect();
-    let mut renewals = stream::iter(batches).buffer_unordered(BATCHES);
-    while let Some(renewal) = renewals.next().await {
-        let renewal = renewal?;
-        next_deadline = renewal.next_deadline;
-        head = Some(renewal.head);
+/// Renews the lease of a partition, and looks at its rooms.
+async fn renew(hub: &Hub, partition: Partition) -> Result<Option<Duration>, Unavailable> {
+    let shard = hub.backplane.shard(partition);
+    let renewal = hub.backplane.renew(partition).await.inspect_err(|_| {
+        hub.steadiness.failed(partition, shard);
+    })?;
+    hub.metrics.lease_renewals.inc();
+    if hub.steadiness.answered(partition, hub.backplane.shard(partition), renewal.server) {
+        hub.releases.repeat(|room| hub.backplane.partition(room) == partition, &hub.metrics);
     }
-    if !room.note_renewed(began, hub.config.lease) {
-        // This replica was late itself: it has no right to call others gone.
-        hub.break_contact(room.name());
-        warn!(room = %room.name(), "leases were not renewed in time");
+    if !renewal.held {
+        let rooms = hub.rooms().of(partition);
+        warn!(rooms = rooms.len(), "a lease was lost; its names are taken again");
+        for room in rooms {
+            // Once they had the time for that.
+            room.doubt(hub.config.lease / 3);
+            for (member, _) in room.holds() {
+                member.notify(Notice::Gone);
+            }
+        }
     }
+    Ok(renewal.next_deadline)
+}
+
+/// Asks where the rooms of a partition stand, as far as that is due. Renewals do not wait for it.
+async fn look_at_rooms(hub: &Hub, partition: Partition) -> Partition {
+    let (now, rooms) = (Instant::now(), hub.rooms().of(partition));
+    let due: Vec<Arc<Room>> = rooms.into_iter().filter(|room| room.is_look_due(now)).collect();
+    for batch in due.chunks(HEADS_BATCH) {
+        let names: Vec<_> = batch.iter().map(|room| room.name().clone()).collect();
+        let heads = hub.backplane.heads(partition, &names).await.unwrap_or_default();
+        for (nth, room) in batch.iter().enumerate() {
+            let judged = match heads.get(nth) {
+                Some(head) => judge(hub, room, head.as_ref()).await,
+                None => Err(Unavailable),
+            };
+            if judged.is_err() {
+                room.doubt(Duration::ZERO);
+            }
+        }
+    }
+    partition
+}
+
+/// Acts on where a room stands, or on its being forgotten.
+async fn judge(hub: &Hub, room: &Arc<Room>, head: Option<&RoomHead>) -> Result<(), Unavailable> {
+    let whom = head.map_or(Whom::All, |head| room.whom_to_check(head));
     if let Some(head) = head {
-        hub.report_head(room, head);
+        hub.report_head(room, head.log.clone());
     }
-    Ok(next_deadline)
+    let mut held = if whom == Whom::Nobody { Vec::new() } else { room.holds() };
+    if let (Whom::Others, Some(head)) = (whom, head) {
+        let epoch = head.log.position.epoch;
+        held.retain(|(_, hold)| hold.confirmed.is_none_or(|at| at.epoch != epoch));
+    }
+    let mut head = head.cloned();
+    for batch in held.chunks(CHECK_BATCH) {
+        let now = check(hub, room, batch).await?;
+        let differs = |head: &RoomHead| {
+            head.log.position.epoch != now.log.position.epoch || head.takeovers != now.takeovers
+        };
+        if head.is_some_and(|head| differs(&head)) {
+            // Those who were checked before may not be in by now.
+            room.doubt(Duration::ZERO);
+        }
+        head = Some(now);
+    }
+    if let Some(head) = head.filter(|_| whom != Whom::Nobody) {
+        room.note_confirmed(&head);
+    }
+    Ok(())
 }
 
-async fn renew_batch(
+/// Has members told what became of their holds.
+async fn check(
     hub: &Hub,
     room: &Room,
     batch: &[(Arc<Member>, Hold)],
-) -> Result<Renewal, Unavailable> {
+) -> Result<RoomHead, Unavailable> {
     let holds: Vec<_> = batch.iter().map(|(_, hold)| hold.clone()).collect();
-    let renewal = hub.backplane.renew(room.name(), &holds).await?;
-    for ((member, hold), verdict) in batch.iter().zip(&renewal.verdicts) {
+    let checked = hub.backplane.check(room.name(), &holds).await?;
+    for ((member, hold), verdict) in batch.iter().zip(&checked.verdicts) {
         match verdict {
-            Verdict::Held => member.confirm(hold.token, renewal.head.position),
+            Verdict::Held => member.confirm(hold.token, checked.head.log.position),
             Verdict::Gone if member.holds(hold.token) => member.notify(Notice::Gone),
             Verdict::Taken if member.holds(hold.token) => member.notify(Notice::Taken),
             Verdict::Moved if member.holds(hold.token) => member.notify(Notice::Moved),
@@ -156,46 +215,82 @@ async fn renew_batch(
             Verdict::Gone | Verdict::Taken | Verdict::Moved => {}
         }
     }
-    hub.metrics.lease_renewals.inc_by(batch.len() as u64);
-    Ok(renewal)
+    Ok(checked.head)
 }
 
-/// Declares gone whoever is overdue and may be, a burst at a time. Returns when to look again.
-async fn reap(hub: &Hub, name: &RoomName) -> Result<Option<Duration>, Unavailable> {
-    let room = hub.room(name);
+/// Declares gone whoever is overdue in a partition and may be, a burst at a time. Returns when to look again.
+pub(super) async fn reap(
+    hub: &Hub,
+    partition: Partition,
+    mut step: ReapStep,
+) -> Result<Option<Duration>, Unavailable> {
+    let (mut next_deadline, mut soonest) = (None, None::<Duration>);
+    // Somebody is overdue, and nobody was reaped; members of the dead were looked for.
+    let (mut in_vain, mut sought) = (false, false);
     loop {
-        hub.keep_contact(hub.backplane.shard(name)).await;
-        let overdue = hub.backplane.overdue(name).await?;
-        let more = overdue.len() == REAP_BATCH;
-        let (gone, soonest) = hub.reapable(name, overdue);
-        let Some(contact) = hub.reap_guard(name).contact() else {
-            return Ok(Some(soonest.unwrap_or(hub.config.lease / 2)));
+        hub.keep_contact(hub.backplane.shard(partition)).await;
+        let Some(contact) = hub.reap_guard(partition).contact() else {
+            return Ok(Some(hub.config.lease / 2));
         };
-        let reaping = match gone.len() {
-            0 => Span::none(),
-            count => hub.sampler.reap(name, count),
-        };
-        let evictions = reaping.in_scope(|| Hub::evictions(room.as_deref(), gone));
-        let reap = hub.backplane.reap(name, contact, &evictions).instrument(reaping.clone());
-        let reaped = reap.await.inspect_err(|_| trace::failed(&reaping, "unavailable"))?;
-        reaping.record("roomcast.reaped", reaped.count);
-        if reaped.count > 0 {
-            hub.metrics.reaped.inc_by(reaped.count as u64);
-            info!(room = %name, count = reaped.count, "members whose leases ended are gone");
+        sought |= matches!(step, ReapStep::Rooms(_));
+        let survey = hub.backplane.overdue(partition, contact, step).await?;
+        next_deadline = survey.next_deadline.or(next_deadline);
+        let found = !survey.overdue.is_empty();
+        let (gone, wait) = hub.reapable(partition, survey.overdue);
+        soonest = soonest.into_iter().chain(wait).min();
+        let mut tried = 0;
+        for batch in gone.chunks(REAP_BATCH) {
+            tried += remove(hub, partition, contact, batch).await?;
         }
-        // Members of this very replica that are late are renewed, not reaped.
-        if !more || evictions.is_empty() {
-            // Whoever could not be reaped yet is the first whose time has come.
-            let next = soonest.or(reaped.next_deadline);
-            return Ok(next.map(|wait| wait.max(SECOND_LOOK)));
+        in_vain |= found && tried == 0;
+        match survey.next {
+            Some(ReapStep::Begin | ReapStep::BeginNow) if tried == 0 => break,
+            Some(next) => step = next,
+            None => break,
         }
     }
+    if let Err(wait) = hub.reap_guard(partition).lasted(hub.config.lease) {
+        soonest = soonest.into_iter().chain([wait]).min();
+    }
+    // What is due already and could not be done is next when it can be. Who was found to linger is told of then.
+    let next = match (next_deadline, soonest) {
+        _ if sought && !in_vain => Some(SECOND_LOOK),
+        (Some(Duration::ZERO), Some(wait)) => Some(wait),
+        // Members of this very replica that are late come back by themselves.
+        (Some(Duration::ZERO), None) if in_vain => Some(hub.config.lease / 2),
+        (next, None) => next,
+        (next, soonest) => next.into_iter().chain(soonest).min(),
+    };
+    Ok(next.map(|wait| wait.max(SECOND_LOOK)))
+}
+
+/// Has members removed that are not here. Returns how many these are.
+async fn remove(
+    hub: &Hub,
+    partition: Partition,
+    contact: Contact,
+    overdue: &[Overdue],
+) -> Result<usize, Unavailable> {
+    let reaping = hub.sampler.reap(overdue.len());
+    let evictions = reaping.in_scope(|| hub.evictions(overdue));
+    let reap = hub.backplane.reap(partition, contact, &evictions).instrument(reaping.clone());
+    let reaped = reap.await.inspect_err(|_| trace::failed(&reaping, "unavailable"))?;
+    reaping.record("roomcast.reaped", reaped);
+    if reaped > 0 {
+        hub.metrics.reaped.inc_by(reaped as u64);
+        info!(count = reaped, "members whose time had passed are gone");
+    }
+    Ok(evictions.len())
 }
 
 impl Hub {
     /// Those who may be reaped, and how long until another one may be.
-    fn reapable(&self, room: &RoomName, overdue: Vec<Overdue>) -> (Vec<Overdue>, Option<Duration>) {
-        let (reap_guard, mut soonest) = (self.reap_guard(room), None::<Duration>);
+    fn reapable(
+        &self,
+        partition: Partition,
+        overdue: Vec<Overdue>,
+    ) -> (Vec<Overdue>, Option<Duration>) {
+        let (reap_guard, mut soonest) = (self.reap_guard(partition), None::<Duration>);
         let may_be = |overdue: &Overdue| match reap_guard.lasted(overdue.needs(self.config.lease)) {
             Ok(_) => true,
             Err(wait) => {
@@ -206,3 +301,6 @@ impl Hub {
         (overdue.into_iter().filter(may_be).collect(), soonest)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! When each room's leases are renewed, and when it is looked for those that others stopped renewing.
+//! When the lease of each partition is renewed, and when it is looked for members whose time has passed.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,80 +6,78 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 use tokio_util::time::{DelayQueue, delay_queue::Key};
 
-use crate::{backoff::jitter, domain::RoomName};
+use crate::{backoff::jitter, backplane::Partition};
 
-/// Rooms are renewed at so many moments of a lease, so that those of one moment share calls.
-const MOMENTS: u32 = 300;
+/// Partitions are renewed at so many moments of a lease, so that those of one moment share calls.
+const MOMENTS: u32 = 60;
 
-/// A room in which somebody joined or lingers here, and when the earliest name ends that is known of.
+/// A partition in which somebody joined here, or in which a session of this replica lingers for so long.
 #[derive(Debug)]
 pub(super) struct Watch {
-    pub(super) room: RoomName,
-    pub(super) next_deadline: Duration,
-    /// Whose deadline it is lingers: it is to be noticed even if nobody else is here.
-    pub(super) lingers: bool,
+    pub(super) partition: Partition,
+    pub(super) lingers: Option<Duration>,
 }
 
-/// What falls due in a room.
-#[derive(Debug)]
+/// What falls due in a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Due {
-    Renew(RoomName),
-    Reap(RoomName),
+    Renew(Partition),
+    Reap(Partition),
 }
 
 /// What was done, and what follows.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Done {
+    /// A renewal that began then, whether it was answered, and when the earliest lease of others ends.
     Renewed {
-        room: RoomName,
+        partition: Partition,
+        began: Instant,
         answered: bool,
         next_deadline: Option<Duration>,
     },
-    Reaped {
-        room: RoomName,
-        here: bool,
-        next: Option<Duration>,
-    },
-    /// There is nobody here to renew.
-    Empty {
-        room: RoomName,
-    },
+    /// When to look again.
+    Reaped { partition: Partition, next: Option<Duration> },
 }
 
-/// The timers of one room.
+impl Done {
+    pub(super) fn partition(self) -> Partition {
+        let (Self::Renewed { partition, .. } | Self::Reaped { partition, .. }) = self;
+        partition
+    }
+}
+
+/// The timers of one partition, which are kept for as long as the replica lives: others may have members there.
 #[derive(Default)]
 struct Timers {
     renew: Option<Key>,
     reap: Option<Key>,
-    /// How much is being done. What follows of it is about this room yet.
-    under_way: usize,
-    /// Until when it is looked at for the sake of those who linger, also without members here.
+    /// When the lease was last renewed.
+    renewed: Option<Instant>,
+    /// When the first session ends that lingers and that a renewal may not know of.
     lingering: Option<Instant>,
 }
 
-/// When the leases of each room are to be renewed, and when it is to be looked for the dead.
+/// When what is to be done in which partition.
 pub(super) struct LeaseManager {
     began: Instant,
     lease: Duration,
-    /// The most rooms that are looked at: those with members here, and as many in which somebody lingers.
-    most: usize,
     due: DelayQueue<Due>,
-    rooms: HashMap<RoomName, Timers>,
+    partitions: HashMap<Partition, Timers>,
 }
 
 impl LeaseManager {
-    /// Knows of no room yet. It looks at `most` rooms for the sake of those who linger.
-    pub(super) fn new(lease: Duration, most: usize) -> Self {
-        let (due, rooms) = (DelayQueue::new(), HashMap::new());
-        Self { began: Instant::now(), lease, most, due, rooms }
+    /// Knows of no partition yet.
+    pub(super) fn new(lease: Duration) -> Self {
+        let (due, partitions) = (DelayQueue::new(), HashMap::new());
+        Self { began: Instant::now(), lease, due, partitions }
     }
 
     /// What is to be done next, once its time has come. `None` when nothing is; then [`LeaseManager::watch`]
     /// has to come first.
     pub(super) async fn next(&mut self) -> Option<Due> {
         let due = self.due.next().await?.into_inner();
-        let (Due::Renew(room) | Due::Reap(room)) = &due;
-        if let Some(timers) = self.rooms.get_mut(room) {
-            timers.under_way += 1;
+        let (Due::Renew(partition) | Due::Reap(partition)) = due;
+        if let Some(timers) = self.partitions.get_mut(&partition) {
             match due {
                 Due::Renew(_) => timers.renew = None,
                 Due::Reap(_) => timers.reap = None,
@@ -88,26 +86,18 @@ impl LeaseManager {
         Some(due)
     }
 
-    /// Takes note of a room.
-    pub(super) fn watch(&mut self, watch: Watch) {
-        let Watch { room, next_deadline, lingers } = watch;
-        if lingers && self.rooms.len() >= self.most && !self.rooms.contains_key(&room) {
-            // Whoever comes into that room next, or is there on another replica, finds it.
-            return;
-        }
-        let (renew_at, now) = (self.after(self.renew_pause()), Instant::now());
-        let timers = self.rooms.entry(room.clone()).or_default();
-        if lingers {
-            let until = now.checked_add(next_deadline + 2 * self.lease);
-            timers.lingering = timers.lingering.max(until);
-        } else if timers.renew.is_none() {
-            // One that is under way leaves it alone.
-            timers.renew = Some(self.due.insert_at(Due::Renew(room.clone()), renew_at));
-        }
-        // Another deadline may be sooner than the one that whoever came or went knows.
+    /// Takes note of a partition. One that is new is renewed at once, which tells of others' leases.
+    pub(super) fn watch(&mut self, Watch { partition, lingers }: Watch) {
+        let due = &mut self.due;
+        let timers = self.partitions.entry(partition).or_insert_with(|| Timers {
+            renew: Some(due.insert(Due::Renew(partition), Duration::ZERO)),
+            ..Timers::default()
+        });
+        let Some(ends) = lingers.and_then(|time| Instant::now().checked_add(time)) else { return };
+        timers.lingering = Some(timers.lingering.map_or(ends, |known| known.min(ends)));
         let known = timers.reap.as_ref().map(|key| self.due.deadline(key));
-        if known.is_none_or(|known| known > now + next_deadline) {
-            self.set_reap(room, Some(next_deadline));
+        if known.is_none_or(|known| known > ends) {
+            self.set_reap(partition, lingers);
         }
     }
 
@@ -124,67 +114,47 @@ impl LeaseManager {
         Instant::now() + pause.saturating_sub(Duration::from_micros(late))
     }
 
-    /// Something was done.
-    pub(super) fn follow(&mut self, done: Done) {
-        let (Done::Renewed { room, .. } | Done::Reaped { room, .. } | Done::Empty { room }) = &done;
-        if let Some(timers) = self.rooms.get_mut(room) {
-            timers.under_way = timers.under_way.saturating_sub(1);
-        }
+    /// Something was done. False when a renewal came so late that the lease may have ended before it.
+    pub(super) fn follow(&mut self, done: Done) -> bool {
         match done {
-            Done::Renewed { room, answered, next_deadline } => {
-                let pause = if answered { self.renew_pause() } else { self.renew_pause() / 4 };
-                let at = self.after(pause);
-                if let Some(timers) = self.rooms.get_mut(&room)
-                    && timers.renew.is_none()
-                {
-                    timers.renew = Some(self.due.insert_at(Due::Renew(room.clone()), at));
+            Done::Renewed { partition, began, answered, next_deadline } => {
+                let pause = self.renew_pause();
+                let at = self.after(if answered { pause } else { pause / 4 });
+                let renew = self.due.insert_at(Due::Renew(partition), at);
+                let Some(timers) = self.partitions.get_mut(&partition) else { return true };
+                timers.renew = Some(renew);
+                if !answered {
+                    return true;
                 }
-                if answered {
-                    self.set_reap(room, next_deadline);
-                }
+                let before = timers.renewed.replace(began);
+                self.set_reap(partition, next_deadline);
+                before.is_none_or(|before| before.elapsed() < self.lease)
             }
-            Done::Reaped { room, here, next } => {
-                let until = self.rooms.get(&room).and_then(|timers| timers.lingering);
+            Done::Reaped { partition, next } => {
+                let Some(timers) = self.partitions.get_mut(&partition) else { return true };
+                timers.lingering = timers.lingering.filter(|ends| *ends > Instant::now());
+                // A renewal, or whoever went meanwhile, may have told of an earlier one.
+                let known = timers.reap.as_ref().map(|key| self.due.deadline(key));
                 let at = next.and_then(|next| Instant::now().checked_add(next));
-                let wanted = here || (at.is_some() && at <= until);
-                // Whoever came or went meanwhile may have told of an earlier one.
-                let known = self.rooms.get(&room).and_then(|timers| timers.reap.as_ref());
-                let known = known.map(|key| self.due.deadline(key));
-                if known.is_none_or(|known| wanted && at.is_some_and(|at| at < known)) {
-                    self.set_reap(room.clone(), next.filter(|_| wanted));
+                if known.is_none_or(|known| at.is_some_and(|at| at < known)) {
+                    self.set_reap(partition, next);
                 }
-                self.tidy(&room);
+                true
             }
-            Done::Empty { room } => {
-                if let Some(timers) = self.rooms.get_mut(&room)
-                    && timers.lingering.is_none()
-                    && let Some(key) = timers.reap.take()
-                {
-                    self.due.try_remove(&key);
-                }
-                self.tidy(&room);
-            }
-        }
-    }
-
-    /// Forgets a room in which nothing falls due and nothing is being done.
-    fn tidy(&mut self, room: &RoomName) {
-        let is_idle = |it: &Timers| it.renew.is_none() && it.reap.is_none() && it.under_way == 0;
-        if self.rooms.get(room).is_some_and(is_idle) {
-            self.rooms.remove(room);
         }
     }
 
     /// Looks for the dead when the earliest lease has ended, unless a renewal tells before that it
     /// was renewed. The jitter lets one replica do it for all.
-    fn set_reap(&mut self, room: RoomName, next_deadline: Option<Duration>) {
-        let Some(timers) = self.rooms.get_mut(&room) else { return };
+    fn set_reap(&mut self, partition: Partition, next_deadline: Option<Duration>) {
+        let Some(timers) = self.partitions.get_mut(&partition) else { return };
         if let Some(key) = timers.reap.take() {
             self.due.try_remove(&key);
         }
-        if let Some(wait) = next_deadline {
+        let lingering = timers.lingering.map(|ends| ends.saturating_duration_since(Instant::now()));
+        if let Some(wait) = next_deadline.into_iter().chain(lingering).min() {
             let spread = jitter(Duration::from_millis(400), 0.1, 1.0);
-            timers.reap = Some(self.due.insert(Due::Reap(room), wait + spread));
+            timers.reap = Some(self.due.insert(Due::Reap(partition), wait + spread));
         }
     }
 }
@@ -194,60 +164,70 @@ mod tests {
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(15);
+    const HERE: Partition = Partition(7);
 
-    /// Somebody joins, and the earliest name ends so late.
-    fn joined(manager: &mut LeaseManager, next_deadline: Duration) {
-        manager.watch(Watch { room: RoomName::lobby(), next_deadline, lingers: false });
-    }
-
-    /// One whose lobby is being renewed and looked through.
-    async fn busy() -> LeaseManager {
-        let mut manager = LeaseManager::new(LEASE, 10);
-        joined(&mut manager, LEASE);
-        for _ in 0..2 {
-            manager.next().await.expect("it renews, and looks for the dead");
-        }
-        assert!(manager.next().await.is_none(), "both are under way");
-        manager
+    fn watch(manager: &mut LeaseManager, lingers: Option<Duration>) {
+        manager.watch(Watch { partition: HERE, lingers });
     }
 
     fn renewed(next_deadline: Option<Duration>) -> Done {
-        Done::Renewed { room: RoomName::lobby(), answered: true, next_deadline }
+        let (partition, began) = (HERE, Instant::now());
+        Done::Renewed { partition, began, answered: true, next_deadline }
     }
 
-    fn reaped(here: bool, next: Option<Duration>) -> Done {
-        Done::Reaped { room: RoomName::lobby(), here, next }
+    fn reaped(next: Option<Duration>) -> Done {
+        Done::Reaped { partition: HERE, next }
+    }
+
+    /// What is due next, and after how many seconds.
+    async fn next(manager: &mut LeaseManager) -> (Due, u64) {
+        let began = Instant::now();
+        let due = manager.next().await.expect("something is due");
+        (due, began.elapsed().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_room_is_renewed_again_although_a_look_meanwhile_found_nobody() {
-        let mut manager = busy().await;
-        manager.follow(reaped(true, None));
+    async fn a_partition_is_renewed_at_once_and_then_every_third_of_a_lease() {
+        let mut manager = LeaseManager::new(LEASE);
+        assert!(manager.next().await.is_none(), "nothing is watched");
+        watch(&mut manager, None);
+        assert_eq!(next(&mut manager).await, (Due::Renew(HERE), 0));
+        watch(&mut manager, None);
+        for _ in 0..10 {
+            assert!(manager.follow(renewed(None)));
+            let (due, after) = next(&mut manager).await;
+            assert!(due == Due::Renew(HERE) && (3..5).contains(&after), "{due:?} {after}");
+        }
+        let (partition, began, next_deadline) = (HERE, Instant::now(), None);
+        manager.follow(Done::Renewed { partition, began, answered: false, next_deadline });
+        let (due, after) = next(&mut manager).await;
+        assert!(due == Due::Renew(HERE) && after <= 1, "sooner where it failed: {due:?} {after}");
+        tokio::time::sleep(LEASE).await;
+        assert!(!manager.follow(renewed(None)), "the lease may have ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_lingers_is_looked_for_whatever_a_renewal_knows() {
+        let mut manager = LeaseManager::new(LEASE);
+        watch(&mut manager, None);
+        next(&mut manager).await;
+        watch(&mut manager, Some(Duration::from_secs(2)));
+        // It was asked before.
         manager.follow(renewed(None));
-        assert!(matches!(manager.next().await, Some(Due::Renew(_))));
-        manager.follow(Done::Empty { room: RoomName::lobby() });
-        assert!(manager.rooms.is_empty(), "in the end it is forgotten");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_lingers_is_looked_for_although_nobody_is_here_any_more() {
-        let mut manager = busy().await;
-        let next_deadline = Duration::from_secs(10);
-        manager.watch(Watch { room: RoomName::lobby(), next_deadline, lingers: true });
-        assert!(matches!(manager.next().await, Some(Due::Reap(_))));
-        manager.follow(reaped(false, None));
-        manager.follow(Done::Empty { room: RoomName::lobby() });
-        manager.follow(reaped(false, Some(Duration::from_secs(1))));
-        assert!(matches!(manager.next().await, Some(Due::Reap(_))));
+        assert_eq!(next(&mut manager).await, (Due::Reap(HERE), 2));
+        manager.follow(reaped(None));
+        assert!(matches!(next(&mut manager).await, (Due::Renew(HERE), _)), "nobody lingers now");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_earlier_deadline_that_was_told_during_a_look_is_kept() {
-        let mut manager = busy().await;
-        joined(&mut manager, Duration::from_secs(1));
-        manager.follow(reaped(true, Some(LEASE)));
-        let began = Instant::now();
-        assert!(matches!(manager.next().await, Some(Due::Reap(_))));
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        let mut manager = LeaseManager::new(LEASE);
+        watch(&mut manager, None);
+        next(&mut manager).await;
+        manager.follow(renewed(Some(Duration::ZERO)));
+        assert_eq!(next(&mut manager).await, (Due::Reap(HERE), 0));
+        watch(&mut manager, Some(Duration::from_secs(1)));
+        manager.follow(reaped(Some(LEASE)));
+        assert_eq!(next(&mut manager).await, (Due::Reap(HERE), 1));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     time::{self, sleep},
 };
 use tokio_util::time::DelayQueue;
@@ -17,6 +17,7 @@ use tracing::{Instrument as _, Span, info, warn};
 use super::{
     Hub,
     room::{Fed, REREAD, Room},
+    shard_limits::ShardLimits,
     slow_readers::PAUSE,
 };
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     trace,
 };
 
-/// How many rooms read from the log at a time.
+/// How many rooms of a part of the backplane read from the log at a time.
 const READERS: usize = 16;
 
 /// How many signals are handled before readers are woken, and others have their turn.
@@ -55,7 +56,7 @@ pub(super) async fn run(
     mut signals: Signals,
     mut findings: mpsc::Receiver<Finding>,
 ) {
-    let slots = Semaphore::new(READERS);
+    let slots = ShardLimits::new(READERS);
     let mut reads = FuturesUnordered::new();
     let mut gathering = DelayQueue::new();
     let mut pauses = FuturesUnordered::new();
@@ -181,12 +182,13 @@ fn handle(hub: &Hub, signals: impl Iterator<Item = Signal>) -> (Vec<Arc<Room>>, 
                 touched.insert(name, room);
             }
             Signal::Resumed(names) => {
-                let rooms: Vec<_> = match names {
-                    None => hub.rooms().values().cloned().collect(),
+                let rooms = match names {
+                    None => hub.rooms().all(),
                     Some(names) => names.iter().filter_map(|name| hub.room(name)).collect(),
                 };
                 info!(rooms = rooms.len(), "live delivery goes on; looking for what was missed");
                 wanted.extend(rooms.into_iter().filter_map(|room| {
+                    room.look_again();
                     let after = room.sequencer(Sequencer::resumed).read?;
                     Some(Heal::look(hub, room, after))
                 }));
@@ -236,11 +238,11 @@ async fn until_taken(room: &Room) {
     }
 }
 
-async fn read(hub: &Hub, slots: &Semaphore, heal: Heal) -> (Heal, Result<Page, Unavailable>) {
+async fn read(hub: &Hub, slots: &ShardLimits, heal: Heal) -> (Heal, Result<Page, Unavailable>) {
     if heal.crowded {
         until_taken(&heal.room).await;
     }
-    let slot = slots.acquire().await;
+    let slot = slots.acquire(&*hub.backplane, hub.shard(heal.room.name())).await;
     let page = hub.backplane.read(heal.room.name(), heal.after, heal.room.page_limit());
     let page = page.instrument(heal.span.clone()).await;
     drop(slot);

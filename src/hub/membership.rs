@@ -141,7 +141,7 @@ impl Membership {
         self.room().may_say(now)
     }
 
-    /// Takes the name again under a fresh token, after a message was refused or a renewal failed;
+    /// Takes the name again under a fresh token, after a message was refused, a lease was lost or a check failed;
     /// `appended` is the last client sequence that is known to be appended.
     ///
     /// A membership that is about to end, and is `last`, is not announced again where the room has heard its end.
@@ -155,6 +155,8 @@ impl Membership {
             Ok(Reacquired::Moved) => span.record("roomcast.outcome", "moved"),
             Ok(Reacquired::Ended) => span.record("roomcast.outcome", "ended"),
             Err(Unavailable) => {
+                // Nobody would tell it again.
+                self.room().doubt(Duration::ZERO);
                 trace::failed(&span, "unavailable");
                 &span
             }
@@ -169,9 +171,10 @@ impl Membership {
         // Before the try: should its answer be lost, the next one finds out.
         self.member().replace_hold(hold.clone());
         let coming = if last { Coming::AgainUnheard } else { Coming::Again };
-        match hub.join(self.room(), &hold, appended, coming).await {
+        match hub.join(&hold, appended, coming).await {
             Ok(joined) => {
                 self.member().confirm(hold.token, joined.position);
+                self.room().note_joined(joined.position.epoch, joined.takeovers);
                 hub.metrics.leases_lost.of(LeaseLoss::Rejoined).inc();
                 Ok(if joined.told { Reacquired::Anew } else { Reacquired::Kept })
             }

@@ -1,32 +1,37 @@
 //! Names to give back, and sessions to be left lingering, that nobody waits for.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, OwnedSemaphorePermit},
     time::{Instant, sleep},
 };
 
 use tracing::{Instrument as _, Span};
 
-use super::{Hub, Member, event_now};
+use super::{Hub, Member, event_now, shard_limits::ShardLimits};
 use crate::{
     backplane::{Hold, Unavailable},
-    domain::{Event, EventKind, LeftCause, Position},
-    metrics::{Metrics, Queue},
+    domain::{Event, EventKind, LeftCause, Position, RoomName},
+    metrics::{Metrics, Queue, items},
     trace::{self, Sampler},
 };
 
-/// How many names are given back at a time.
+/// How many names are given back at a time, of those that a part of the backplane keeps.
 const CONCURRENCY: usize = 256;
 
-/// After so many leases a name is given up that others see to. The backplane may be away for three.
+/// After so many leases a name is given up that its lease's end sees to. The backplane may be away for three.
 const PATIENCE: u32 = 4;
+
+/// For how long it is remembered what was given back, and how much of it: a failover may take it back. Sessions of
+/// which that is not known any more end when this replica does.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+const REMEMBERED: usize = 16_384;
 
 /// How long to wait before a name is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -40,6 +45,8 @@ pub(super) struct Release {
     owes: Option<std::time::Instant>,
     /// Of the first try: others may come long after it.
     span: Option<Span>,
+    /// It was done once, and is done again in case that was taken back.
+    repeated: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -56,13 +63,14 @@ impl Release {
         let (hold, owes) = (member.hold(), member.owes());
         let span = sampler.leave(&hold.room, cause);
         let event = span.in_scope(|| event_now(&hold, EventKind::Left { cause }));
-        Self { hold, way: Way::Leave(event), owes, span: Some(span) }
+        Self { hold, way: Way::Leave(event), owes, span: Some(span), repeated: false }
     }
 
     /// A session lingers for so long from now.
     pub(super) fn linger(member: &Member, time: Duration) -> Self {
         let way = Way::Linger(Instant::now() + time);
-        Self { hold: member.hold(), way, owes: member.owes(), span: None }
+        let (hold, owes) = (member.hold(), member.owes());
+        Self { hold, way, owes, span: None, repeated: false }
     }
 
     /// Does it. Returns where `left` is, if it was told now. Fails as
@@ -92,15 +100,15 @@ impl Release {
         }
     }
 
-    /// Whether others see to it once its lease has surely ended: a name whose join was never answered
-    /// is found by them, if it was taken at all, and so is a session that did not linger.
-    fn is_left_to_others(&self) -> bool {
+    /// Whether it need not be tried for ever: a name whose join was never answered, if it was taken at all, or a session
+    /// that did not linger. It ends with the lease once that is renounced.
+    fn may_be_given_up(&self) -> bool {
         matches!(self.way, Way::Linger(_)) || self.hold.confirmed.is_none()
     }
 }
 
 /// The queue. Bounded by the cap on streams: a stream has one release. Those that nobody was told
-/// of end when their lease has; the others were admitted while the backplane was there.
+/// of are given up after a while; the others were admitted while the backplane was there.
 #[derive(Debug, Default)]
 pub(super) struct ReleaseQueue {
     state: Mutex<State>,
@@ -113,6 +121,22 @@ struct State {
     queue: VecDeque<(Release, Instant)>,
     /// Taken from the queue, or held by a guard, and not done.
     under_way: usize,
+    /// Done, and when.
+    done: VecDeque<(Release, Instant)>,
+}
+
+impl State {
+    fn remember(&mut self, release: Release) {
+        let now = Instant::now();
+        let is_old = |it: &(Release, Instant)| now.duration_since(it.1) > REMEMBERED_FOR;
+        while self.done.len() >= REMEMBERED || self.done.front().is_some_and(is_old) {
+            self.done.pop_front();
+        }
+        // Where the data is lost as well, the room has heard of it and need not hear again.
+        let hold = Hold { confirmed: None, ..release.hold };
+        self.done
+            .push_back((Release { hold, owes: None, span: None, repeated: true, ..release }, now));
+    }
 }
 
 impl ReleaseQueue {
@@ -133,11 +157,46 @@ impl ReleaseQueue {
         ReleaseGuard { releases: self, release: Some(release), metrics }
     }
 
-    fn take(&self) -> Option<(Release, Instant)> {
+    /// Has done once more what was done in these rooms lately: all of it is safe to repeat, and some of it may have been
+    /// taken back.
+    pub(super) fn repeat(&self, concerns: impl Fn(&RoomName) -> bool, metrics: &Metrics) {
         let mut state = self.lock();
-        let next = state.queue.pop_front();
-        state.under_way += usize::from(next.is_some());
-        next
+        let (again, rest) = std::mem::take(&mut state.done)
+            .into_iter()
+            .partition(|(release, _)| concerns(&release.hold.room));
+        state.done = rest;
+        let again: VecDeque<(Release, Instant)> = again;
+        let now = Instant::now();
+        metrics.queue_items.of(Queue::Departures).inc_by(items(again.len()));
+        state.queue.extend(again.into_iter().map(|(release, _)| (release, now)));
+        drop(state);
+        self.pushed.notify_one();
+    }
+
+    /// The first one that there is room for, with that.
+    fn take(
+        &self,
+        hub: &Hub,
+        limits: &ShardLimits,
+    ) -> Option<(Release, Instant, OwnedSemaphorePermit)> {
+        let mut state = self.lock();
+        let (mut full, shards) = (HashSet::new(), hub.backplane.shards().len());
+        for place in 0..state.queue.len() {
+            let shard = hub.shard(&state.queue[place].0.hold.room);
+            if full.contains(&shard) {
+                continue;
+            }
+            if let Some(permit) = limits.try_acquire(&*hub.backplane, shard) {
+                let (release, since) = state.queue.remove(place)?;
+                state.under_way += 1;
+                return Some((release, since, permit));
+            }
+            full.insert(shard);
+            if full.len() >= shards {
+                break;
+            }
+        }
+        None
     }
 
     fn finish(&self) {
@@ -184,7 +243,9 @@ impl ReleaseGuard<'_> {
 
     /// The name was given back.
     pub(super) fn done(mut self) {
-        self.release = None;
+        if let Some(release) = self.release.take() {
+            self.releases.lock().remember(release);
+        }
     }
 }
 
@@ -200,29 +261,38 @@ impl Drop for ReleaseGuard<'_> {
 /// Gives names back, many at a time.
 pub(super) async fn run(hub: Arc<Hub>) {
     let mut under_way = FuturesUnordered::new();
+    let limits = ShardLimits::new(CONCURRENCY);
     loop {
         let pushed = hub.releases.pushed.notified();
-        while under_way.len() < CONCURRENCY
-            && let Some((release, since)) = hub.releases.take()
-        {
-            under_way.push(work_off(&hub, release, since));
+        while let Some((release, since, permit)) = hub.releases.take(&hub, &limits) {
+            let hub = &hub;
+            under_way.push(async move {
+                work_off(hub, release, since).await;
+                drop(permit);
+            });
         }
         tokio::select! {
-            () = pushed, if under_way.len() < CONCURRENCY => {}
+            () = pushed => {}
             Some(()) = under_way.next() => {}
         }
     }
 }
 
 /// Tries until it works, however long the backplane is away: should it come back without its data,
-/// nobody else can tell. What is [left to others](Release::is_left_to_others) is given up in the end.
+/// nobody else can tell. What [need not be](Release::may_be_given_up) is given up in the end, with the lease.
 async fn work_off(hub: &Hub, mut release: Release, since: Instant) {
     loop {
         match release.carry_out(hub).await {
-            Ok(_) => break,
+            Ok(_) => {
+                hub.releases.lock().remember(release);
+                break;
+            }
             Err(Unavailable)
-                if release.is_left_to_others() && since.elapsed() > hub.config.lease * PATIENCE =>
+                if release.may_be_given_up() && since.elapsed() > hub.config.lease * PATIENCE =>
             {
+                if !release.repeated {
+                    hub.backplane.renounce(hub.backplane.partition(&release.hold.room));
+                }
                 break;
             }
             Err(Unavailable) => sleep(RETRY).await,

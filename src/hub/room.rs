@@ -1,6 +1,7 @@
 //! One room on this replica.
 
 mod catching_up;
+mod looking;
 mod reading;
 mod watching;
 
@@ -14,12 +15,14 @@ use std::{
 };
 
 use slab::Slab;
+use tokio::time;
 
 use self::reading::{Gate, Reading};
 use super::{
     HubConfig, Member, Notice,
     chunk::{Chunk, ChunkBuilder, ChunkCache, SharedChunk},
     delivery::Delivery,
+    look::Look,
     slot::{Encoder, Slot},
     slow_readers::{EVENT_OVERHEAD, PAUSED_IN_VAIN, weight},
     wakers::WakerGroups,
@@ -71,8 +74,8 @@ struct State {
     awaited: bool,
     /// When its readers were last waited for in vain.
     stuck: Option<Instant>,
-    /// When its leases were last renewed, all of them.
-    renewed: Option<Instant>,
+    /// When to ask where it stands.
+    look: Look,
 }
 
 /// The window's bounds when it was last looked how far all readers have come.
@@ -111,7 +114,7 @@ impl Room {
             gather: Coalescer::new(config.gather),
             awaited: false,
             stuck: None,
-            renewed: None,
+            look: Look::new(config.lease, time::Instant::now()),
         };
         let (opened, opening) = (AtomicBool::new(false), tokio::sync::Mutex::default());
         let (failures, refs) = (AtomicU64::new(0), AtomicUsize::new(0));
@@ -304,13 +307,6 @@ impl Room {
         PageLimit { events: (events / 4).clamp(1, 256), bytes: bytes / 16 }
     }
 
-    /// Notes that all leases were renewed, in a round that began at `began`. False when the round
-    /// before was so long ago that leases may have ended meanwhile.
-    pub(super) fn note_renewed(&self, began: Instant, lease: Duration) -> bool {
-        let before = self.lock().renewed.replace(began);
-        before.is_none_or(|before| before.elapsed() < lease)
-    }
-
     /// The sessions that are on this replica.
     pub(super) fn sessions(&self) -> HashSet<SessionId> {
         let state = self.lock();
@@ -320,7 +316,9 @@ impl Room {
 
     /// Tells the member whose stream lost its session to a newer one.
     pub(super) fn supersede(&self, session: SessionId, from: StreamId) {
-        for (_, reading) in &self.lock().readings {
+        let mut state = self.lock();
+        state.look.heard_of_takeover();
+        for (_, reading) in &state.readings {
             if reading.member.session() == session && reading.member.hold().token.stream() == from {
                 reading.member.notify(Notice::Moved);
             }
@@ -362,15 +360,7 @@ impl Room {
         }
     }
 
-    /// Gives up on readers that do not come to what is traced.
-    pub(super) fn end_overdue_deliveries(&self) {
-        let state = self.lock();
-        for slot in state.window.since(state.window.first()).into_iter().flatten() {
-            slot.end_overdue_delivery();
-        }
-    }
-
-    /// The holds to renew.
+    /// The holds of its members.
     pub(super) fn holds(&self) -> Vec<(Arc<Member>, Hold)> {
         let state = self.lock();
         let members = state.readings.iter().map(|(_, reading)| &reading.member);

@@ -39,6 +39,14 @@ impl ReapGuard {
         self.contact = None;
     }
 
+    /// The same, as if it had lasted for no longer than that.
+    #[must_use]
+    pub fn at_most(mut self, time: Duration) -> Self {
+        self.contact =
+            self.contact.map(|(since, last)| (since.max(last.saturating_sub(time)), last));
+        self
+    }
+
     /// The contact as it stands, by which the backplane judges.
     pub fn contact(&self) -> Option<Contact> {
         let (since, last) = self.contact?;
@@ -87,6 +95,15 @@ mod tests {
         assert_eq!(steady.lasted(LEASE), Err(secs(4)));
         assert_eq!(steady.lasted(secs(8)), Ok(contact));
         assert_eq!(steady.contact(), Some(contact));
+    }
+
+    #[test]
+    fn a_contact_that_was_broken_elsewhere_is_shorter() {
+        let broken = steady(100, 120).at_most(secs(5));
+        assert_eq!(broken.lasted(LEASE), Err(secs(7)));
+        assert_eq!(broken.contact(), Some(Contact { since: secs(115), until: secs(126) }));
+        assert!(steady(100, 120).at_most(secs(60)).lasted(LEASE).is_ok());
+        assert_eq!(ReapGuard::new(LEASE).at_most(secs(60)).contact(), None);
     }
 
     #[test]

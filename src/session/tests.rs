@@ -115,7 +115,7 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
     if signals_arrive {
         assert!(began.elapsed() < Duration::from_secs(1), "it hears of it at once");
     } else {
-        assert!(began.elapsed() < LEASE, "a renewal tells it");
+        assert!(began.elapsed() < LEASE, "the head of its room tells it");
     }
     assert_eq!(there.renew_one(&next).await, Verdict::Held, "the new stream is left alone");
     assert_eq!(there.story(&room).await, ["1 bob joined"], "the room hears nothing");
@@ -130,7 +130,7 @@ async fn a_superseded_stream_ends_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_superseded_stream_that_hears_nothing_ends_with_its_next_renewal() {
+async fn a_superseded_stream_that_hears_nothing_ends_with_the_next_look() {
     assert_eq!(end_of_a_superseded_stream(false).await, Ending::Superseded);
 }
 

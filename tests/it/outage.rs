@@ -116,8 +116,9 @@ async fn redis_restarted_empty_disturbs_nobody() {
     undisturbed(&mut clients).await;
     let renewed = "the names are claimed again";
     eventually(SOON, renewed, async || {
-        let keys = cluster.shared().keys("*name:*").await?;
-        (keys.len() == 3).then_some(())
+        let fields = cluster.shared().hash_fields("rc:*:room:lobby").await?;
+        // Beside where its log stands.
+        (fields.len() == 4).then_some(())
     })
     .await;
     all_taken(&cluster).await;

@@ -106,7 +106,8 @@ impl Sentinels {
     /// Waits until all servers that run follow this one, and the Sentinels see that: they would replace it again.
     pub async fn until_settled(&self, master: usize) {
         let port = format!("master_port:{}\r", self.servers[master].port());
-        eventually(6 * SOON, "all servers follow the new master", async || {
+        // A master that comes back is told to follow when it has been looked at for a while.
+        eventually(12 * SOON, "all servers follow the new master", async || {
             for (index, server) in self.servers.iter().enumerate() {
                 let about: String = server.command(&["INFO", "replication"]).await.ok()?;
                 let follows = about.contains(&port) && about.contains("master_link_status:up");

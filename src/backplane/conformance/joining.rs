@@ -55,7 +55,7 @@ pub(crate) async fn one_of_a_hundred_claims_wins(fixture: &impl Fixture) {
     let claims = (0..100).map(|i| {
         let replica = &crowd[i % crowd.len()];
         let hold = replica.hold(&room, ["bob", "Bob", "BOB"][i % 3]);
-        async move { replica.claim(&hold, true, &[]).await }
+        async move { replica.claim(&hold, None).await }
     });
     let outcomes = join_all(claims).await;
     let winners = outcomes.iter().filter(|outcome| outcome.is_ok()).count();

@@ -14,8 +14,9 @@ use tokio::time::sleep;
 
 use crate::{
     backplane::{
-        AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, Members,
-        MembersPage, Overdue, PageLimit, Reaped, Renewal, Seated, Shard, Unavailable,
+        AppendError, Appended, Backplane, Checked, Eviction, Hold, Join, JoinError, Joined,
+        Members, MembersPage, PageLimit, Partition, ReapStep, Renewal, RoomHead, Seated, Shard,
+        Survey, Unavailable,
     },
     domain::{Contact, Event, Page, Position, RoomName, Username},
 };
@@ -164,21 +165,46 @@ impl Backplane for Odd {
         self.inner.members(room, page).await
     }
 
-    async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Result<Renewal, Unavailable> {
-        self.inner.renew(room, holds).await
+    fn partition(&self, room: &RoomName) -> Partition {
+        self.inner.partition(room)
     }
 
-    async fn overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
-        self.inner.overdue(room).await
+    async fn renew(&self, partition: Partition) -> Result<Renewal, Unavailable> {
+        self.inner.renew(partition).await
+    }
+
+    fn renounce(&self, partition: Partition) {
+        self.inner.renounce(partition);
+    }
+
+    async fn check(&self, room: &RoomName, holds: &[Hold]) -> Result<Checked, Unavailable> {
+        self.inner.check(room, holds).await
+    }
+
+    async fn heads(
+        &self,
+        partition: Partition,
+        rooms: &[RoomName],
+    ) -> Result<Vec<Option<RoomHead>>, Unavailable> {
+        self.inner.heads(partition, rooms).await
+    }
+
+    async fn overdue(
+        &self,
+        partition: Partition,
+        contact: Contact,
+        step: ReapStep,
+    ) -> Result<Survey, Unavailable> {
+        self.inner.overdue(partition, contact, step).await
     }
 
     async fn reap(
         &self,
-        room: &RoomName,
+        partition: Partition,
         contact: Contact,
         evict: &[Eviction],
-    ) -> Result<Reaped, Unavailable> {
-        self.inner.reap(room, contact, evict).await
+    ) -> Result<usize, Unavailable> {
+        self.inner.reap(partition, contact, evict).await
     }
 
     async fn read(
@@ -199,8 +225,8 @@ impl Backplane for Odd {
         self.inner.shards()
     }
 
-    fn shard(&self, room: &RoomName) -> Shard {
-        self.inner.shard(room)
+    fn shard(&self, partition: Partition) -> Shard {
+        self.inner.shard(partition)
     }
 
     async fn clock(&self, shard: Shard) -> Result<Duration, Unavailable> {

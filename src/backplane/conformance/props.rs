@@ -7,8 +7,8 @@ use tokio::time::timeout;
 use super::Replica;
 use crate::{
     backplane::{
-        AppendError, Appended, Eviction, Hold, Join, JoinError, Joined, Live, Moved, Overdue,
-        PageLimit, Reaped, Renewal, Seated, Signal, Takeover, Verdict,
+        AppendError, Appended, Checked, Eviction, Hold, Join, JoinError, Joined, Live, Moved,
+        Overdue, PageLimit, ReapStep, Renewal, RoomHead, Seated, Shard, Signal, Takeover, Verdict,
     },
     domain::{
         Contact, Event, EventKind, FencingToken, Head, LeftCause, Member, Page, Position,
@@ -128,14 +128,13 @@ impl Replica {
         Hold { replica: self.id, ..some_hold(room, name) }
     }
 
-    /// Asks for a name, reaping first or not, evicting these.
+    /// Asks for a name, evicting this member.
     pub(crate) async fn claim(
         &self,
         hold: &Hold,
-        reap_first: bool,
-        evict: &[Eviction],
+        evict: Option<&Eviction>,
     ) -> Result<Joined, JoinError> {
-        self.claim_after(hold, Some(EVER), reap_first, evict).await
+        self.claim_after(hold, Some(EVER), evict).await
     }
 
     /// Asks for a name after this contact with the backplane.
@@ -143,17 +142,16 @@ impl Replica {
         &self,
         hold: &Hold,
         contact: Option<Contact>,
-        reap_first: bool,
-        evict: &[Eviction],
+        evict: Option<&Eviction>,
     ) -> Result<Joined, JoinError> {
         let event = event(hold, EventKind::Joined);
-        let join = Join { reap_first, contact, evict, ..Join::new(hold, event) };
+        let join = Join { contact, evict, ..Join::new(hold, event) };
         self.backplane.join(join).await
     }
 
     /// Asks for a name and gets it.
     pub(crate) async fn take(&self, hold: &Hold) -> Joined {
-        self.claim(hold, false, &[]).await.unwrap_or_else(|error| {
+        self.claim(hold, None).await.unwrap_or_else(|error| {
             panic!("{} is free in {}, yet: {error}", hold.name, hold.room);
         })
     }
@@ -167,11 +165,9 @@ impl Replica {
 
     /// Takes a session over for a new stream here, as one that has looked it up.
     pub(crate) async fn take_over(&self, from: &Hold) -> (Hold, Joined) {
-        let seated = self.lookup(from).await;
-        let attempt = seated.as_ref().map_or(0, |it| it.attempt + 1);
-        let hold = Hold { attempt, ..self.stream_of(from) };
-        let from = seated.and_then(|seated| seated.stream);
-        let joined = self.try_take_over(&hold, from).await;
+        let seated = self.lookup(from).await.expect("the session is there");
+        let hold = Hold { attempt: seated.attempt + 1, ..self.stream_of(from) };
+        let joined = self.try_take_over(&hold, seated.stream).await;
         (hold, joined.expect("the session is there, as it was when it was looked up"))
     }
 
@@ -184,11 +180,10 @@ impl Replica {
     pub(crate) async fn try_take_over(
         &self,
         hold: &Hold,
-        from: Option<StreamId>,
+        from: StreamId,
     ) -> Result<Joined, JoinError> {
         let (takeover, event) = (Some(Takeover { from }), event(hold, EventKind::Joined));
-        let (contact, reap_first) = (Some(EVER), true);
-        let join = Join { takeover, reap_first, contact, ..Join::new(hold, event) };
+        let join = Join { takeover, contact: Some(EVER), ..Join::new(hold, event) };
         self.backplane.join(join).await
     }
 
@@ -204,7 +199,7 @@ impl Replica {
 
     /// Asserts that somebody else holds the name.
     pub(crate) async fn is_refused(&self, hold: &Hold, rule: &str) {
-        let outcome = self.claim(hold, false, &[]).await;
+        let outcome = self.claim(hold, None).await;
         assert!(matches!(outcome, Err(JoinError::Taken)), "{rule}, yet: {outcome:?}");
     }
 
@@ -229,25 +224,59 @@ impl Replica {
         self.backplane.leave(hold, left).await.expect("the backplane answers")
     }
 
-    /// Renews holds of one room.
-    pub(crate) async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Renewal {
-        self.backplane.renew(room, holds).await.expect("the backplane answers")
+    /// Renews its lease in a room's partition.
+    pub(crate) async fn renew(&self, room: &RoomName) -> Renewal {
+        let partition = self.backplane.partition(room);
+        self.backplane.renew(partition).await.expect("the backplane answers")
     }
 
-    /// Renews one hold.
-    pub(crate) async fn renew_one(&self, hold: &Hold) -> Verdict {
-        let verdicts = self.renew(&hold.room, std::slice::from_ref(hold)).await.verdicts;
+    /// Judges holds of one room.
+    pub(crate) async fn check(&self, room: &RoomName, holds: &[Hold]) -> Checked {
+        self.backplane.check(room, holds).await.expect("the backplane answers")
+    }
+
+    /// Judges one hold.
+    pub(crate) async fn check_one(&self, hold: &Hold) -> Verdict {
+        let verdicts = self.check(&hold.room, std::slice::from_ref(hold)).await.verdicts;
         assert_eq!(verdicts.len(), 1, "one verdict for each hold");
         verdicts[0]
     }
 
-    /// Who is overdue.
-    pub(crate) async fn overdue(&self, room: &RoomName) -> Vec<Overdue> {
-        self.backplane.overdue(room).await.expect("the backplane answers")
+    /// Renews its lease, and judges one hold.
+    pub(crate) async fn renew_one(&self, hold: &Hold) -> Verdict {
+        self.renew(&hold.room).await;
+        self.check_one(hold).await
     }
 
-    /// Reaps these members.
-    pub(crate) async fn reap(&self, room: &RoomName, overdue: &[Overdue]) -> Reaped {
+    /// Where rooms of one partition stand.
+    pub(crate) async fn heads(&self, rooms: &[RoomName]) -> Vec<Option<RoomHead>> {
+        let partition = self.backplane.partition(&rooms[0]);
+        self.backplane.heads(partition, rooms).await.expect("the backplane answers")
+    }
+
+    /// Who is overdue in a room, by name. Replicas whose leases have ended are dead then.
+    pub(crate) async fn overdue(&self, room: &RoomName) -> Vec<Overdue> {
+        self.overdue_after(room, EVER).await
+    }
+
+    /// The same after this contact with the backplane.
+    pub(crate) async fn overdue_after(&self, room: &RoomName, contact: Contact) -> Vec<Overdue> {
+        let partition = self.backplane.partition(room);
+        let mut overdue = Vec::new();
+        let mut step = Some(ReapStep::BeginNow);
+        while let Some(next) = step {
+            let survey = self.backplane.overdue(partition, contact, next).await;
+            let survey = survey.expect("the backplane answers");
+            overdue.extend(survey.overdue.into_iter().filter(|it| it.room == *room));
+            // Nobody is reaped before it could begin again.
+            step = survey.next.filter(|it| matches!(it, ReapStep::Rooms(_)));
+        }
+        overdue.sort_by(|a, b| a.skeleton.cmp(&b.skeleton));
+        overdue
+    }
+
+    /// Reaps these members of a room. Returns how many were.
+    pub(crate) async fn reap(&self, room: &RoomName, overdue: &[Overdue]) -> usize {
         self.reap_after(room, EVER, overdue).await
     }
 
@@ -257,15 +286,15 @@ impl Replica {
         room: &RoomName,
         contact: Contact,
         overdue: &[Overdue],
-    ) -> Reaped {
-        let reaped = self.backplane.reap(room, contact, &evictions(overdue)).await;
+    ) -> usize {
+        let partition = self.backplane.partition(room);
+        let reaped = self.backplane.reap(partition, contact, &evictions(overdue)).await;
         reaped.expect("the backplane answers")
     }
 
     /// The clock of the part of the backplane that keeps a room.
     pub(crate) async fn clock(&self, room: &RoomName) -> Duration {
-        let shard = self.backplane.shard(room);
-        self.backplane.clock(shard).await.expect("the backplane answers")
+        self.backplane.clock(self.shard(room)).await.expect("the backplane answers")
     }
 
     /// A page of the log.
@@ -287,9 +316,13 @@ impl Replica {
 
     /// Another room in the same part of the backplane.
     pub(crate) fn room_beside(&self, room: &RoomName) -> RoomName {
-        let shard = self.backplane.shard(room);
         let mut others = std::iter::repeat_with(some_room);
-        others.find(|other| self.backplane.shard(other) == shard).expect("there is always another")
+        let beside = |other: &RoomName| self.shard(other) == self.shard(room);
+        others.find(beside).expect("there is always another")
+    }
+
+    fn shard(&self, room: &RoomName) -> Shard {
+        self.backplane.shard(self.backplane.partition(room))
     }
 
     /// Starts listening.

@@ -28,7 +28,7 @@ pub(crate) async fn who_has_a_name_is_looked_up(fixture: &impl Fixture) {
         since: bob.since,
         client_seq: 2,
         lingers: false,
-        stream: Some(bob.token.stream()),
+        stream: bob.token.stream(),
         attempt: 0,
     };
     for spelling in ["Bob", "bob"] {
@@ -69,7 +69,7 @@ pub(crate) async fn a_takeover_is_silent_and_goes_on(fixture: &impl Fixture) {
         assert!(!joined.told, "the room hears nothing of a takeover");
         assert_eq!(joined.position, last, "an untold join answers the head");
         assert_eq!(joined.client_seq, round, "what the session has appended is told");
-        let again = b.try_take_over(&next, Some(bob.token.stream())).await;
+        let again = b.try_take_over(&next, bob.token.stream()).await;
         assert_eq!(again.expect("it is held").client_seq, round, "also when repeated");
 
         let stale = a.try_say(&bob, round + 1, "stale").await;
@@ -81,7 +81,7 @@ pub(crate) async fn a_takeover_is_silent_and_goes_on(fixture: &impl Fixture) {
         a.is_refused(&a.hold(&room, "bob"), "the name is held").await;
         let seated = a.lookup(&bob).await.expect("bob is there");
         assert_eq!((seated.replica, seated.lingers), (b.id, false), "the new stream has it");
-        assert_eq!(seated.stream, Some(next.token.stream()), "the new stream has it");
+        assert_eq!(seated.stream, next.token.stream(), "the new stream has it");
         assert_eq!((seated.secret, seated.since), (bob.secret, bob.since));
         bob = next;
     }
@@ -94,7 +94,7 @@ pub(crate) async fn a_session_that_has_ended_is_not_taken_over(fixture: &impl Fi
     let room = some_room();
     let is_over = async |hold: &Hold, rule: &str| {
         let head = b.head(&room).await;
-        for from in [None, Some(hold.token.stream())] {
+        for from in [some_token().stream(), hold.token.stream()] {
             let outcome = b.try_take_over(&b.stream_of(hold), from).await;
             assert!(matches!(outcome, Err(JoinError::Ended)), "{rule}, yet: {outcome:?}");
         }
@@ -114,7 +114,7 @@ pub(crate) async fn a_session_that_has_ended_is_not_taken_over(fixture: &impl Fi
     a.say(&next, 1, "hi").await;
 
     let astray = Hold { room: some_room(), ..next.clone() };
-    let outcome = b.try_take_over(&b.stream_of(&astray), Some(next.token.stream())).await;
+    let outcome = b.try_take_over(&b.stream_of(&astray), next.token.stream()).await;
     assert!(matches!(outcome, Err(JoinError::Ended)), "a session is of one room: {outcome:?}");
     assert_eq!(b.lookup(&astray).await, None, "and comes into no other");
     assert_eq!(a.renew_one(&next).await, Verdict::Held, "the holder is left alone");
@@ -124,26 +124,26 @@ pub(crate) async fn of_two_takeovers_the_later_wins(fixture: &impl Fixture) {
     let [a, b, c] = replicas(fixture, Setup::CALM).await;
     let room = some_room();
     let bob = a.join(&room, "bob").await;
-    let from = Some(bob.token.stream());
+    let from = bob.token.stream();
     let (by_b, by_c) = (b.stream_of(&bob), c.stream_of(&bob));
     let outcomes = join!(b.try_take_over(&by_b, from), c.try_take_over(&by_c, from));
-    let (first, second, replica) = match outcomes {
-        (Ok(_), Err(JoinError::Moved)) => (by_b, by_c, c),
-        (Err(JoinError::Moved), Ok(_)) => (by_c, by_b, b),
+    let (first, second, former, replica) = match outcomes {
+        (Ok(_), Err(JoinError::Moved)) => (by_b, by_c, b, c),
+        (Err(JoinError::Moved), Ok(_)) => (by_c, by_b, c, b),
         other => panic!("of two at once, one is told to look again, yet: {other:?}"),
     };
-    assert_eq!(a.renew_one(&first).await, Verdict::Held);
-    assert_eq!(a.renew_one(&second).await, Verdict::Moved, "there is one lease");
+    assert_eq!(former.renew_one(&first).await, Verdict::Held);
+    assert_eq!(a.renew_one(&second).await, Verdict::Moved, "one stream has it");
 
     let from = replica.lookup(&bob).await.expect("bob is there").stream;
     replica.try_take_over(&second, from).await.expect("who looks again takes over");
-    assert_eq!(a.renew_one(&second).await, Verdict::Held);
+    assert_eq!(replica.renew_one(&second).await, Verdict::Held);
     for earlier in [&bob, &first] {
         assert_eq!(a.renew_one(earlier).await, Verdict::Moved, "the later one has the session");
         let stale = a.try_say(earlier, 1, "stale").await;
         assert_eq!(stale, Err(AppendError::Stale), "the later one has the session");
     }
-    a.say(&second, 1, "hi").await;
+    replica.say(&second, 1, "hi").await;
     assert_eq!(a.story(&room).await, ["1 bob joined", "2 bob: hi"]);
 }
 
@@ -151,14 +151,14 @@ pub(crate) async fn a_late_takeover_takes_nothing(fixture: &impl Fixture) {
     let [a, b, c] = replicas(fixture, Setup::CALM).await;
     let room = some_room();
     let bob = a.join(&room, "bob").await;
-    let from = Some(bob.token.stream());
+    let from = bob.token.stream();
     let late = b.stream_of(&bob);
     b.try_take_over(&late, from).await.expect("bob is there");
     let (newest, _) = c.take_over(&bob).await;
     // Its answer was lost, and it is sent again.
     let outcome = b.try_take_over(&late, from).await;
     assert!(matches!(outcome, Err(JoinError::Overtaken { .. })), "a newer one has it: {outcome:?}");
-    for from in [from, None] {
+    for from in [from, some_token().stream()] {
         let other = Hold { attempt: newest.attempt, ..b.stream_of(&bob) };
         let outcome = b.try_take_over(&other, from).await;
         assert!(matches!(outcome, Err(JoinError::Moved)), "it is not overlooked: {outcome:?}");
@@ -197,7 +197,7 @@ pub(crate) async fn a_superseded_stream_changes_nothing(fixture: &impl Fixture) 
     let room = some_room();
     let bob = a.join(&room, "bob").await;
     let (next, joined) = b.take_over(&bob).await;
-    let retaken = a.claim(&again(&bob, joined.position), false, &[]).await;
+    let retaken = a.claim(&again(&bob, joined.position), None).await;
     assert!(matches!(retaken, Err(JoinError::Moved)), "it does not take it back: {retaken:?}");
     assert!(!a.linger(&bob, Setup::CALM.lease).await, "it lets nothing linger");
     assert_eq!(a.leave(&bob).await, None, "it gives nothing back");
@@ -223,11 +223,11 @@ pub(crate) async fn a_lease_that_ended_is_given_back_to_the_newest_stream_only(
     assert_eq!(a.renew_one(&bob).await, Verdict::Moved, "a renewal takes nothing back");
     let stale = a.try_say(&bob, 2, "stale").await;
     assert_eq!(stale, Err(AppendError::Stale), "nor does an append");
-    let retaken = a.claim(&again(&bob, joined.position), false, &[]).await;
+    let retaken = a.claim(&again(&bob, joined.position), None).await;
     assert!(matches!(retaken, Err(JoinError::Moved)), "nor a join: {retaken:?}");
     assert!(!a.linger(&bob, Setup::BRIEF.lease).await, "it lets nothing linger");
     assert_eq!(a.leave(&bob).await, None, "it gives nothing back");
-    let late = a.try_take_over(&a.stream_of(&bob), Some(bob.token.stream())).await;
+    let late = a.try_take_over(&a.stream_of(&bob), bob.token.stream()).await;
     assert!(matches!(late, Err(JoinError::Overtaken { .. })), "no takeover from it: {late:?}");
 
     assert_eq!(b.renew_one(&next).await, Verdict::Held, "the newer stream has the session");
@@ -245,11 +245,11 @@ pub(crate) async fn an_overtaken_attempt_takes_nothing(fixture: &impl Fixture) {
     let bob = Hold { attempt: 3, ..a.hold(&room, "bob") };
     a.take(&bob).await;
     let next = Hold { attempt: 5, ..b.stream_of(&bob) };
-    b.try_take_over(&next, Some(bob.token.stream())).await.expect("bob is there");
+    b.try_take_over(&next, bob.token.stream()).await.expect("bob is there");
     assert_eq!(c.lookup(&bob).await.expect("bob is there").attempt, 5);
     // It was given up long ago, and sees the newer stream before it is carried out.
     let late = Hold { attempt: 4, ..c.stream_of(&bob) };
-    let outcome = c.try_take_over(&late, Some(next.token.stream())).await;
+    let outcome = c.try_take_over(&late, next.token.stream()).await;
     assert!(matches!(outcome, Err(JoinError::Overtaken { seen: 5 })), "too late: {outcome:?}");
     assert_eq!(b.renew_one(&next).await, Verdict::Held, "nothing is changed");
     b.say(&next, 1, "hi").await;
@@ -259,9 +259,9 @@ pub(crate) async fn an_overtaken_attempt_takes_nothing(fixture: &impl Fixture) {
 
     // The number does not decide by itself: one that is not smaller has to name the stream.
     let newer = Hold { attempt: 6, ..c.stream_of(&bob) };
-    let outcome = c.try_take_over(&newer, Some(bob.token.stream())).await;
+    let outcome = c.try_take_over(&newer, bob.token.stream()).await;
     assert!(matches!(outcome, Err(JoinError::Moved)), "it looked too early: {outcome:?}");
-    c.try_take_over(&newer, Some(next.token.stream())).await.expect("bob is there");
+    c.try_take_over(&newer, next.token.stream()).await.expect("bob is there");
     assert_eq!(b.renew_one(&next).await, Verdict::Moved);
 }
 
@@ -273,7 +273,7 @@ pub(crate) async fn the_later_attempt_prevails_when_the_roster_is_lost(fixture: 
     let (next, joined) = b.take_over(&bob).await;
     // Nothing of the session is left, and the older stream, which knows of nothing, is back first.
     outlast_leases(fixture, Setup::BRIEF).await;
-    b.reap(&room, &b.overdue(&room).await).await;
+    a.reap(&room, &a.overdue(&room).await).await;
     let older = again(&bob, joined.position);
     assert!(a.take(&older).await.told);
     a.hear_all(&room).await;
@@ -299,9 +299,9 @@ pub(crate) async fn a_stream_whose_session_has_left_is_superseded(fixture: &impl
     // The older stream was not told, and finds its name free, and then somebody else's.
     for rule in ["a session that has left is over", "whoever has its name now"] {
         assert_ne!(a.renew_one(&bob).await, Verdict::Held, "{rule}");
-        let outcome = a.claim(&again(&bob, joined.position), false, &[]).await;
+        let outcome = a.claim(&again(&bob, joined.position), None).await;
         assert!(matches!(outcome, Err(JoinError::Ended)), "{rule}, yet: {outcome:?}");
-        let _ = c.claim(&c.hold(&room, "bob"), false, &[]).await;
+        let _ = c.claim(&c.hold(&room, "bob"), None).await;
     }
     assert_eq!(a.story(&room).await, ["1 bob joined", "2 bob left", "3 bob joined"]);
 }

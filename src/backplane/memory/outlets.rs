@@ -11,15 +11,11 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::sync::mpsc;
 
-use super::room::Room;
+use super::{outlet_id::OutletId, room::Room};
 use crate::{
     backplane::{Live, Moved, Signal, Signals},
     domain::RoomName,
 };
-
-/// Names one attached replica within one memory.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct OutletId(u64);
 
 /// All attached replicas.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! Random histories of one room, against a model that is too simple to be wrong.
 
 mod acts;
+mod model;
 mod ops;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -8,8 +9,16 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use self::ops::{Op, op};
-use super::room::{Room, Rules};
+use self::{
+    model::{Own, Replicas, Sitter},
+    ops::{Op, op},
+};
+use super::{
+    leases::Leases,
+    outlet_id::OutletId,
+    outlets::Outlets,
+    room::{Room, Rules},
+};
 use crate::{
     backplane::{
         Hold, Join, JoinError, Joined, LogBounds, Overdue, PageLimit, Takeover,
@@ -24,36 +33,24 @@ use crate::{
 const EPOCH: Epoch = Epoch(7);
 const LEASE: Duration = Duration::from_secs(15);
 const NAMES: [&str; 4] = ["bob", "BOB", "carol", "dave"];
-
-/// A member as the model sees it.
-#[derive(Clone, Debug)]
-struct Sitter {
-    session: SessionId,
-    token: FencingToken,
-    /// When the lease ends, and until when the name is kept.
-    ends: Instant,
-    kept: Instant,
-    linger: Duration,
-    attempt: u64,
-    lingers: bool,
-    client_seq: u64,
-    /// Sequence number of its last event.
-    last: u64,
-    /// What its join was answered.
-    came: (u64, bool),
-}
+const REPLICAS: usize = 3;
 
 /// A history in the making: the room, the model, and all that was told.
 struct History {
     now: Instant,
     room: Room,
+    leases: Leases,
+    /// As the memory knows each replica, and as the model does.
+    outlets: Vec<OutletId>,
+    replicas: Replicas,
     /// How many members it may have.
     members: usize,
     sitters: HashMap<String, Sitter>,
     told: Vec<Arc<Event>>,
     /// Who has left, and until when that is known.
     left: HashMap<SessionId, Instant>,
-    holds: Vec<Hold>,
+    /// Holds, and the replica of each.
+    holds: Vec<(Hold, usize)>,
     /// Makes sessions and tokens that differ.
     drawn: u8,
     noted: Vec<Overdue>,
@@ -68,7 +65,18 @@ impl History {
         Self {
             now,
             members,
-            room: Room::new(EPOCH, Rules { lease: LEASE, log, members, began }, now),
+            room: Room::new(
+                RoomName::lobby(),
+                EPOCH,
+                Rules { lease: LEASE, log, members, began },
+                now,
+            ),
+            leases: Leases::new(LEASE),
+            outlets: {
+                let mut outlets = Outlets::default();
+                (0..REPLICAS).map(|_| outlets.attach(1).0).collect()
+            },
+            replicas: Replicas::new(REPLICAS),
             sitters: HashMap::new(),
             told: Vec::new(),
             left: HashMap::new(),
@@ -87,13 +95,13 @@ impl History {
         self.told.len() as u64
     }
 
-    fn chosen(&self, index: prop::sample::Index) -> Option<Hold> {
+    fn chosen(&self, index: prop::sample::Index) -> Option<(Hold, usize)> {
         (!self.holds.is_empty()).then(|| index.get(&self.holds).clone())
     }
 
     fn step(&mut self, op: Op) {
         match op {
-            Op::Join { name, linger, may_reap, reap_first, evict } => {
+            Op::Join { replica, name, linger, may_reap, evict } => {
                 let hold = Hold {
                     room: RoomName::lobby(),
                     name: Username::parse(NAMES[name], UsernameLimits { max_chars: 64 }).unwrap(),
@@ -106,75 +114,82 @@ impl History {
                     replica: ReplicaId::from_bytes([0; 16]),
                     confirmed: None,
                 };
-                self.holds.push(hold.clone());
-                let overdue = self.join(&hold, None, may_reap, reap_first, &[]);
-                if evict && !overdue.is_empty() {
-                    let in_the_way = self.join(&hold, None, true, reap_first, &overdue);
-                    assert!(in_the_way.is_empty(), "all were evicted");
+                self.holds.push((hold.clone(), replica));
+                let overdue = self.join(replica, &hold, None, may_reap, None);
+                if let Some(overdue) = overdue.filter(|_| evict) {
+                    let in_the_way = self.join(replica, &hold, None, true, Some(&overdue));
+                    assert_eq!(in_the_way, None, "it was evicted");
                 }
             }
             Op::Repeat { hold } => {
-                if let Some(hold) = self.chosen(hold) {
-                    self.join(&hold, None, true, false, &[]);
+                if let Some((hold, replica)) = self.chosen(hold) {
+                    self.join(replica, &hold, None, true, None);
                 }
             }
             Op::Again { hold, log_lost } => {
-                if let Some(mut hold) = self.chosen(hold) {
+                if let Some((mut hold, replica)) = self.chosen(hold) {
                     hold.token = hold.token.again([self.draw()[0]; 8]);
                     let epoch = if log_lost { Epoch(8) } else { EPOCH };
                     hold.confirmed = Some(Position::new(epoch, self.head()));
-                    self.holds.push(hold.clone());
-                    self.join(&hold, None, true, false, &[]);
+                    self.holds.push((hold.clone(), replica));
+                    self.join(replica, &hold, None, true, None);
                 }
             }
-            Op::Takeover { hold, looked } => {
-                if let Some(mut hold) = self.chosen(hold) {
+            Op::Takeover { replica, hold, looked } => {
+                if let Some((mut hold, _)) = self.chosen(hold) {
                     hold.token = FencingToken::from_bytes(self.draw());
                     hold.confirmed = None;
                     let from = self.look_up(&hold).filter(|_| looked);
                     if let Some((_, attempt)) = from {
                         hold.attempt = attempt + 1;
                     }
-                    let from = from.map(|(stream, _)| stream);
-                    self.holds.push(hold.clone());
-                    self.join(&hold, Some(Takeover { from }), true, false, &[]);
+                    let nobody = FencingToken::from_bytes([0; 16]).stream();
+                    let from = from.map_or(nobody, |(stream, _)| stream);
+                    self.holds.push((hold.clone(), replica));
+                    self.join(replica, &hold, Some(Takeover { from }), true, None);
                 }
             }
             Op::Linger { hold, seconds } => {
-                if let Some(hold) = self.chosen(hold) {
-                    self.linger(&hold, Duration::from_secs(seconds));
+                if let Some((hold, replica)) = self.chosen(hold) {
+                    self.linger(replica, &hold, Duration::from_secs(seconds));
                 }
             }
             Op::Say { hold, client_seq } => {
-                if let Some(hold) = self.chosen(hold) {
-                    self.say(&hold, client_seq);
+                if let Some((hold, replica)) = self.chosen(hold) {
+                    self.say(replica, &hold, client_seq);
                 }
             }
             Op::Leave { hold } => {
-                if let Some(hold) = self.chosen(hold) {
+                if let Some((hold, _)) = self.chosen(hold) {
                     self.leave(&hold);
                 }
             }
-            Op::Renew { hold } => {
-                if let Some(hold) = self.chosen(hold) {
-                    self.renew(&hold);
+            Op::Check { hold } => {
+                if let Some((hold, replica)) = self.chosen(hold) {
+                    self.check(replica, &hold);
                 }
             }
-            Op::Look => {
-                self.noted = self.room.overdue(self.now);
-                for it in &self.noted {
-                    assert_eq!(it.lingered, self.sitters[&it.skeleton].lingers);
-                }
+            Op::Renew { replica } => self.renew(replica),
+            Op::Renounce { replica } => {
+                self.own(replica);
+                self.leases.renounce(self.outlets[replica]);
+                self.replicas.renounce(replica);
             }
+            Op::Look { replica } => self.look(replica),
             Op::Reap => self.reap(),
             Op::Pass { seconds } => self.now += Duration::from_secs(seconds),
         }
         self.listen();
     }
 
-    /// Who is overdue, says the model.
-    fn ended(&self) -> Vec<&String> {
-        self.sitters.iter().filter(|(_, it)| it.kept <= self.now).map(|(name, _)| name).collect()
+    /// As whom a replica acts now, in memory and in the model.
+    fn own(&mut self, replica: usize) -> (super::leases::Incarnation, Own) {
+        (self.leases.own(self.outlets[replica]), self.replicas.own(replica))
+    }
+
+    /// Until when a name is kept, says the model.
+    fn kept(&self, sitter: &Sitter) -> Instant {
+        if sitter.lingers { sitter.ends } else { self.replicas.ends(sitter.by) + sitter.linger }
     }
 
     /// Looks a name up, checks the answer, and returns the stream that has it, and its attempt.
@@ -185,20 +200,21 @@ impl History {
         let (seated, sitter) = (seated?, sitter?);
         assert_eq!(seated.member.session, sitter.session);
         assert_eq!((seated.client_seq, seated.lingers), (sitter.client_seq, sitter.lingers));
-        assert_eq!(seated.stream, Some(sitter.token.stream()));
+        assert_eq!(seated.stream, sitter.token.stream());
         assert_eq!(seated.attempt, sitter.attempt);
-        seated.stream.map(|stream| (stream, seated.attempt))
+        Some((seated.stream, seated.attempt))
     }
 
     /// Joins, checks the answer, and returns who is in the way.
     fn join(
         &mut self,
+        replica: usize,
         hold: &Hold,
         takeover: Option<Takeover>,
         may_reap: bool,
-        reap_first: bool,
-        evict: &[Overdue],
-    ) -> Vec<Overdue> {
+        evict: Option<&Overdue>,
+    ) -> Option<Overdue> {
+        let (incarnation, by) = self.own(replica);
         let name = hold.name.skeleton().to_owned();
         let seat = self.sitters.get(&name).cloned();
         let same = seat.as_ref().filter(|it| it.session == hold.session);
@@ -207,55 +223,55 @@ impl History {
             let stream = it.token.stream();
             stream == hold.token.stream()
                 || match takeover {
-                    Some(takeover) => takeover.from == Some(stream) && !overtaken,
+                    Some(takeover) => takeover.from == stream && !overtaken,
                     None => hold.confirmed.is_some() && hold.attempt > it.attempt,
                 }
         });
-        let evicted = |it: &String| evict.iter().any(|overdue| overdue.skeleton == *it);
-        let wanted = |it: &String| may_reap && !evicted(it) && (reap_first || *it == name);
-        let in_the_way = self.ended().into_iter().any(wanted);
-        let stay = self.sitters.keys().filter(|it| !evicted(it)).count();
+        let late = seat
+            .as_ref()
+            .is_some_and(|it| self.kept(it) <= self.now && (it.lingers || it.by != by));
+        let in_the_way = late && may_reap && evict.is_none();
+        let stay = self.sitters.len() - usize::from(late);
         let full = hold.confirmed.is_none() && stay >= self.members;
 
         let event = event(hold, EventKind::Joined);
         let contact = may_reap.then_some(EVER);
-        let evictions = evictions(evict);
-        let join =
-            Join { takeover, reap_first, contact, evict: &evictions, ..Join::new(hold, event) };
-        let outcome = self.room.join(self.now, &join);
+        let eviction = evict.map(|it| evictions(std::slice::from_ref(it)).remove(0));
+        let join = Join { takeover, contact, evict: eviction.as_ref(), ..Join::new(hold, event) };
+        let outcome = self.room.join(self.now, &mut self.leases, incarnation, &join);
         let moved = self.room.take_moved();
         if let Some(own) = own {
-            self.check_carried_on(hold, own, outcome);
+            self.check_carried_on(by, hold, own, outcome);
             let superseded = own.token.stream() != hold.token.stream() && !own.lingers;
             let from = superseded.then(|| (own.session, own.token.stream()));
             assert_eq!(moved, Vec::from_iter(from), "who was superseded, and nobody else, is told");
-            return Vec::new();
+            return None;
         }
         assert!(moved.is_empty(), "nobody was superseded");
         if takeover.is_some() && overtaken {
             assert!(matches!(outcome, Err(JoinError::Overtaken { .. })), "too late: {outcome:?}");
-            return Vec::new();
+            return None;
         }
         if same.is_some() && (takeover.is_some() || hold.confirmed.is_some()) {
             assert!(matches!(outcome, Err(JoinError::Moved)), "another stream: {outcome:?}");
-            return Vec::new();
+            return None;
         }
         let has_left = self.left.get(&hold.session).is_some_and(|until| *until > self.now);
         let has_left = has_left && same.is_none() && hold.confirmed.is_some();
         if takeover.is_some() || has_left {
             assert!(matches!(outcome, Err(JoinError::Ended)), "it is over: {outcome:?}");
-            return Vec::new();
+            return None;
         }
-        if same.is_some() || seat.as_ref().is_some_and(|it| it.kept > self.now || !may_reap) {
+        if same.is_some() || (seat.is_some() && !(late && may_reap)) {
             assert!(matches!(outcome, Err(JoinError::Taken)), "somebody sits there: {outcome:?}");
-            return Vec::new();
+            return None;
         }
         match outcome {
             Err(JoinError::Overdue(overdue)) => {
                 assert!(in_the_way, "nobody is in the way");
-                return overdue;
+                return Some(*overdue);
             }
-            Err(JoinError::Full { max }) => {
+            Err(JoinError::Full { max, .. }) => {
                 assert!(!in_the_way, "somebody is in the way");
                 assert_eq!(max, self.members);
                 assert!(full, "there is a place");
@@ -264,9 +280,10 @@ impl History {
             Ok(joined) => {
                 assert!(!in_the_way, "somebody is in the way");
                 assert!(!full, "there is no place");
-                for Overdue { skeleton, .. } in evict {
-                    self.evict(skeleton);
+                if evict.is_some() && seat.is_some() {
+                    self.evict(&name);
                 }
+                self.replicas.hold(by, self.now);
                 let told = hold.confirmed.is_none_or(|it| it.epoch == EPOCH);
                 assert_eq!(joined.told, told);
                 self.listen();
@@ -274,10 +291,10 @@ impl History {
                 let came = (self.head(), told);
                 let Hold { session, token, linger, attempt, .. } = *hold;
                 let sitter = Sitter {
+                    by,
                     session,
                     token,
-                    ends: self.now + LEASE,
-                    kept: self.now + LEASE + linger,
+                    ends: self.now,
                     linger,
                     attempt,
                     lingers: false,
@@ -288,11 +305,17 @@ impl History {
                 self.sitters.insert(name, sitter);
             }
         }
-        Vec::new()
+        None
     }
 
     /// A session that is in the roster has joined again.
-    fn check_carried_on(&mut self, hold: &Hold, own: &Sitter, outcome: Result<Joined, JoinError>) {
+    fn check_carried_on(
+        &mut self,
+        by: Own,
+        hold: &Hold,
+        own: &Sitter,
+        outcome: Result<Joined, JoinError>,
+    ) {
         let repeated = own.token == hold.token;
         if own.lingers && !repeated && own.token.stream() == hold.token.stream() {
             assert!(matches!(outcome, Err(JoinError::Ended)), "its stream is gone: {outcome:?}");
@@ -305,9 +328,9 @@ impl History {
         assert_eq!(joined.client_seq, own.client_seq);
         let mut sitter = Sitter { token: hold.token, came, ..own.clone() };
         if !(repeated && own.lingers) {
-            (sitter.lingers, sitter.ends) = (false, self.now + LEASE);
+            (sitter.lingers, sitter.by) = (false, by);
             (sitter.attempt, sitter.linger) = (hold.attempt, hold.linger);
-            sitter.kept = sitter.ends + hold.linger;
+            self.replicas.hold(by, self.now);
         }
         self.sitters.insert(hold.name.skeleton().to_owned(), sitter);
     }

@@ -12,15 +12,16 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    leases::{Incarnation, Leases, later},
     log::Log,
-    roster::{Came, Roster, RosterEntry, later},
+    roster::{Came, Roster, RosterEntry},
 };
 use crate::{
     backplane::{
-        AppendError, Appended, Hold, Join, JoinError, Joined, LogBounds, Members, MembersPage,
-        Overdue, PageLimit, Renewal, Seated, Verdict,
+        AppendError, Appended, Checked, Hold, Join, JoinError, Joined, LogBounds, Members,
+        MembersPage, PageLimit, RoomHead, Seated, Verdict,
     },
-    domain::{Epoch, Event, Head, Page, Position, SessionId, StreamId, Username},
+    domain::{Epoch, Event, Head, Page, Position, RoomName, SessionId, StreamId, Username},
 };
 
 /// How many names may owe something before it is looked which ones do not any more.
@@ -42,9 +43,13 @@ pub(super) struct Rules {
     pub(super) began: Instant,
 }
 
+/// Of how many leases a room with members is kept at least: its replicas ask for it every four.
+const OCCUPIED: u32 = 6;
+
 /// A room: its log and its members.
 #[derive(Debug)]
 pub(super) struct Room {
+    name: RoomName,
     rules: Rules,
     log: Log,
     seats: Roster,
@@ -53,8 +58,11 @@ pub(super) struct Room {
     owes: HashMap<String, Instant>,
     most_owes: usize,
     owes_until: Instant,
-    /// Streams that were superseded and not told of it yet.
+    /// Streams that were superseded and not told of it yet, and how many ever were.
     moved: Vec<(SessionId, StreamId)>,
+    takeovers: u64,
+    /// No member's session lingers for longer; members that have gone may have.
+    longest: Duration,
     /// Sessions that have left within the last lease, in that order: a former stream of theirs has not.
     left: VecDeque<(Instant, SessionId)>,
     /// The log tells more than who came and went by themselves.
@@ -65,9 +73,10 @@ pub(super) struct Room {
 
 impl Room {
     /// A room in which nothing has happened.
-    pub(super) fn new(epoch: Epoch, rules: Rules, now: Instant) -> Self {
+    pub(super) fn new(name: RoomName, epoch: Epoch, rules: Rules, now: Instant) -> Self {
         let log = Log::new(epoch, rules.log);
         let mut room = Self {
+            name,
             rules,
             log,
             seats: Roster::default(),
@@ -75,6 +84,8 @@ impl Room {
             most_owes: OWES,
             owes_until: now,
             moved: Vec::new(),
+            takeovers: 0,
+            longest: Duration::ZERO,
             left: VecDeque::new(),
             said: false,
             expires: now,
@@ -83,8 +94,8 @@ impl Room {
         room
     }
 
-    /// When the room is to be forgotten: its log's age after the last member went, or
-    /// after the last lease ended that nobody renewed and nobody reaped.
+    /// When the room is to be forgotten: its log's age after the last member went, or some leases after it was last
+    /// used or asked for.
     pub(super) fn expires(&self) -> Instant {
         self.expires
     }
@@ -120,7 +131,13 @@ impl Room {
     ///
     /// A session that is still in the roster is not told again: under its own token it gets the
     /// answer it got at first, under a new one it goes on, as by a renewal.
-    pub(super) fn join(&mut self, now: Instant, join: &Join<'_>) -> Result<Joined, JoinError> {
+    pub(super) fn join(
+        &mut self,
+        now: Instant,
+        leases: &mut Leases,
+        own: Incarnation,
+        join: &Join<'_>,
+    ) -> Result<Joined, JoinError> {
         let Join { hold, takeover, evict, .. } = *join;
         let skeleton = hold.name.skeleton();
         let seat = self.seats.get(skeleton);
@@ -134,41 +151,49 @@ impl Room {
                     Some(_) if hold.attempt < seat.attempt => {
                         return Err(JoinError::Overtaken { seen: seat.attempt });
                     }
-                    Some(takeover) if takeover.from == Some(seat.token.stream()) => {}
+                    Some(takeover) if takeover.from == seat.token.stream() => {}
                     None if hold.confirmed.is_none() => return Err(JoinError::Taken),
                     // An older stream came back first when this one's join was lost.
                     None if hold.attempt > seat.attempt => {}
                     Some(_) | None => return Err(JoinError::Moved),
                 }
             }
-            return Ok(self.join_again(now, join));
+            return Ok(self.join_again(now, leases, own, join));
         }
         let has_left = hold.confirmed.is_some() && self.has_left(now, hold.session);
         let told = hold.confirmed.is_none_or(|position| self.head().includes(position));
         if takeover.is_some() || has_left || (told && join.silent) {
             return Err(JoinError::Ended);
         }
-        let may_reap = |overdue: &Overdue| self.may_reap(now, overdue, join.contact);
+        let overdue = self.overdue_at(now, leases, own, skeleton);
         if seat.is_some()
-            && !self.seats.overdue_at(skeleton, now).is_some_and(|overdue| may_reap(&overdue))
+            && !overdue.as_ref().is_some_and(|it| self.may_reap(now, it, join.contact))
         {
             return Err(JoinError::Taken);
         }
-        let in_the_way = self.in_the_way(now, join);
-        if !in_the_way.is_empty() {
-            return Err(JoinError::Overdue(in_the_way));
+        let evicted = |session| evict.is_some_and(|it| it.overdue.member.session == session);
+        let leaves = overdue.is_some();
+        if let Some(overdue) = overdue
+            && !evicted(overdue.member.session)
+        {
+            return Err(JoinError::Overdue(Box::new(overdue)));
         }
         let max = self.rules.members;
-        if hold.confirmed.is_none() && self.stay(now, join) >= max {
-            return Err(JoinError::Full { max });
+        if hold.confirmed.is_none() && self.seats.len() - usize::from(leaves) >= max {
+            let late = |it: &str| self.overdue_at(now, leases, own, it).is_some();
+            let overdue = self.seats.seats().any(|(skeleton, _)| late(skeleton));
+            return Err(JoinError::Full { max, overdue });
         }
 
-        self.evict(now, join.contact, evict);
+        if let Some(evict) = evict {
+            self.evict(now, leases, join.contact, evict);
+        }
         let position =
             if told { self.log.push(now, Arc::clone(&join.event)) } else { self.head().position };
         let came = Came { position, told };
-        self.seats
-            .insert(skeleton, RosterEntry::new(hold, came, join.appended, self.deadline(now)));
+        leases.hold(own, now);
+        self.longest = self.longest.max(hold.linger);
+        self.seats.insert(skeleton, RosterEntry::new(hold, own, came, join.appended));
         Ok(self.joined(now, came, join.appended))
     }
 
@@ -176,6 +201,8 @@ impl Room {
     pub(super) fn append(
         &mut self,
         now: Instant,
+        leases: &Leases,
+        own: Incarnation,
         hold: &Hold,
         client_seq: u64,
         event: Arc<Event>,
@@ -184,7 +211,8 @@ impl Room {
             .seats
             .get_mut(hold.name.skeleton())
             .filter(|it| it.member.session == hold.session && it.token == hold.token)
-            .filter(|it| !it.ended(now))
+            .filter(|it| it.incarnation == own && leases.stands(own, now))
+            .filter(|it| !(it.lingers && it.is_late(leases, now)))
             .ok_or(AppendError::Stale)?;
         if client_seq <= seat.client_seq {
             let (position, client_seq) = (seat.last, seat.client_seq);
@@ -201,7 +229,7 @@ impl Room {
         Ok(Appended { position, client_seq, duplicate: false })
     }
 
-    /// See [`crate::backplane::Backplane::leave`]. A hold whose lease ended unnoticed is still
+    /// See [`crate::backplane::Backplane::leave`]. A name whose lease ended unnoticed is still
     /// there to be given back. Memory loses no log, so nobody's join is ever lost.
     pub(super) fn leave(
         &mut self,
@@ -213,20 +241,27 @@ impl Room {
         let stream = hold.token.stream();
         self.seats.get(skeleton).filter(|seat| seat.is_carried_by(hold.session, stream))?;
         self.seats.remove(skeleton);
-        self.left.push_back((self.deadline(now), hold.session));
+        self.left.push_back((self.known_until(now), hold.session));
         let position = self.log.push(now, event);
         self.touch(now);
         Some(position)
     }
 
     /// See [`crate::backplane::Backplane::linger`].
-    pub(super) fn linger(&mut self, now: Instant, hold: &Hold, time: Duration) -> bool {
+    pub(super) fn linger(
+        &mut self,
+        now: Instant,
+        own: Incarnation,
+        hold: &Hold,
+        time: Duration,
+    ) -> bool {
         let skeleton = hold.name.skeleton();
         let (seat, stream) = (self.seats.get_mut(skeleton), hold.token.stream());
         let seat = seat.filter(|seat| seat.is_carried_by(hold.session, stream));
         let Some(seat) = seat else { return false };
-        (seat.lingers, seat.token) = (true, hold.token);
-        self.seats.extend(skeleton, later(now, time));
+        (seat.lingers, seat.token, seat.incarnation) = (true, hold.token, own);
+        self.seats.keep(skeleton, Some(later(now, time)));
+        self.longest = self.longest.max(time);
         self.touch(now);
         true
     }
@@ -257,11 +292,22 @@ impl Room {
         self.seats.members(page)
     }
 
-    /// See [`crate::backplane::Backplane::renew`].
-    pub(super) fn renew(&mut self, now: Instant, holds: &[Hold]) -> Renewal {
-        let verdicts = holds.iter().map(|hold| self.renew_one(now, hold)).collect();
+    /// See [`crate::backplane::Backplane::check`].
+    pub(super) fn check(
+        &mut self,
+        now: Instant,
+        leases: &Leases,
+        own: Incarnation,
+        holds: &[Hold],
+    ) -> Checked {
+        let verdicts = holds.iter().map(|hold| self.judge(now, leases, own, hold)).collect();
+        Checked { verdicts, head: self.stands(now) }
+    }
+
+    /// See [`crate::backplane::Backplane::heads`].
+    pub(super) fn stands(&mut self, now: Instant) -> RoomHead {
         self.touch(now);
-        Renewal { verdicts, head: self.head(), next_deadline: self.seats.next_deadline(now) }
+        RoomHead { log: self.head(), takeovers: self.takeovers }
     }
 
     /// See [`crate::backplane::Backplane::read`].
@@ -274,20 +320,22 @@ impl Room {
         self.log.head()
     }
 
-    fn deadline(&self, now: Instant) -> Instant {
+    /// Until when it is known who has left.
+    fn known_until(&self, now: Instant) -> Instant {
         later(now, self.rules.lease)
     }
 
     /// Notes that the room is in use, and lets the log drop what is too old.
     fn touch(&mut self, now: Instant) {
-        let lease = later(now, self.rules.lease);
-        let remembered = |last| later(last, self.rules.log.age);
-        self.expires = match self.seats.last_deadline() {
-            Some(last) => remembered(last.max(lease)),
-            None if self.said => remembered(now),
+        let Rules { lease, log, .. } = self.rules;
+        if self.is_empty() {
             // Nobody is there, and nothing was said: it stays for whoever still reads how that came.
-            None => lease,
-        };
+            self.expires = later(now, if self.said { log.age } else { lease });
+            self.longest = Duration::ZERO;
+        } else {
+            let time = lease.saturating_add(log.age).max(lease.saturating_mul(OCCUPIED));
+            self.expires = self.expires.max(later(now, time.saturating_add(self.longest)));
+        }
         self.expires = self.expires.max(self.owes_until);
         self.log.trim(now);
         while self.left.front().is_some_and(|(until, _)| *until <= now) {
@@ -297,23 +345,32 @@ impl Room {
 
     fn joined(&mut self, now: Instant, came: Came, client_seq: u64) -> Joined {
         self.touch(now);
-        let next_deadline = self.seats.next_deadline(now).unwrap_or_default();
         let position = came.position;
-        Joined { position, written: position, told: came.told, client_seq, next_deadline }
+        Joined {
+            position,
+            written: position,
+            told: came.told,
+            client_seq,
+            takeovers: self.takeovers,
+        }
     }
 
-    /// Extends the lease of a session that is in the roster already.
-    fn join_again(&mut self, now: Instant, join: &Join<'_>) -> Joined {
+    /// Goes on with a session that is in the roster already.
+    fn join_again(
+        &mut self,
+        now: Instant,
+        leases: &mut Leases,
+        own: Incarnation,
+        join: &Join<'_>,
+    ) -> Joined {
         let hold = join.hold;
         let skeleton = hold.name.skeleton();
-        let deadline = self.deadline(now);
         let mut came = Came { position: self.head().position, told: false };
         let mut client_seq = join.appended;
         let mut lingers = false;
         if let Some(seat) = self.seats.get_mut(skeleton) {
             let repeated = seat.token == hold.token;
-            // Unless a renewal came first: then the join that the seat tells of is the one before
-            // the hold was confirmed.
+            // Unless the join that the seat tells of is the one before the hold was confirmed.
             let before = |confirmed: Position| seat.came.position.seq <= confirmed.seq;
             if repeated && !(seat.came.told && hold.confirmed.is_some_and(before)) {
                 came = seat.came;
@@ -321,42 +378,40 @@ impl Room {
             lingers = repeated && seat.lingers;
             if seat.token.stream() != hold.token.stream() && !seat.lingers {
                 self.moved.push((hold.session, seat.token.stream()));
+                self.takeovers += 1;
             }
             if !lingers {
-                seat.carry_on(hold);
+                seat.carry_on(hold, own);
             }
             seat.came = came;
             seat.client_seq = seat.client_seq.max(join.appended);
             client_seq = seat.client_seq;
         }
         if !lingers {
-            self.seats.extend(skeleton, deadline);
+            self.seats.keep(skeleton, None);
+            self.longest = self.longest.max(hold.linger);
+            leases.hold(own, now);
         }
         self.joined(now, came, client_seq)
     }
 
-    fn renew_one(&mut self, now: Instant, hold: &Hold) -> Verdict {
-        let skeleton = hold.name.skeleton();
-        let deadline = self.deadline(now);
-        let Some(seat) = self.seats.get_mut(skeleton) else { return Verdict::Gone };
-        let ended = seat.ended(now);
+    fn judge(&self, now: Instant, leases: &Leases, own: Incarnation, hold: &Hold) -> Verdict {
+        let Some(seat) = self.seats.get(hold.name.skeleton()) else { return Verdict::Gone };
+        let late = seat.is_late(leases, now);
         if seat.member.session != hold.session {
-            return if ended { Verdict::Gone } else { Verdict::Taken };
+            return if late { Verdict::Gone } else { Verdict::Taken };
         }
         if seat.token.stream() != hold.token.stream() {
             // One that came back first when this one's join was lost gives way to it at its next join.
             let newer = hold.attempt <= seat.attempt;
             return if newer { Verdict::Moved } else { Verdict::Gone };
         }
-        if seat.lingers {
-            return if ended { Verdict::Gone } else { Verdict::Held };
-        }
-        if seat.token != hold.token && !ended {
-            // Its own join under this token is still to come.
-            return Verdict::Gone;
-        }
-        seat.token = hold.token;
-        self.seats.extend(skeleton, deadline);
-        Verdict::Held
+        let held = if seat.lingers {
+            !late
+        } else {
+            // Under another token of its stream, its own join is still to come.
+            seat.token == hold.token && seat.incarnation == own && leases.is_known(own)
+        };
+        if held { Verdict::Held } else { Verdict::Gone }
     }
 }

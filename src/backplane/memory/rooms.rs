@@ -41,7 +41,7 @@ impl Rooms {
         now: Instant,
         draw: impl FnOnce() -> Epoch,
     ) -> &mut Room {
-        let new = || Room::new(draw(), self.rules, now);
+        let new = || Room::new(name.clone(), draw(), self.rules, now);
         match self.by_name.entry(name.clone()) {
             Entry::Occupied(room) => {
                 let room = room.into_mut();
@@ -76,6 +76,16 @@ impl Rooms {
                 _ => self.forget(&name),
             }
         }
+    }
+
+    /// Whether there is a room like that.
+    pub(super) fn any(&self, is_like: impl FnMut(&Room) -> bool) -> bool {
+        self.by_name.values().any(is_like)
+    }
+
+    /// All rooms that there are.
+    pub(super) fn all(&mut self, now: Instant) -> impl Iterator<Item = &mut Room> {
+        self.by_name.values_mut().filter(move |room| room.expires() > now)
     }
 
     fn forget(&mut self, name: &RoomName) {

@@ -1,4 +1,4 @@
-//! Who is in a room: the roster and its leases.
+//! Who is in a room.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -9,17 +9,13 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::leases::{Incarnation, Leases, later};
 use crate::{
-    backplane::{
-        Hold, MEMBERS_PAGE, Members, MembersCursor, MembersPage, Overdue, Present, Seated,
-    },
+    backplane::{Hold, MEMBERS_PAGE, Members, MembersCursor, MembersPage, Present, Seated},
     domain::{FencingToken, Member, Position, ReplicaId, SecretHash, SessionId, StreamId},
 };
 
-/// Stands for "never" where a configured duration is too long for the clock.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-
-/// One name's entry in the roster, from `joined` to `left`, with its lease.
+/// One name's entry in the roster, from `joined` to `left`.
 #[derive(Debug)]
 pub(super) struct RosterEntry {
     /// Who sits there.
@@ -27,6 +23,8 @@ pub(super) struct RosterEntry {
     since: Timestamp,
     secret: Option<SecretHash>,
     replica: ReplicaId,
+    /// By whose lease the name is held.
+    pub(super) incarnation: Incarnation,
     /// The secret of the current hold, or of the last one.
     pub(super) token: FencingToken,
     /// See [`Hold::attempt`].
@@ -39,15 +37,13 @@ pub(super) struct RosterEntry {
     pub(super) client_seq: u64,
     /// Where the session's last event is.
     pub(super) last: Position,
-    /// The stream is gone, and the lease ends when it ends.
+    /// The stream is gone.
     pub(super) lingers: bool,
-    /// When the lease ends.
-    pub(super) lease_ends: Instant,
     /// Numbers those who came. Only [`Roster`] sets it.
     number: u64,
-    /// Until when the name is kept: its session may linger after the lease's end. Only [`Roster`] changes
-    /// it, together with its index.
-    deadline: Instant,
+    /// Until when the name is kept although its stream, or its replica, is gone. Only [`Roster`] changes it, together
+    /// with its index.
+    kept: Option<Instant>,
 }
 
 /// What a join came to.
@@ -60,13 +56,14 @@ pub(super) struct Came {
 }
 
 impl RosterEntry {
-    /// A seat just taken, with a lease until then.
-    pub(super) fn new(hold: &Hold, came: Came, client_seq: u64, lease_ends: Instant) -> Self {
+    /// A seat just taken.
+    pub(super) fn new(hold: &Hold, own: Incarnation, came: Came, client_seq: u64) -> Self {
         Self {
             member: Member { name: hold.name.display().clone(), session: hold.session },
             since: hold.since,
             secret: hold.secret,
             replica: hold.replica,
+            incarnation: own,
             token: hold.token,
             attempt: hold.attempt,
             linger: hold.linger,
@@ -74,14 +71,14 @@ impl RosterEntry {
             client_seq,
             last: came.position,
             lingers: false,
-            lease_ends,
             number: 0,
-            deadline: later(lease_ends, hold.linger),
+            kept: None,
         }
     }
 
     /// The session goes on under this hold.
-    pub(super) fn carry_on(&mut self, hold: &Hold) {
+    pub(super) fn carry_on(&mut self, hold: &Hold, own: Incarnation) {
+        self.incarnation = own;
         self.since = hold.since;
         self.secret = hold.secret;
         self.replica = hold.replica;
@@ -100,19 +97,25 @@ impl RosterEntry {
             since: self.since,
             client_seq: self.client_seq,
             lingers: self.lingers,
-            stream: Some(self.token.stream()),
+            stream: self.token.stream(),
             attempt: self.attempt,
         }
     }
 
-    /// Whether the lease has ended; the seat then waits for its revival or its eviction.
-    pub(super) fn ended(&self, now: Instant) -> bool {
-        self.lease_ends <= now
+    /// Until when the name is kept. `None`: it is not any more.
+    pub(super) fn kept(&self, leases: &Leases) -> Option<Instant> {
+        let lease = leases.end(self.incarnation).filter(|_| !self.lingers);
+        lease.map(|ends| later(ends, self.linger)).or(self.kept)
     }
 
-    /// Whether the name is not kept any more.
-    pub(super) fn is_late(&self, now: Instant) -> bool {
-        self.deadline <= now
+    /// Whether it is known until when the name is kept although its stream, or its replica, is gone.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Whether the name is not kept any more; the seat then waits for its revival or its eviction.
+    pub(super) fn is_late(&self, leases: &Leases, now: Instant) -> bool {
+        self.kept(leases).is_none_or(|kept| kept <= now)
     }
 
     /// Whether this stream carries `session` here.
@@ -121,11 +124,12 @@ impl RosterEntry {
     }
 }
 
-/// All seats of a room by the skeletons of their names, their deadlines in order, and who came when.
+/// All seats of a room by the skeletons of their names, those that linger in the order in which they end, and who came
+/// when.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     by_skeleton: HashMap<Arc<str>, RosterEntry>,
-    deadlines: BTreeSet<(Instant, Arc<str>)>,
+    lingering: BTreeSet<(Instant, Arc<str>)>,
     arrivals: BTreeMap<u64, Arc<str>>,
     last_number: u64,
 }
@@ -150,35 +154,37 @@ impl Roster {
         self.last_number += 1;
         seat.number = self.last_number;
         self.arrivals.insert(seat.number, Arc::clone(&skeleton));
-        self.deadlines.insert((seat.deadline, Arc::clone(&skeleton)));
         self.by_skeleton.insert(skeleton, seat);
     }
 
     pub(super) fn remove(&mut self, skeleton: &str) {
         if let Some((skeleton, seat)) = self.by_skeleton.remove_entry(skeleton) {
-            self.deadlines.remove(&(seat.deadline, skeleton));
             self.arrivals.remove(&seat.number);
+            if let Some(kept) = seat.kept {
+                self.lingering.remove(&(kept, skeleton));
+            }
         }
     }
 
-    /// Moves the end of a lease. The session of one that lingers does not outlive it.
-    pub(super) fn extend(&mut self, skeleton: &str, lease_ends: Instant) {
+    /// Keeps a name until then although its stream, or its replica, is gone; or, for nobody, no longer than by its lease.
+    pub(super) fn keep(&mut self, skeleton: &str, kept: Option<Instant>) {
         let Some((skeleton, mut seat)) = self.by_skeleton.remove_entry(skeleton) else { return };
-        self.deadlines.remove(&(seat.deadline, Arc::clone(&skeleton)));
-        let linger = if seat.lingers { Duration::ZERO } else { seat.linger };
-        (seat.lease_ends, seat.deadline) = (lease_ends, later(lease_ends, linger));
-        self.deadlines.insert((seat.deadline, Arc::clone(&skeleton)));
+        if let Some(before) = seat.kept {
+            self.lingering.remove(&(before, Arc::clone(&skeleton)));
+        }
+        seat.kept = kept;
+        self.lingering.extend(kept.map(|kept| (kept, Arc::clone(&skeleton))));
         self.by_skeleton.insert(skeleton, seat);
     }
 
-    /// Time until the earliest name is not kept any more, zero if one has; `None` when nobody is there.
-    pub(super) fn next_deadline(&self, now: Instant) -> Option<Duration> {
-        self.deadlines.first().map(|(deadline, _)| deadline.saturating_duration_since(now))
+    /// When the first one ends of those whose streams, or replicas, are gone.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.lingering.first().map(|(ends, _)| *ends)
     }
 
-    /// Until when the last name is kept.
-    pub(super) fn last_deadline(&self) -> Option<Instant> {
-        self.deadlines.last().map(|(deadline, _)| *deadline)
+    /// All seats.
+    pub(super) fn seats(&self) -> impl Iterator<Item = (&Arc<str>, &RosterEntry)> {
+        self.by_skeleton.iter()
     }
 
     /// See [`crate::backplane::Backplane::members`]. Those who came first are told first.
@@ -199,28 +205,4 @@ impl Roster {
         let members = members.into_iter().map(|(_, present)| present).collect();
         Members { members, next, total: self.len() }
     }
-
-    /// The members whose names are not kept any more, the longest overdue first.
-    pub(super) fn overdue(&self, now: Instant) -> impl Iterator<Item = Overdue> {
-        self.deadlines
-            .iter()
-            .take_while(move |(deadline, _)| *deadline <= now)
-            .filter_map(move |(_, skeleton)| self.overdue_at(skeleton, now))
-    }
-
-    /// The member at `skeleton`, if its name is not kept any more.
-    pub(super) fn overdue_at(&self, skeleton: &str, now: Instant) -> Option<Overdue> {
-        let seat = self.get(skeleton).filter(|seat| seat.is_late(now))?;
-        Some(Overdue {
-            skeleton: skeleton.to_owned(),
-            member: seat.member.clone(),
-            lingered: seat.lingers,
-            linger: seat.linger,
-        })
-    }
-}
-
-/// `now + time`, or a far future where that is beyond the clock.
-pub(super) fn later(now: Instant, time: Duration) -> Instant {
-    now.checked_add(time).unwrap_or_else(|| now + FAR)
 }

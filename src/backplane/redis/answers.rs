@@ -9,41 +9,61 @@ use super::{
     reply::{self, Reply, ReplyError},
 };
 use crate::{
-    backplane::{JoinError, Joined, Overdue, Present, Verdict},
-    domain::{Event, Position, StreamId},
+    backplane::{Hold, JoinError, Joined, Overdue, Present, RoomHead, Verdict},
+    domain::{Event, Position, RoomName},
 };
 
+/// What a join came to; `None` where the incarnation is lost.
 pub(super) fn read_joined(
     reply: &Reply,
+    hold: &Hold,
     max: usize,
-) -> Result<Result<Joined, JoinError>, ReplyError> {
-    Ok(match reply.bytes(0)? {
+) -> Result<Option<Result<Joined, JoinError>>, ReplyError> {
+    Ok(Some(match reply.bytes(0)? {
+        b"lost" => return Ok(None),
         b"joined" => {
             let (head, seq) = (reply.head()?, reply.int(1)?.unsigned_abs());
             Ok(Joined {
                 position: Position::new(head.position.epoch, seq),
                 written: head.written_at(seq),
                 told: reply.int(2)? == 1,
-                client_seq: reply.int(4)?.unsigned_abs(),
-                next_deadline: read_deadline(reply.int(3)?).unwrap_or_default(),
+                client_seq: reply.int(3)?.unsigned_abs(),
+                takeovers: reply.int(4)?.unsigned_abs(),
             })
         }
         b"taken" => Err(JoinError::Taken),
         b"ended" => Err(JoinError::Ended),
         b"moved" => Err(JoinError::Moved),
         b"overtaken" => Err(JoinError::Overtaken { seen: reply.int(1)?.unsigned_abs() }),
-        b"full" => Err(JoinError::Full { max }),
-        b"overdue" => Err(JoinError::Overdue(read_overdue(reply.array(1)?)?)),
+        b"full" => Err(JoinError::Full { max, overdue: reply.int(1)? == 1 }),
+        b"overdue" => {
+            let skeleton = hold.name.skeleton().as_bytes();
+            let overdue = codec::decode_entry(reply.bytes(1)?)
+                .map(|entry| entry.overdue(hold.room.clone(), skeleton));
+            let overdue = overdue.map_err(|_| ReplyError::Unexpected("an entry of a roster"))?;
+            Err(JoinError::Overdue(Box::new(overdue)))
+        }
         _ => return Err(ReplyError::Unexpected("what a join comes to")),
-    })
+    }))
 }
 
-pub(super) fn read_overdue(values: &[Value]) -> Result<Vec<Overdue>, ReplyError> {
-    let entries = values.chunks_exact(2).map(|pair| {
+/// Skeletons and entries of a room. One that cannot be read is nobody's to reap.
+pub(super) fn read_overdue(room: &RoomName, values: &[Value]) -> Vec<Overdue> {
+    let entries = values.chunks_exact(2).filter_map(|pair| {
         let (skeleton, entry) = (reply::as_bytes(&pair[0])?, reply::as_bytes(&pair[1])?);
-        codec::decode_entry(entry).ok().map(|entry| entry.overdue(skeleton))
+        codec::decode_entry(entry).ok().map(|entry| entry.overdue(room.clone(), skeleton))
     });
-    entries.collect::<Option<_>>().ok_or(ReplyError::Unexpected("entries of a roster"))
+    entries.collect()
+}
+
+/// Where a room stands; `None` where it was forgotten.
+pub(super) fn read_head(value: &Value) -> Result<Option<RoomHead>, ReplyError> {
+    let unexpected = ReplyError::Unexpected("where a room stands");
+    let Value::Array(values) = value else { return Err(unexpected) };
+    let Some(takeovers) = values.get(3) else { return Ok(None) };
+    let takeovers = reply::as_int(takeovers).ok_or(unexpected)?.unsigned_abs();
+    let log = reply::head(&mut values.iter().take(3).cloned())?;
+    Ok(Some(RoomHead { log, takeovers }))
 }
 
 pub(super) fn read_entry(id: &Value, payload: &Value) -> Option<(u64, Arc<Event>)> {
@@ -67,15 +87,6 @@ pub(super) fn read_verdict(value: &Value) -> Result<Verdict, ReplyError> {
 /// Milliseconds; negative when nobody is there.
 pub(super) fn read_deadline(millis: i64) -> Option<Duration> {
     u64::try_from(millis).ok().map(Duration::from_millis)
-}
-
-/// 16 digits, or nothing when no stream has the lease.
-pub(super) fn read_stream(digits: &[u8]) -> Result<Option<StreamId>, ReplyError> {
-    if digits.is_empty() {
-        return Ok(None);
-    }
-    let stream = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-    stream.map(Some).ok_or(ReplyError::Unexpected("a stream"))
 }
 
 pub(super) fn read_present(entry: &Value) -> Result<Present, ReplyError> {

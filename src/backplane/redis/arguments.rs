@@ -1,25 +1,16 @@
 //! How arguments of scripts are written.
 
-use super::{codec, keys::Keys, scripts::millis};
+use super::{codec, keys::Keys};
 use crate::{
-    backplane::{Eviction, Hold, Takeover},
-    domain::{Contact, RoomName},
+    backplane::{Eviction, Hold},
+    domain::Contact,
 };
+
+use super::scripts::millis;
 
 /// An argument as Redis takes it.
 pub(super) fn text(value: impl ToString + Copy) -> Vec<u8> {
     value.to_string().into_bytes()
-}
-
-/// The lease of each hold.
-pub(super) fn leases(keys: &Keys, room: &RoomName, holds: &[Hold]) -> Vec<String> {
-    holds.iter().map(|hold| keys.lease(room, hold.name.skeleton())).collect()
-}
-
-/// A hold's lease, and what says that its session has left.
-pub(super) fn departure_keys(keys: &Keys, hold: &Hold) -> Vec<String> {
-    let lease = keys.lease(&hold.room, hold.name.skeleton());
-    vec![lease, keys.ended(&hold.room, hold.session)]
 }
 
 /// Epoch and seq at which a hold was last confirmed; an empty epoch when it never was.
@@ -30,24 +21,10 @@ pub(super) fn confirmed(hold: &Hold) -> [Vec<u8>; 2] {
     }
 }
 
-/// How long a hold's session may linger, and its skeleton.
-pub(super) fn kept_name(hold: &Hold) -> [String; 2] {
-    [codec::linger_millis(hold).to_string(), hold.name.skeleton().to_owned()]
-}
-
 /// Since when and until when contact counts, in milliseconds; zero when there is none.
 pub(super) fn contact(contact: Option<Contact>) -> [Vec<u8>; 2] {
     let contact = contact.map_or([0; 2], |it| [it.since, it.until].map(millis));
     contact.map(text)
-}
-
-/// The stream that is taken over from, a dash for none; nothing when nothing is taken over.
-pub(super) fn takeover(takeover: Option<Takeover>) -> Vec<u8> {
-    match takeover {
-        Some(Takeover { from: Some(stream) }) => stream.to_string().into_bytes(),
-        Some(Takeover { from: None }) => b"-".to_vec(),
-        None => Vec::new(),
-    }
 }
 
 /// Skeleton, token and session: who a hold belongs to.
@@ -56,17 +33,26 @@ pub(super) fn identity(hold: &Hold) -> [Vec<u8>; 3] {
         .map(String::into_bytes)
 }
 
-pub(super) fn add_evictions(
-    names: &Keys,
-    room: &RoomName,
-    evict: &[Eviction],
-    keys: &mut Vec<String>,
-    args: &mut Vec<Vec<u8>>,
-) {
-    for Eviction { overdue, event } in evict {
-        keys.push(names.lease(room, &overdue.skeleton));
-        args.push(overdue.skeleton.clone().into_bytes());
-        args.push(overdue.member.session.to_string().into_bytes());
-        args.push(codec::encode(event));
+/// Session and `left` of the member to evict; nothing for nobody.
+pub(super) fn eviction(evict: Option<&Eviction>) -> [Vec<u8>; 2] {
+    evict.map_or_else(Default::default, |Eviction { overdue, event }| {
+        [text(overdue.member.session), codec::encode(event)]
+    })
+}
+
+/// The keys and arguments of `reap.lua` for each room.
+pub(super) fn evictions(names: &Keys, evict: &[Eviction]) -> (Vec<String>, Vec<Vec<u8>>) {
+    let (mut keys, mut args) = (Vec::new(), Vec::new());
+    let mut evict: Vec<&Eviction> = evict.iter().collect();
+    evict.sort_by(|a, b| a.overdue.room.cmp(&b.overdue.room));
+    for of_room in evict.chunk_by(|a, b| a.overdue.room == b.overdue.room) {
+        let room = &of_room[0].overdue.room;
+        keys.extend([names.room(room), names.log(room)]);
+        args.extend([names.channel(room).into_bytes(), text(of_room.len())]);
+        for it in of_room {
+            args.push(it.overdue.skeleton.clone().into_bytes());
+            args.extend(eviction(Some(it)));
+        }
     }
+    (keys, args)
 }

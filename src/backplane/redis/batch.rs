@@ -5,15 +5,19 @@ use std::{collections::HashMap, vec};
 use redis::{Cmd, Value};
 
 use super::{
+    incarnations::Incarnation,
     op::{Op, Work},
     reply::{self, Reply, ReplyError},
     scripts::Scripts,
     status::Status,
 };
 use crate::{
-    backplane::{Hold, RENEW_BATCH, Unavailable},
+    backplane::{Hold, Unavailable},
     domain::{FencingToken, RoomName, SessionId},
 };
+
+/// The most partitions in one call of the renewal script.
+const RENEWALS: usize = 64;
 
 /// The most messages in one call of the append script: a script blocks Redis while it runs.
 const APPEND_MESSAGES: usize = 256;
@@ -30,7 +34,7 @@ pub(super) struct Group {
     kind: Kind,
     /// Those of one room each, if they append; else all of them.
     parts: Vec<Part>,
-    /// How many messages it appends, or how many leases it extends.
+    /// How many messages it appends, or how many leases it renews.
     count: usize,
     /// How many bytes of payload it appends.
     bytes: usize,
@@ -79,7 +83,7 @@ impl Group {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Append,
-    Extend,
+    Renew,
     /// A script whose reply begins with where the log stands.
     Script,
     /// A reply that is handed on as it is.
@@ -91,6 +95,7 @@ enum Kind {
 /// What one sender says one after another: the client sequences follow on each other.
 struct Run<'a> {
     hold: &'a Hold,
+    incarnation: Incarnation,
     first: u64,
     /// Which operations, by index.
     ops: Vec<usize>,
@@ -98,31 +103,30 @@ struct Run<'a> {
 }
 
 /// Groups operations and writes their commands, one a group. Operations of one room
-/// keep their order, but for extensions of leases, and for messages of different senders that are
-/// appended by one command.
+/// keep their order, but for messages of different senders that are appended by one command.
 pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>, Vec<Cmd>) {
     let mut groups: Vec<Group> = Vec::new();
     let mut appending = Appending::default();
-    let mut extending: Option<usize> = None;
+    let mut renewing: Option<usize> = None;
     for (index, op) in ops.iter().enumerate() {
         let group = match &op.work {
             Work::Append { hold, payload, .. } => {
                 appending.add(&mut groups, &hold.room, index, payload.len());
                 continue;
             }
-            Work::Extend { leases, .. } => {
-                if let Some(at) = extending
-                    && groups[at].count + leases.len() <= RENEW_BATCH
+            Work::Renew { .. } => {
+                if let Some(at) = renewing
+                    && groups[at].count < RENEWALS
                 {
                     groups[at].parts[0].ops.push(index);
-                    groups[at].count += leases.len();
+                    groups[at].count += 1;
                     continue;
                 }
-                extending = Some(groups.len());
-                Group::of(Kind::Extend, index, leases.len(), 0)
+                renewing = Some(groups.len());
+                Group::of(Kind::Renew, index, 1, 0)
             }
             Work::Script { name, .. } if name.is_apart() => Group::of(Kind::Plain, index, 1, 0),
-            Work::Contact { .. } => Group::of(Kind::Plain, index, 1, 0),
+            Work::Upkeep { .. } | Work::Contact { .. } => Group::of(Kind::Plain, index, 1, 0),
             Work::Canary { .. } => Group::of(Kind::Canary, index, 1, 0),
             Work::Script { room, .. } => {
                 appending.closed.insert(room, groups.len());
@@ -173,10 +177,15 @@ impl<'a> Appending<'a> {
 fn command(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
     match &ops[group.parts[0].ops[0]].work {
         Work::Append { .. } => append(&mut group.parts, ops, scripts, replid),
-        Work::Extend { .. } => {
-            scripts.extend(group.parts[0].ops.iter().map(|&index| &ops[index].work), replid)
+        Work::Renew { .. } => {
+            scripts.renew(group.parts[0].ops.iter().map(|&index| &ops[index].work))
         }
-        Work::Script { name, room, keys, args } => {
+        Work::Upkeep { name, keys, args } => {
+            let mut cmd = scripts.call_on_partition(*name, keys, replid);
+            cmd.arg(args);
+            cmd
+        }
+        Work::Script { name, room, keys, args, .. } => {
             let mut cmd = scripts.call(*name, room, keys, replid);
             cmd.arg(args);
             cmd
@@ -194,15 +203,16 @@ fn append(rooms: &mut [Part], ops: &[Op], scripts: &Scripts, replid: &str) -> Cm
     let mut keys = Vec::new();
     for runs in &each {
         let room = &runs[0].hold.room;
-        keys.extend(scripts.keys.common(room));
-        keys.extend(runs.iter().map(|run| scripts.keys.lease(room, run.hold.name.skeleton())));
+        let partition = scripts.keys.partition(room);
+        keys.extend([scripts.keys.room(room), scripts.keys.log(room)]);
+        keys.extend([scripts.keys.rooms(partition), scripts.keys.replicas(partition)]);
     }
     let mut cmd = scripts.append(&keys, replid);
     for (part, runs) in rooms.iter_mut().zip(&each) {
         cmd.arg(scripts.keys.channel(&runs[0].hold.room)).arg(runs.len());
-        for Run { hold, first, ops, .. } in runs {
-            cmd.arg(hold.name.skeleton()).arg(hold.token.to_hex()).arg(hold.session.to_string());
-            cmd.arg(*first).arg(ops.len());
+        for Run { hold, incarnation, first, ops, .. } in runs {
+            let held = format!("{}{}{incarnation}", hold.session, hold.token.to_hex());
+            cmd.arg(hold.name.skeleton()).arg(held).arg(*first).arg(ops.len());
         }
         for payload in runs.iter().flat_map(|run| &run.payloads) {
             cmd.arg(*payload);
@@ -216,10 +226,13 @@ fn append(rooms: &mut [Part], ops: &[Op], scripts: &Scripts, replid: &str) -> Cm
 fn runs<'a>(group: &[usize], ops: &'a [Op]) -> Vec<Run<'a>> {
     let mut runs: Vec<Run<'a>> = Vec::new();
     // The last one of each sender. A session that took its name again within the batch is two.
-    let mut last: HashMap<(SessionId, FencingToken), usize> = HashMap::new();
+    let mut last: HashMap<(SessionId, FencingToken, Incarnation), usize> = HashMap::new();
     for &index in group {
-        let Work::Append { hold, client_seq, payload } = &ops[index].work else { continue };
-        let last = last.entry((hold.session, hold.token)).or_insert(usize::MAX);
+        let Work::Append { hold, incarnation, client_seq, payload } = &ops[index].work else {
+            continue;
+        };
+        let sender = (hold.session, hold.token, *incarnation);
+        let last = last.entry(sender).or_insert(usize::MAX);
         match runs.get_mut(*last) {
             Some(run) if run.first + run.ops.len() as u64 == *client_seq => {
                 run.ops.push(index);
@@ -229,6 +242,7 @@ fn runs<'a>(group: &[usize], ops: &'a [Op]) -> Vec<Run<'a>> {
                 *last = runs.len();
                 runs.push(Run {
                     hold,
+                    incarnation: *incarnation,
                     first: *client_seq,
                     ops: vec![index],
                     payloads: vec![payload],
@@ -248,16 +262,11 @@ pub(super) fn split(
     status: &Status,
 ) -> vec::IntoIter<Result<Reply, Unavailable>> {
     let parsed = match group.kind {
-        Kind::Plain | Kind::Canary | Kind::Extend | Kind::Append => reply::plain(value),
+        Kind::Plain | Kind::Canary | Kind::Renew | Kind::Append => reply::plain(value),
         Kind::Script => reply::stamped(value, replid),
     };
     let reply = match parsed {
         Ok(reply) => reply,
-        // Perhaps for the sake of one room: each is judged apart.
-        Err(_) if group.kind == Kind::Extend => {
-            let undecided = || Ok(Reply { head: None, rest: Vec::new() });
-            return part.ops.iter().map(|_| undecided()).collect::<Vec<_>>().into_iter();
-        }
         Err(error) => {
             status.misunderstood(&error);
             return vec![Err(Unavailable); part.ops.len()].into_iter();
@@ -273,10 +282,14 @@ pub(super) fn split(
             });
             each.collect::<Vec<_>>().into_iter()
         }
-        Kind::Extend => reply
+        Kind::Renew => reply
             .rest
-            .into_iter()
-            .map(|room| reply::plain(room).map_err(|_| Unavailable))
+            .chunks_exact(2)
+            .map(|partition| {
+                let mut rest = partition.to_vec();
+                rest.push(Value::BulkString(replid.clone().into_bytes()));
+                Ok(Reply { head: None, rest })
+            })
             .collect::<Vec<_>>()
             .into_iter(),
         Kind::Script | Kind::Plain | Kind::Canary => vec![Ok(reply)].into_iter(),

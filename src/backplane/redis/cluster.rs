@@ -20,7 +20,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    RedisRefusal,
+    Backoff, RedisRefusal,
     address::{self, Endpoint},
     location::Location,
     slots::{SlotMap, View},
@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How many nodes are asked at a time.
 const ASKED: usize = 5;
 
-/// How often they are asked although nothing was found elsewhere, and the shortest time between two rounds.
+/// How often they are asked although nothing was found elsewhere; and the shortest time between two rounds, which grows
+/// to that while they bring nothing new.
 const ASKED_EVERY: Duration = Duration::from_secs(2);
 const NOT_BEFORE: Duration = Duration::from_millis(100);
 
@@ -120,11 +121,21 @@ impl Cluster {
         }
     }
 
-    /// Asks the nodes once, and waits until they should be asked again.
-    pub(super) async fn watch_once(&self, tls: Option<&Contents>) {
+    /// Asks the nodes once, and waits until they should be asked again. The pause is the shortest one, and then the
+    /// next.
+    pub(super) async fn watch_once(&self, tls: Option<&Contents>, pause: &mut Backoff) {
+        let before = self.known();
         let _ = self.ask(tls).await;
-        sleep(NOT_BEFORE).await;
+        if self.known() != before {
+            pause.reset();
+        }
+        sleep(pause.next_wait()).await;
         let _ = timeout(ASKED_EVERY, self.hinted.notified()).await;
+    }
+
+    /// How long nodes are left alone between two rounds.
+    pub(super) fn pause() -> Backoff {
+        Backoff::new(NOT_BEFORE, ASKED_EVERY)
     }
 
     /// Asks some nodes, and takes over what they say. Whoever comes while that is done has the same answer.

@@ -9,8 +9,8 @@ use super::scripts::millis;
 use crate::{
     backplane::{Hold, Overdue, Present, Seated},
     domain::{
-        DisplayName, Event, EventKind, LeftCause, Member, ReplicaId, SecretHash, SessionId,
-        StreamId, TraceParent,
+        DisplayName, Event, EventKind, LeftCause, Member, ReplicaId, RoomName, SecretHash,
+        SessionId, StreamId, TraceParent,
     },
     proto::internal,
 };
@@ -121,17 +121,13 @@ fn nanos(at: Timestamp) -> i64 {
     i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-/// What the roster keeps of a member beside its session and sequences.
+/// What the roster keeps of a member that scripts need not know.
 pub(super) fn encode_member(hold: &Hold) -> Vec<u8> {
     internal::Member {
         username: hold.name.display().as_str().to_owned(),
         replica: hold.replica.to_string(),
         since_nanos: nanos(hold.since),
         secret_hash: hold.secret.map_or_else(Vec::new, |hash| hash.as_bytes().to_vec()).into(),
-        stream: Some(hold.token.stream().to_string()),
-        attempt: Some(attempt(hold.attempt)),
-        linger_millis: Some(format!("{:010}", linger_millis(hold))),
-        lingers: Some(false),
     }
     .encode_to_vec()
 }
@@ -139,9 +135,9 @@ pub(super) fn encode_member(hold: &Hold) -> Vec<u8> {
 /// The longest time to linger that an entry of the roster has room for.
 const MAX_LINGER: u64 = 9_999_999_999;
 
-/// For how many milliseconds a hold's session may linger.
-pub(super) fn linger_millis(hold: &Hold) -> u64 {
-    millis(hold.linger).min(MAX_LINGER)
+/// For how many milliseconds a hold's session may linger, in as many digits as an entry has room for.
+pub(super) fn linger_millis(hold: &Hold) -> String {
+    format!("{:010}", millis(hold.linger).min(MAX_LINGER))
 }
 
 /// The number of an attempt as scripts compare it: in as many digits as the largest.
@@ -154,66 +150,74 @@ pub(super) fn attempt(number: u64) -> String {
 pub(super) struct Entry {
     member: Member,
     client_seq: u64,
+    stream: StreamId,
+    attempt: u64,
+    linger: Duration,
+    lingers: bool,
     rest: internal::Member,
 }
 
-/// Reads an entry of the roster, also one that an earlier version wrote.
+/// Reads an entry of the roster.
 pub(super) fn decode_entry(entry: &[u8]) -> Result<Entry, CodecError> {
-    let mut parts = entry.splitn(5, |&byte| byte == b' ');
-    let mut field = || parts.next().and_then(|digits| std::str::from_utf8(digits).ok());
-    let session = field().and_then(|hex| uuid::Uuid::try_parse(hex).ok());
-    let client_seq = field().and_then(|digits| digits.parse().ok());
-    let rest = internal::Member::decode(parts.nth(2).ok_or(CodecError::Field("member"))?)?;
-    let session = session.ok_or(CodecError::Field("session"))?.into_bytes();
+    let field = |name, range| {
+        let digits = entry.get(range).and_then(|digits| std::str::from_utf8(digits).ok());
+        digits.ok_or(CodecError::Field(name))
+    };
+    let number = |name, range| field(name, range)?.parse().map_err(|_| CodecError::Field(name));
+    let client_seq = entry.first_chunk().copied().map_or(-1.0, f64::from_be_bytes);
+    let session = uuid::Uuid::try_parse(field("session", 16..48)?);
+    let session = session.map_err(|_| CodecError::Field("session"))?.into_bytes();
+    let stream = field("token", 48..64)?.parse().map_err(|_| CodecError::Field("token"))?;
+    let rest = internal::Member::decode(entry.get(151..).ok_or(CodecError::Field("member"))?)?;
     Ok(Entry {
         member: Member {
             name: DisplayName::from_log(&rest.username),
             session: SessionId::from_bytes(session),
         },
-        client_seq: client_seq.ok_or(CodecError::Field("client sequence"))?,
+        client_seq: whole(client_seq).ok_or(CodecError::Field("client sequence"))?,
+        stream,
+        attempt: number("attempt", 122..142)?,
+        linger: Duration::from_millis(number("time to linger", 112..122)?),
+        lingers: entry[96] == b'l',
         rest,
     })
 }
 
+/// A number as scripts pack it.
+fn whole(number: f64) -> Option<u64> {
+    const MOST: f64 = 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in range")]
+    (0.0..=MOST).contains(&number).then_some(number as u64)
+}
+
 impl Entry {
-    /// A member whose lease has ended.
-    pub(super) fn overdue(self, skeleton: &[u8]) -> Overdue {
+    /// A member whose time has passed.
+    pub(super) fn overdue(self, room: RoomName, skeleton: &[u8]) -> Overdue {
         let skeleton = String::from_utf8_lossy(skeleton).into_owned();
-        let (lingered, linger) = (self.rest.lingers(), self.linger());
-        Overdue { skeleton, member: self.member, lingered, linger }
+        let Self { member, lingers, linger, .. } = self;
+        Overdue { room, skeleton, member, lingered: lingers, linger }
     }
 
     /// A member in a list.
     pub(super) fn present(self) -> Result<Present, CodecError> {
-        let (since, lingers) = (self.since()?, self.rest.lingers());
-        Ok(Present { member: self.member, since, lingers })
+        Ok(Present { since: self.since()?, member: self.member, lingers: self.lingers })
     }
 
-    /// Who has a name. Where the entry does not say by which stream, it is the one that has the lease.
-    pub(super) fn seated(self, leased: Option<StreamId>) -> Result<Seated, CodecError> {
+    /// Who has a name.
+    pub(super) fn seated(self) -> Result<Seated, CodecError> {
         let replica = ReplicaId::parse(&self.rest.replica).ok_or(CodecError::Field("replica"))?;
         // One of another length is of a kind that this version does not know.
         let secret = <[u8; 32]>::try_from(self.rest.secret_hash.as_ref()).ok();
-        let stream = self.rest.stream.as_ref().and_then(|digits| digits.parse().ok());
-        let attempt = self.rest.attempt.as_ref().and_then(|digits| digits.parse().ok());
         Ok(Seated {
             secret: secret.map(SecretHash::from_bytes),
             replica,
             since: self.since()?,
             client_seq: self.client_seq,
-            lingers: self.rest.lingers(),
-            stream: stream.or(leased),
-            attempt: attempt.unwrap_or(0),
+            lingers: self.lingers,
+            stream: self.stream,
+            attempt: self.attempt,
             member: self.member,
         })
-    }
-
-    /// How long it may linger. One that does so already, in an entry that does not say, for as long as it
-    /// likes.
-    fn linger(&self) -> Duration {
-        let millis = self.rest.linger_millis.as_ref().and_then(|digits| digits.parse().ok());
-        let unknown = if self.rest.lingers() { Duration::MAX } else { Duration::ZERO };
-        millis.map_or(unknown, Duration::from_millis)
     }
 
     fn since(&self) -> Result<Timestamp, CodecError> {
@@ -260,49 +264,42 @@ mod tests {
         assert_eq!(decoded, events);
     }
 
-    /// An entry of the roster with this member.
-    fn entry(member: &[u8]) -> Vec<u8> {
-        [format!("{:032x} 41 7 t6 ", 7).as_bytes(), member].concat()
+    /// An entry as `log.lua` tells its form.
+    fn entry(lingers: u8, member: &internal::Member) -> Vec<u8> {
+        let mut entry = [41.0_f64, 7.0].map(f64::to_be_bytes).concat();
+        entry.extend(format!("{:032x}{}{:016x}", 7, "0123456789abcdef".repeat(2), 9).as_bytes());
+        entry.push(lingers);
+        entry.extend(format!("{:015}{:010}{:020}t", 1_764_000_000_000_u64, 10_000, 3).as_bytes());
+        entry.extend(6.0_f64.to_be_bytes());
+        entry.extend(member.encode_to_vec());
+        entry
     }
 
     #[test]
-    fn an_entry_of_an_earlier_version_is_of_a_session_that_cannot_be_resumed() {
-        // Fields 1 to 3: "Bob", a replica, a time.
+    fn an_entry_is_read_as_scripts_write_it() {
         let replica = "0123456789abcdef0123456789abcdef";
-        let mut member = [b"\x0a\x03Bob\x12\x20", replica.as_bytes()].concat();
-        member.extend(b"\x18\x95\x9a\xef\x3a");
-        let seated = decode_entry(&entry(&member)).unwrap().seated(None).unwrap();
+        let member = internal::Member {
+            username: "Bob".into(),
+            replica: replica.into(),
+            since_nanos: 123_456_789,
+            secret_hash: vec![1; 32].into(),
+        };
+        let seated = decode_entry(&entry(b'h', &member)).unwrap().seated().unwrap();
         assert_eq!(seated.member.name.as_str(), "Bob");
         assert_eq!(seated.replica.to_string(), replica);
         assert_eq!(seated.since.as_nanosecond(), 123_456_789);
-        assert_eq!((seated.secret, seated.lingers, seated.client_seq), (None, false, 41));
-        // As a script marks it.
-        member.extend(b"x\x01");
-        assert!(decode_entry(&entry(&member)).unwrap().overdue(b"bob").lingered);
-    }
-
-    #[test]
-    fn a_member_ends_with_what_scripts_know() {
-        let mut member = internal::Member {
-            username: "Bob".into(),
-            secret_hash: vec![1; 32].into(),
-            stream: Some("0123456789abcdef".into()),
-            attempt: Some(attempt(u64::MAX)),
-            linger_millis: Some("0000010000".into()),
-            lingers: Some(false),
-            ..Default::default()
-        };
-        let end = b"\x01b\x100123456789abcdefj\x1418446744073709551615r\x0a0000010000x\x00";
-        assert!(member.encode_to_vec().ends_with(end));
-        member.lingers = Some(true);
-        assert!(member.encode_to_vec().ends_with(b"10000x\x01"));
+        assert_eq!((seated.attempt, seated.lingers, seated.client_seq), (3, false, 41));
+        assert_eq!(seated.stream.to_string(), "0123456789abcdef");
+        let room = RoomName::lobby();
+        let overdue = decode_entry(&entry(b'l', &member)).unwrap().overdue(room, b"bob");
+        assert!(overdue.lingered && overdue.linger == Duration::from_secs(10));
     }
 
     proptest! {
         #[test]
         fn foreign_bytes_are_an_error_not_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&bytes);
-            let _ = decode_entry(&bytes).map(|entry| entry.seated(None).is_ok());
+            let _ = decode_entry(&bytes).map(|entry| entry.seated().is_ok());
         }
     }
 }

@@ -1,11 +1,9 @@
 //! Opening connections to Redis, and trying what they will be needed for.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::{sync::Arc, time::Duration};
 
 use redis::{Client, ProtocolVersion, RedisError, aio::MultiplexedConnection};
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     RedisConfig, RedisConfigError, RedisRefusal,
@@ -24,6 +22,9 @@ use super::{
 };
 use crate::domain::ReplicaId;
 
+/// How often the node that knows the number of partitions is asked for it while it is away.
+const COMPARED_EVERY: Duration = Duration::from_secs(30);
+
 /// Opens connections for commands, by way of a pool, and for subscribers, beside it.
 #[derive(Debug)]
 pub(super) struct Connector {
@@ -35,8 +36,9 @@ pub(super) struct Connector {
     replica: ReplicaId,
     /// Whether it will be asked to wait for a replica of Redis.
     replicated: bool,
-    /// The node of a cluster that knows how many partitions there are was asked.
-    compared: AtomicBool,
+    /// Whether the node of a cluster that knows how many partitions there are was asked, and when that was last tried
+    /// in vain.
+    compared: Mutex<(bool, Option<Instant>)>,
 }
 
 impl Connector {
@@ -52,7 +54,7 @@ impl Connector {
         let scripts = Arc::new(Scripts::new(keys, config.log, config.lease));
         let (prefix, replicated) = (config.prefix.clone(), config.replicated);
         let nodes = NodeConnections::default();
-        let compared = AtomicBool::new(false);
+        let compared = Mutex::default();
         Ok(Self { targets, nodes, scripts, prefix, replica, replicated, compared })
     }
 
@@ -152,13 +154,8 @@ impl Connector {
         link: Link,
     ) -> Result<Commands, ConnectError> {
         let node = server.clone().filter(|_| self.cluster().is_some());
-        if node.is_some() && !self.compared.load(Ordering::Relaxed) {
-            match self.note_partitions().await {
-                Ok(()) => self.compared.store(true, Ordering::Relaxed),
-                Err(ConnectError::Unfit(refusal)) => return Err(ConnectError::Unfit(refusal)),
-                // That node is away, which is no other one's affair.
-                Err(_) => {}
-            }
+        if node.is_some() {
+            self.compare_once().await?;
         }
         let open = async {
             let open = self.open_commands(server.as_ref(), link.partition);
@@ -188,6 +185,22 @@ impl Connector {
         self.compare_partitions(&mut connection).await?;
         let (tenure, broken) = (Tenure::for_ever(), Arc::default());
         Ok(Commands { connection, replid, evicts, refused, tenure, node: None, broken })
+    }
+
+    /// Compares the number of partitions before anything is done. While the node that knows it is away, it is asked now
+    /// and then, and nobody waits for that.
+    async fn compare_once(&self) -> Result<(), ConnectError> {
+        let mut compared = self.compared.lock().await;
+        let lately = |tried: Instant| tried.elapsed() < COMPARED_EVERY;
+        if compared.0 || compared.1.is_some_and(lately) {
+            return Ok(());
+        }
+        match self.note_partitions().await {
+            Ok(()) => *compared = (true, None),
+            Err(ConnectError::Unfit(refusal)) => return Err(ConnectError::Unfit(refusal)),
+            Err(_) => compared.1 = Some(Instant::now()),
+        }
+        Ok(())
     }
 
     /// Notes again how many partitions there are, so that it is not forgotten while this replica runs.

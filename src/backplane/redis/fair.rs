@@ -113,14 +113,10 @@ impl Fair {
 fn sender(work: &Work) -> (Option<&RoomName>, &str) {
     match work {
         Work::Append { hold, .. } => (Some(&hold.room), hold.name.skeleton()),
-        Work::Script { room, keys, .. } => {
-            // What a member asks for begins with its lease.
-            let lease = keys.first().and_then(|key| key.split_once("}:name:"));
-            let name = lease.and_then(|(_, name)| name.split_once(':'));
-            (Some(room), name.map_or("", |(_, skeleton)| skeleton))
+        Work::Script { room, skeleton, .. } => (Some(room), skeleton),
+        Work::Renew { .. } | Work::Upkeep { .. } | Work::Canary { .. } | Work::Contact { .. } => {
+            (None, "")
         }
-        Work::Extend { room, .. } => (Some(room), ""),
-        Work::Canary { .. } | Work::Contact { .. } => (None, ""),
     }
 }
 
@@ -134,16 +130,15 @@ mod tests {
 
     fn op(sender: usize, number: usize, size: usize) -> Op {
         let room = RoomName::parse("a").unwrap();
-        let keys = vec![format!("rc:{{0}}:name:a:{sender}")];
+        let (skeleton, keys) = (sender.to_string(), Vec::new());
         let args = vec![number.to_string().into_bytes(), vec![0; size]];
-        let work = Work::Script { name: ScriptName::Leave, room, keys, args };
+        let work = Work::Script { name: ScriptName::Leave, room, skeleton, keys, args };
         Op { work, deadline: Instant::now(), reply: oneshot::channel().0, asking: None }
     }
 
     fn read(op: Op) -> (usize, usize) {
-        let Work::Script { keys, args, .. } = op.work else { panic!("a script") };
-        let sender = keys[0].rsplit_once(':').unwrap().1.parse().unwrap();
-        (sender, std::str::from_utf8(&args[0]).unwrap().parse().unwrap())
+        let Work::Script { skeleton, args, .. } = op.work else { panic!("a script") };
+        (skeleton.parse().unwrap(), std::str::from_utf8(&args[0]).unwrap().parse().unwrap())
     }
 
     fn drain(fair: &mut Fair) -> Vec<(usize, usize)> {

@@ -62,24 +62,46 @@ impl Keys {
         self.of_room("log", room)
     }
 
-    /// Until when the room's names are kept.
-    pub(super) fn names(&self, room: &RoomName) -> String {
-        self.of_room("names", room)
+    /// `<prefix>:{<tag>}:<kind>`.
+    fn of_partition(&self, kind: &str, partition: usize) -> String {
+        format!("{}{{{}}}:{kind}", self.prefix, self.tags[partition % self.tags.len()])
     }
 
-    /// The keys that every script takes first: room, log, names.
-    pub(super) fn common(&self, room: &RoomName) -> [String; 3] {
-        [self.room(room), self.log(room), self.names(room)]
+    /// Which rooms a partition has.
+    pub(super) fn rooms(&self, partition: usize) -> String {
+        self.of_partition("rooms", partition)
+    }
+
+    /// The leases of replicas in a partition.
+    pub(super) fn replicas(&self, partition: usize) -> String {
+        self.of_partition("replicas", partition)
+    }
+
+    /// The replicas that were declared dead in a partition.
+    pub(super) fn dead(&self, partition: usize) -> String {
+        self.of_partition("dead", partition)
+    }
+
+    /// Who lingers in a partition.
+    pub(super) fn lingering(&self, partition: usize) -> String {
+        self.of_partition("lingering", partition)
+    }
+
+    /// The keys of a partition: rooms, replicas, dead, lingering.
+    pub(super) fn shared(&self, partition: usize) -> [String; 4] {
+        [Self::rooms, Self::replicas, Self::dead, Self::lingering].map(|key| key(self, partition))
+    }
+
+    /// The keys that scripts take first that change who is in a room: those of its partition, room, log.
+    pub(super) fn common(&self, room: &RoomName) -> Vec<String> {
+        let mut keys = self.shared(self.partition(room)).to_vec();
+        keys.extend([self.room(room), self.log(room)]);
+        keys
     }
 
     /// There for as long as a name owes what was said under it.
     pub(super) fn owes(&self, room: &RoomName, skeleton: &str) -> String {
         self.of_room("owes", room) + ":" + skeleton
-    }
-
-    /// The lease of a name.
-    pub(super) fn lease(&self, room: &RoomName, skeleton: &str) -> String {
-        self.of_room("name", room) + ":" + skeleton
     }
 
     /// There for a while once a session or a stream of it has ended.

@@ -81,6 +81,7 @@ impl Pipeline {
             pending: VecDeque::new(),
             connection: None,
             backoff: super::reconnect_backoff(),
+            redirected: false,
             wait: None,
             changes: connector.changes(),
             scripts: connector.scripts().clone(),
@@ -124,6 +125,8 @@ struct Driver {
     pending: VecDeque<Op>,
     connection: Option<Commands>,
     backoff: Backoff,
+    /// The last try was referred to another node.
+    redirected: bool,
     /// How long nothing is tried, since the last try came to nothing.
     wait: Option<Duration>,
     /// Then it is tried at once.

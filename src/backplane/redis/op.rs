@@ -2,14 +2,14 @@
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{address::Endpoint, reply::Reply, script_name::ScriptName};
+use super::{address::Endpoint, incarnations::Incarnation, reply::Reply, script_name::ScriptName};
 use crate::{
     backplane::{Hold, Unavailable},
     domain::{ReplicaId, RoomName},
 };
 
-/// About what it takes to ask for a lease's extension.
-const EXTEND_BYTES: usize = 200;
+/// About what it takes to ask for a lease's renewal.
+const RENEW_BYTES: usize = 200;
 
 /// The same of a canary.
 const CANARY_BYTES: usize = 200;
@@ -29,21 +29,22 @@ pub(super) struct Op {
 #[derive(Debug)]
 pub(super) enum Work {
     /// Append a message; joined with others of its room into one script call.
-    Append { hold: Hold, client_seq: u64, payload: Vec<u8> },
-    /// Extend leases of a room; joined with those of other rooms into one script call, in no order with
-    /// anything else.
-    Extend {
-        room: RoomName,
-        leases: Vec<String>,
-        /// Of each how long its session may linger, in milliseconds, and its skeleton.
-        names: Vec<String>,
-        /// All tokens in one.
-        tokens: String,
+    Append { hold: Hold, incarnation: Incarnation, client_seq: u64, payload: Vec<u8> },
+    /// Renew the lease of a partition; joined with those of others into one script call, in no order with anything else.
+    Renew { partition: usize, incarnation: Option<Incarnation> },
+    /// Run a script on a partition, in no order with anything else.
+    Upkeep {
+        name: ScriptName,
+        keys: Vec<String>,
+        /// The arguments after the common ones.
+        args: Vec<Vec<u8>>,
     },
     /// Run a script.
     Script {
         name: ScriptName,
         room: RoomName,
+        /// Of the member who asks; empty where that is nobody.
+        skeleton: String,
         /// The keys after the common ones.
         keys: Vec<String>,
         /// The arguments after the common ones.
@@ -61,7 +62,10 @@ impl Work {
         match self {
             Self::Append { hold, .. } => Some(&hold.room),
             Self::Script { room, .. } => Some(room),
-            Self::Extend { .. } | Self::Contact { .. } | Self::Canary { .. } => None,
+            Self::Renew { .. }
+            | Self::Upkeep { .. }
+            | Self::Contact { .. }
+            | Self::Canary { .. } => None,
         }
     }
 
@@ -69,8 +73,10 @@ impl Work {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Append { payload, .. } => payload.len(),
-            Self::Extend { leases, .. } => EXTEND_BYTES * leases.len(),
-            Self::Script { args, .. } => args.iter().map(Vec::len).sum(),
+            Self::Renew { .. } => RENEW_BYTES,
+            Self::Script { args, .. } | Self::Upkeep { args, .. } => {
+                args.iter().map(Vec::len).sum()
+            }
             Self::Contact { key } => key.len(),
             Self::Canary { .. } => CANARY_BYTES,
         }

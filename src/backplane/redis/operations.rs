@@ -1,22 +1,14 @@
 //! What each operation of the backplane sends to Redis, and how it reads the answer.
 
-use std::{hash::BuildHasher, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::Instant;
 
 use super::{
     Redis,
-    address::Endpoint,
-    answers::{
-        read_deadline, read_entry, read_joined, read_overdue, read_present, read_stream,
-        read_verdict,
-    },
-    arguments::{
-        add_evictions, confirmed, contact, departure_keys, identity, kept_name, leases, takeover,
-        text,
-    },
+    answers::{read_entry, read_joined, read_present, read_verdict},
+    arguments::{confirmed, contact, eviction, identity, text},
     codec,
     lane::Pipeline,
     op::Work,
@@ -26,9 +18,9 @@ use super::{
 };
 use crate::{
     backplane::{
-        AppendError, Appended, Backplane, Eviction, Hold, Join, JoinError, Joined, MEMBERS_PAGE,
-        Members, MembersCursor, MembersPage, Overdue, PageLimit, REAP_BATCH, Reaped, Renewal,
-        Seated, Shard, Unavailable, Verdict,
+        AppendError, Appended, Backplane, Checked, Eviction, Hold, Join, JoinError, Joined,
+        MEMBERS_PAGE, Members, MembersCursor, MembersPage, PageLimit, Partition, ReapStep, Renewal,
+        RoomHead, Seated, Shard, Survey, Unavailable,
     },
     domain::{Contact, Event, Page, Position, RoomName, Username},
 };
@@ -53,24 +45,14 @@ impl Backplane for Redis {
         self.listeners_follow(room);
     }
 
+    fn partition(&self, room: &RoomName) -> Partition {
+        Partition(self.keys().partition(room))
+    }
+
     async fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
-        let hold = join.hold;
-        let mut keys = departure_keys(self.keys(), hold);
-        let mut args = vec![text(millis(self.lease))];
-        args.extend(identity(hold));
-        args.extend([codec::encode_member(hold), codec::encode(&join.event)]);
-        args.extend(confirmed(hold));
-        args.extend([text(u8::from(join.reap_first)), text(REAP_BATCH), text(join.appended)]);
-        args.extend([takeover(join.takeover), text(self.members_per_room)]);
-        args.extend([codec::attempt(hold.attempt).into_bytes(), text(codec::linger_millis(hold))]);
-        args.extend(contact(join.contact));
-        args.push(text(u8::from(join.silent)));
-        add_evictions(self.keys(), &hold.room, join.evict, &mut keys, &mut args);
-        let lane = self.lane(&hold.room);
-        self.script(lane, ScriptName::Join, &hold.room, keys, args, |reply| {
-            read_joined(reply, self.members_per_room)
-        })
-        .await?
+        // It may be asked for again.
+        let joined = tokio::time::timeout(self.timeout, self.join_as_somebody(&join));
+        joined.await.unwrap_or(Err(Unavailable.into()))
     }
 
     async fn append(
@@ -80,7 +62,8 @@ impl Backplane for Redis {
         event: Arc<Event>,
     ) -> Result<Appended, AppendError> {
         let payload = codec::encode(&event);
-        let work = Work::Append { hold: hold.clone(), client_seq, payload };
+        let (incarnation, _) = self.incarnations.current(self.keys().partition(&hold.room));
+        let work = Work::Append { hold: hold.clone(), incarnation, client_seq, payload };
         let reply = self.lane(&hold.room).submit(work, Instant::now() + self.timeout).await?;
         let (Ok(epoch), Ok(seq)) = (reply.epoch(0), reply.int(1)) else {
             return Err(Unavailable.into());
@@ -97,13 +80,10 @@ impl Backplane for Redis {
     }
 
     async fn leave(&self, hold: &Hold, event: Arc<Event>) -> Result<Option<Position>, Unavailable> {
-        let keys = departure_keys(self.keys(), hold);
         let mut args = identity(hold).to_vec();
         args.push(codec::encode(&event));
         args.extend(confirmed(hold));
-        args.push(text(millis(self.lease)));
-        let lane = self.lane(&hold.room);
-        self.script(lane, ScriptName::Leave, &hold.room, keys, args, |reply| {
+        self.member_script(ScriptName::Leave, hold, args, |reply| {
             let seq = reply.int(0)?.unsigned_abs();
             Ok((seq > 0).then_some(Position::new(reply.head()?.position.epoch, seq)))
         })
@@ -111,20 +91,11 @@ impl Backplane for Redis {
     }
 
     async fn linger(&self, hold: &Hold, time: Duration) -> Result<bool, Unavailable> {
-        let keys = departure_keys(self.keys(), hold);
         let mut args = identity(hold).to_vec();
-        args.extend([text(millis(time)), text(millis(self.lease))]);
+        let (incarnation, _) = self.incarnations.current(self.keys().partition(&hold.room));
+        args.extend([text(incarnation), text(millis(time))]);
         // In order with joins of the same hold.
-        let lane = self.lane(&hold.room);
-        self.script(
-            lane,
-            ScriptName::Linger,
-            &hold.room,
-            keys,
-            args,
-            |reply| Ok(reply.int(0)? == 1),
-        )
-        .await
+        self.member_script(ScriptName::Linger, hold, args, |reply| Ok(reply.int(0)? == 1)).await
     }
 
     async fn owe(
@@ -147,65 +118,111 @@ impl Backplane for Redis {
         room: &RoomName,
         name: &Username,
     ) -> Result<Option<Seated>, Unavailable> {
-        let skeleton = name.skeleton();
-        let keys = vec![self.keys().lease(room, skeleton)];
-        let args = vec![skeleton.as_bytes().to_vec()];
-        self.script(self.upkeep(room), ScriptName::Lookup, room, keys, args, |reply| {
-            if reply.rest.is_empty() {
-                return Ok(None);
-            }
-            let stream = read_stream(reply.bytes(1)?)?;
-            let seated = codec::decode_entry(reply.bytes(0)?).and_then(|it| it.seated(stream));
-            seated.map(Some).map_err(|_| ReplyError::Unexpected("an entry of a roster"))
-        })
+        let args = vec![name.skeleton().as_bytes().to_vec()];
+        self.script(
+            self.upkeep(self.keys().partition(room)),
+            ScriptName::Lookup,
+            room,
+            Vec::new(),
+            args,
+            |reply| {
+                if reply.rest.is_empty() {
+                    return Ok(None);
+                }
+                let seated = codec::decode_entry(reply.bytes(0)?).and_then(codec::Entry::seated);
+                seated.map(Some).map_err(|_| ReplyError::Unexpected("an entry of a roster"))
+            },
+        )
         .await
     }
 
     async fn members(&self, room: &RoomName, page: MembersPage) -> Result<Members, Unavailable> {
         let cursor = page.cursor.map_or(0, |MembersCursor(cursor)| cursor);
         let args = vec![text(cursor), text(page.limit.clamp(1, MEMBERS_PAGE))];
-        self.script(self.upkeep(room), ScriptName::Members, room, Vec::new(), args, |reply| {
-            // It is as large as a number gets.
-            let next = std::str::from_utf8(reply.bytes(0)?).ok().and_then(|it| it.parse().ok());
-            let next: u64 = next.ok_or(ReplyError::Unexpected("a cursor"))?;
-            let members = reply.array(2)?.iter().map(read_present);
-            Ok(Members {
-                members: members.collect::<Result<_, _>>()?,
-                next: (next != 0).then_some(MembersCursor(next)),
-                total: usize::try_from(reply.int(1)?).unwrap_or(0),
-            })
-        })
+        self.script(
+            self.upkeep(self.keys().partition(room)),
+            ScriptName::Members,
+            room,
+            Vec::new(),
+            args,
+            |reply| {
+                // It is as large as a number gets.
+                let next = std::str::from_utf8(reply.bytes(0)?).ok().and_then(|it| it.parse().ok());
+                let next: u64 = next.ok_or(ReplyError::Unexpected("a cursor"))?;
+                let members = reply.array(2)?.iter().map(read_present);
+                Ok(Members {
+                    members: members.collect::<Result<_, _>>()?,
+                    next: (next != 0).then_some(MembersCursor(next)),
+                    total: usize::try_from(reply.int(1)?).unwrap_or(0),
+                })
+            },
+        )
         .await
     }
 
-    async fn renew(&self, room: &RoomName, holds: &[Hold]) -> Result<Renewal, Unavailable> {
-        // It may be asked for twice.
-        let renewed = tokio::time::timeout(self.timeout, self.extend_or_renew(room, holds));
-        renewed.await.unwrap_or(Err(Unavailable))
+    async fn renew(&self, partition: Partition) -> Result<Renewal, Unavailable> {
+        self.renew_lease(partition).await
     }
 
-    async fn overdue(&self, room: &RoomName) -> Result<Vec<Overdue>, Unavailable> {
-        let args = vec![text(REAP_BATCH)];
-        self.script(self.upkeep(room), ScriptName::Overdue, room, Vec::new(), args, |reply| {
-            read_overdue(reply.array(0)?)
-        })
+    fn renounce(&self, Partition(partition): Partition) {
+        let (incarnation, _) = self.incarnations.current(partition);
+        self.incarnations.lose(partition, incarnation);
+    }
+
+    async fn check(&self, room: &RoomName, holds: &[Hold]) -> Result<Checked, Unavailable> {
+        let (incarnation, _) = self.incarnations.current(self.keys().partition(room));
+        let mut args = vec![text(incarnation)];
+        for hold in holds {
+            args.extend(identity(hold));
+            args.push(codec::attempt(hold.attempt).into_bytes());
+        }
+        self.script(
+            self.upkeep(self.keys().partition(room)),
+            ScriptName::Check,
+            room,
+            Vec::new(),
+            args,
+            |reply| {
+                let verdicts =
+                    reply.array(1)?.iter().map(read_verdict).collect::<Result<Vec<_>, _>>()?;
+                if verdicts.len() != holds.len() {
+                    return Err(ReplyError::Unexpected("one verdict for each hold"));
+                }
+                let takeovers = reply.int(0)?.unsigned_abs();
+                Ok(Checked { verdicts, head: RoomHead { log: reply.head()?.clone(), takeovers } })
+            },
+        )
         .await
+    }
+
+    async fn heads(
+        &self,
+        _: Partition,
+        rooms: &[RoomName],
+    ) -> Result<Vec<Option<RoomHead>>, Unavailable> {
+        self.heads_of(rooms).await
+    }
+
+    async fn overdue(
+        &self,
+        partition: Partition,
+        contact: Contact,
+        step: ReapStep,
+    ) -> Result<Survey, Unavailable> {
+        match step {
+            ReapStep::Begin => self.begin_survey(partition, contact, false).await,
+            ReapStep::BeginNow => self.begin_survey(partition, contact, true).await,
+            ReapStep::Rooms(cursor) => self.survey(partition, cursor).await,
+        }
     }
 
     async fn reap(
         &self,
-        room: &RoomName,
-        seen: Contact,
+        partition: Partition,
+        contact: Contact,
         evict: &[Eviction],
-    ) -> Result<Reaped, Unavailable> {
-        let (mut keys, mut args) = (Vec::new(), vec![text(millis(self.lease))]);
-        args.extend(contact(Some(seen)));
-        add_evictions(self.keys(), room, evict, &mut keys, &mut args);
-        self.script(self.upkeep(room), ScriptName::Reap, room, keys, args, |reply| {
-            let count = usize::try_from(reply.int(0)?).unwrap_or(0);
-            Ok(Reaped { count, next_deadline: read_deadline(reply.int(1)?) })
-        })
-        .await
+    ) -> Result<usize, Unavailable> {
+        self.remove(partition, contact, evict).await
     }
 
     async fn read(
@@ -230,39 +247,19 @@ impl Backplane for Redis {
     }
 
     async fn canary(&self, number: u64) -> Result<(), Unavailable> {
-        let mut sent: FuturesUnordered<_> = self
-            .connector
-            .servers()
-            .into_iter()
-            // One that is away shall hold up no other one, and those that are slow are sent all the same.
-            .map(|server| self.tasks.spawn(self.canary_by(server.as_ref(), number)))
-            .collect();
-        while let Some(sent) = sent.next().await {
-            if let Ok(Ok(())) = sent {
-                return Ok(());
-            }
-        }
-        Err(Unavailable)
+        self.send_canaries(number).await
     }
 
     fn shards(&self) -> Vec<Shard> {
         self.connector.servers().iter().map(|server| self.shard_at(server.as_ref())).collect()
     }
 
-    fn shard(&self, room: &RoomName) -> Shard {
-        self.shard_at(self.connector.node_of(self.keys().partition(room)).as_ref())
+    fn shard(&self, Partition(partition): Partition) -> Shard {
+        self.shard_at(self.connector.node_of(partition).as_ref())
     }
 
     async fn clock(&self, shard: Shard) -> Result<Duration, Unavailable> {
-        let mut servers = self.connector.servers().into_iter();
-        let server = servers.find(|it| self.shard_at(it.as_ref()) == shard).ok_or(Unavailable)?;
-        let partition = self.connector.partition_at(server.as_ref()).ok_or(Unavailable)?;
-        let work = Work::Contact { key: self.keys().contact(partition, self.replica) };
-        let lane = self.upkeep.of(partition, 0);
-        let reply = lane.submit(work, Instant::now() + self.timeout).await?;
-        let number = |index| u64::try_from(reply.int(index).ok()?).ok();
-        let (Some(seconds), Some(micros)) = (number(0), number(1)) else { return Err(Unavailable) };
-        Ok(Duration::from_secs(seconds) + Duration::from_micros(micros))
+        self.clock_at(shard).await
     }
 
     fn write_error(&self) -> Option<String> {
@@ -278,41 +275,53 @@ impl Backplane for Redis {
 }
 
 impl Redis {
-    /// Whoever listens to a room's server has to look at the room.
-    fn listeners_follow(&self, room: &RoomName) {
-        let node = self.connector.node_of(self.keys().partition(room));
-        if let Some(listening) = self.listeners.at(node.as_ref()) {
-            listening.change(room);
-        }
-    }
-
-    fn shard_at(&self, server: Option<&Endpoint>) -> Shard {
-        Shard(self.hasher.hash_one(server))
-    }
-
-    /// Sends a canary by way of a server.
-    fn canary_by(
-        &self,
-        server: Option<&Endpoint>,
-        number: u64,
-    ) -> impl Future<Output = Result<(), Unavailable>> + use<> {
-        let partition = self.connector.partition_at(server);
-        let lane = partition.map(|partition| self.canaries.of(partition, 0).clone());
-        let listening = self.listeners.at(server);
-        let (replica, status, timeout) = (self.replica, self.status.clone(), self.timeout);
-        async move {
-            let (Some(partition), Some(lane)) = (partition, lane) else { return Err(Unavailable) };
-            let work = Work::Canary { partition, replica, number };
-            lane.submit(work, Instant::now() + timeout).await?;
-            status.accepted();
-            if let Some(listening) = listening {
-                listening.canary_sent(number);
+    /// Joins under the incarnation that this replica has in the room's partition, or, where that has lost its lease,
+    /// under the next one.
+    async fn join_as_somebody(&self, join: &Join<'_>) -> Result<Joined, JoinError> {
+        let partition = self.keys().partition(&join.hold.room);
+        loop {
+            let (incarnation, established) = self.incarnations.current(partition);
+            let hold = join.hold;
+            let mut args = vec![text(incarnation), text(u8::from(established))];
+            args.extend(identity(hold));
+            args.extend([codec::encode_member(hold), codec::encode(&join.event)]);
+            args.extend(confirmed(hold));
+            args.push(text(join.appended));
+            args.push(join.takeover.map_or_else(Vec::new, |it| text(it.from)));
+            args.push(text(self.members_per_room));
+            args.extend([codec::attempt(hold.attempt), codec::linger_millis(hold)].map(Into::into));
+            args.extend(contact(join.contact));
+            args.push(text(u8::from(join.silent)));
+            args.extend(eviction(join.evict));
+            let max = self.members_per_room;
+            let read = |reply: &Reply| read_joined(reply, hold, max);
+            match self.member_script(ScriptName::Join, hold, args, read).await? {
+                Some(outcome) => {
+                    if outcome.is_ok() {
+                        self.incarnations.establish(partition, incarnation);
+                    }
+                    return outcome;
+                }
+                None => self.incarnations.lose(partition, incarnation),
             }
-            Ok(())
         }
     }
 
-    /// Runs a script and reads its reply.
+    /// Runs a script that is about one member and what has ended of its session, in order with what it says.
+    async fn member_script<T>(
+        &self,
+        name: ScriptName,
+        hold: &Hold,
+        args: Vec<Vec<u8>>,
+        read: impl FnOnce(&Reply) -> Result<T, ReplyError>,
+    ) -> Result<T, Unavailable> {
+        let keys = vec![self.keys().ended(&hold.room, hold.session)];
+        let (room, skeleton) = (hold.room.clone(), hold.name.skeleton().to_owned());
+        let work = Work::Script { name, room, skeleton, keys, args };
+        self.ask(self.lane(&hold.room), work, read).await
+    }
+
+    /// Runs a script on a room and reads its reply.
     async fn script<T>(
         &self,
         lane: &Pipeline,
@@ -322,65 +331,19 @@ impl Redis {
         args: Vec<Vec<u8>>,
         read: impl FnOnce(&Reply) -> Result<T, ReplyError>,
     ) -> Result<T, Unavailable> {
-        let work = Work::Script { name, room: room.clone(), keys, args };
+        let (room, skeleton) = (room.clone(), String::new());
+        self.ask(lane, Work::Script { name, room, skeleton, keys, args }, read).await
+    }
+
+    /// Has something done and reads the reply.
+    pub(super) async fn ask<T>(
+        &self,
+        lane: &Pipeline,
+        work: Work,
+        read: impl FnOnce(&Reply) -> Result<T, ReplyError>,
+    ) -> Result<T, Unavailable> {
         let reply = lane.submit(work, Instant::now() + self.timeout).await?;
         read(&reply).map_err(|error| {
-            self.status.misunderstood(&error);
-            Unavailable
-        })
-    }
-
-    async fn extend_or_renew(
-        &self,
-        room: &RoomName,
-        holds: &[Hold],
-    ) -> Result<Renewal, Unavailable> {
-        if let Some(renewal) = self.extend(room, holds).await? {
-            return Ok(renewal);
-        }
-        let keys = leases(self.keys(), room, holds);
-        let mut args = vec![text(millis(self.lease))];
-        for hold in holds {
-            args.extend(identity(hold));
-            args.push(codec::attempt(hold.attempt).into_bytes());
-        }
-        self.script(self.upkeep(room), ScriptName::Renew, room, keys, args, |reply| {
-            let verdicts =
-                reply.array(1)?.iter().map(read_verdict).collect::<Result<Vec<_>, _>>()?;
-            if verdicts.len() != holds.len() {
-                return Err(ReplyError::Unexpected("one verdict for each hold"));
-            }
-            let next_deadline = read_deadline(reply.int(0)?);
-            Ok(Renewal { verdicts, head: reply.head()?.clone(), next_deadline })
-        })
-        .await
-    }
-
-    /// Renews leases where all is as it was. Nothing was decided if it is not.
-    async fn extend(
-        &self,
-        room: &RoomName,
-        holds: &[Hold],
-    ) -> Result<Option<Renewal>, Unavailable> {
-        if holds.is_empty() {
-            return Ok(None);
-        }
-        let work = Work::Extend {
-            room: room.clone(),
-            leases: leases(self.keys(), room, holds),
-            names: holds.iter().flat_map(kept_name).collect(),
-            tokens: holds.iter().map(|hold| hold.token.to_hex()).collect(),
-        };
-        let reply = self.upkeep(room).submit(work, Instant::now() + self.timeout).await?;
-        if reply.rest.is_empty() {
-            return Ok(None);
-        }
-        let head = reply::head(&mut reply.rest.iter().take(3).cloned());
-        let renewal = head.and_then(|head| {
-            let next_deadline = read_deadline(reply.int(3)?);
-            Ok(Renewal { verdicts: vec![Verdict::Held; holds.len()], head, next_deadline })
-        });
-        renewal.map(Some).map_err(|error| {
             self.status.misunderstood(&error);
             Unavailable
         })

@@ -75,7 +75,9 @@ impl Redirection {
         let (slot, address) = error.details()?.split_once(' ')?;
         let (host, port) = address.rsplit_once(':')?;
         let host = match host {
-            "" | "?" => here?.host.clone(),
+            "" => here?.host.clone(),
+            // It does not know.
+            "?" => return None,
             host => host.to_owned(),
         };
         let there = Endpoint { host, port: port.parse().ok()? };

@@ -5,8 +5,8 @@ use super::{RedisRefusal, remedy::Remedy};
 /// Every command that is used, by itself or in a script; `select` only with a database other than 0, `wait` only
 /// with `redis.durability = "replicated"`, and `cluster` and `asking` only in a cluster.
 const COMMANDS: &str = "+evalsha +script|exists +script|load +info +ssubscribe +sunsubscribe +spublish \
-     +select +wait +cluster|slots +cluster|nodes +asking +time +del +exists +pexpire +pexpireat +pttl +get +mget +set +hset +hget +hmget +hdel +hlen \
-     +hscan +xadd +xrange +xtrim +zadd +zcard +zscore +zrange +zrangebyscore +zrem";
+     +select +wait +cluster|slots +cluster|nodes +asking +time +del +pexpire +pexpireat +pttl +get +set +hset +hget +hmget +hdel +hlen \
+     +hscan +xadd +xrange +xtrim +zadd +zscore +zmscore +zscan +zrange +zrangebyscore +zrem";
 
 /// The line that gives a user all that is needed.
 pub(super) fn acl_line(user: &str, prefix: &str) -> String {

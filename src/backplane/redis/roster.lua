@@ -1,11 +1,20 @@
--- What scripts know of names; put in front of those that give, take or keep them, after `log.lua`.
+-- What scripts know of names; put in front of those that give, take or keep them, after `log.lua` and
+-- `partition.lua`.
 --
--- KEYS[1..3]  room, log, names
--- ARGV[6]     the live channel
+-- KEYS[1..4]  rooms, replicas, dead, lingering
+-- ARGV[6]     milliseconds of a lease
 
-local NAMES = KEYS[3]
-local standing = redis.call('HGET', KEYS[1], 'log')
-open(KEYS[1], KEYS[2], ARGV[6], standing)
+REPLICAS, DEAD, LINGERING, LEASE = KEYS[2], KEYS[3], KEYS[4], tonumber(ARGV[6])
+
+-- Whether the room that is open was there before.
+local was_there
+
+-- Opens a room, whose live channel this is.
+local function enter(room, log, live)
+  local entry = redis.call('HGET', room, 'log')
+  was_there = entry and true or false
+  open(room, log, KEYS[1], live, entry)
+end
 
 -- The entry of a member.
 local function member(skeleton)
@@ -13,19 +22,16 @@ local function member(skeleton)
 end
 
 local function count_members()
-  return redis.call('HLEN', ROOM) - (standing and 1 or 0)
+  return redis.call('HLEN', ROOM) - (was_there and 1 or 0)
 end
 
 local function finish()
-  -- A name that lingers for long keeps the room.
-  local latest = redis.call('ZRANGE', NAMES, -1, -1, 'WITHSCORES')[2]
-  local time = math.max(remember, latest and tonumber(latest) - now + age or 0)
+  if count_members() > 0 then return close(OCCUPIED + longest, {}) end
+  longest = 0
   -- Nobody is there, and nothing was said: it stays for a lease, for whoever still reads how that came.
-  if not latest and said == 0 then time = remember - age end
+  local time = said == 0 and LEASE or remember
   if forgotten > now + time + time / 8 then forgotten = 0 end
-  close(time, {}, { ROOM, LOG, NAMES })
-  -- It may have been made just now.
-  redis.call('PEXPIREAT', NAMES, int(forgotten))
+  close(time, {})
 end
 
 -- Whether a position is part of this log.
@@ -35,47 +41,34 @@ local function includes(e, s)
   return last and s <= tonumber(last)
 end
 
-local function split(entry)
-  return string.match(entry, '^(%x+) (%d+) (%d+) ([tu]%d+) (.*)$')
-end
-
--- Whether a member's entry is this session's. All sessions are written with as many digits.
-local function belongs(entry, session)
-  return entry and string.sub(entry, 1, #session) == session
-end
-
-local LINGERS, STAYS = 'x\1', 'x\0'
-
--- Whether a member's entry, or the member in it, lingers.
-local function lingers(entry)
-  return string.sub(entry, -2) == LINGERS
-end
-
--- The same entry, lingering. One by an earlier version of roomcast does not say that it stays.
-local function made_to_linger(entry)
-  local tail = string.sub(entry, -2)
-  if tail == LINGERS or tail == STAYS then entry = string.sub(entry, 1, -3) end
-  return entry .. LINGERS
-end
+-- What stands where in a member's entry.
+local function session_of(entry) return string.sub(entry, 17, 48) end
+local function token_of(entry) return string.sub(entry, 49, 80) end
+local function incarnation_of(entry) return string.sub(entry, 81, 96) end
+local function lingers(entry) return string.sub(entry, 97, 97) == 'l' end
+local function lingers_until(entry) return tonumber(string.sub(entry, 98, 112)) end
+local function linger_of(entry) return tonumber(string.sub(entry, 113, 122)) end
+local function attempt_of(entry) return string.sub(entry, 123, 142) end
 
 -- The stream that a token belongs to.
 local function stream(token)
   return string.sub(token, 1, 16)
 end
 
--- What a member's entry says of the stream that has the session: which one it is, the number of
--- its attempt, and for how many milliseconds the session may linger. Nothing in one by an earlier
--- version of roomcast.
-local function carrier(entry)
-  local has, attempt, linger =
-    string.match(string.sub(entry, -54), '^b\16(%x+)j\20(%d+)r\10(%d+)x.$')
-  return has, attempt, tonumber(linger)
+-- Writes a member's entry: all of its last fields are `rest`.
+local function write(skeleton, last, last_seq, session, token, incarnation, ends, rest)
+  redis.call('HSET', ROOM, '@' .. skeleton, table.concat({ struct.pack('>dd', last, last_seq), session,
+    token, incarnation, ends and 'l' or 'h', string.format('%015d', ends or 0), rest }))
 end
 
--- The token that a lease holds, if it is held.
-local function holder(lease)
-  local held = redis.call('GET', lease)
-  return held and string.sub(held, 1, TOKEN)
+-- The member that lingers, in the partition's index.
+local function place(skeleton)
+  return string.match(ROOM, ':room:(.*)$') .. ' ' .. skeleton
+end
+
+local function index_lingering(skeleton, ends)
+  redis.call('ZADD', LINGERING, int(ends), place(skeleton))
+  keep_until(LINGERING, now, ends + OCCUPIED)
 end
 
 -- Notes that a session is over, or, of one that may go on, a stream: a join of it may still be under way, on a
@@ -96,53 +89,52 @@ local function has_ended(mark, token)
   return ended and (ended == ALL or string.find(ended, stream(token), 1, true)) and true or false
 end
 
--- The session that has a name, by the roster.
-local function session_of(skeleton)
-  local entry = member(skeleton)
-  return entry and (split(entry))
-end
-
--- Milliseconds until the room's earliest lease ends; -1 when nobody is there.
-local function next_deadline()
-  local earliest = redis.call('ZRANGE', NAMES, 0, 0, 'WITHSCORES')
-  if not earliest[2] then return -1 end
-  return math.max(0, tonumber(earliest[2]) - now)
-end
-
--- Whether the time has passed until which a name is kept without a lease.
-local function is_late(skeleton)
-  local deadline = redis.call('ZSCORE', NAMES, skeleton)
-  return not deadline or tonumber(deadline) <= now
-end
-
--- Whether a session has a name, its lease ended unrenewed, and its time to linger is over.
-local function is_overdue(lease_key, skeleton, session)
-  return redis.call('EXISTS', lease_key) == 0 and session_of(skeleton) == session
-    and is_late(skeleton)
-end
-
--- Whether a member that is overdue may be reaped by whoever has seen this Redis at work from `since`
--- on and knows it to be so until `upto`, all in milliseconds: its holder had a lease's time to renew it,
--- or its client the time to come back that it was promised, at most as long.
-local function may_reap(entry, lease, since, upto)
-  local needs = lease
-  if lingers(entry) then
-    local _, _, linger = carrier(entry)
-    needs = math.min(linger or lease, lease)
+-- Until when a name is kept: to the end of the lease of its holder's replica and for as long as the session may
+-- linger after it, or to the end of its lingering. Of a replica that nothing is known of, the lease begins now.
+local function kept_until(skeleton, entry)
+  if lingers(entry) then return lingers_until(entry) end
+  local incarnation, linger = incarnation_of(entry), linger_of(entry)
+  local ends = redis.call('ZSCORE', REPLICAS, incarnation)
+  if ends then return tonumber(ends) + linger end
+  local indexed = linger > 0 and redis.call('ZSCORE', LINGERING, place(skeleton))
+  if indexed then return tonumber(indexed) end
+  ends = redis.call('ZSCORE', DEAD, incarnation)
+  if not ends then
+    ends = now + LEASE
+    declare_dead(incarnation, ends, now)
   end
-  return since + needs <= now and now <= upto
+  return tonumber(ends) + linger
+end
+
+-- Whether a member that is overdue may be reaped by whoever has seen this Redis at work for so long: its holder
+-- had a lease's time to renew it, or its client the time to come back that it was promised, at most as long.
+local function may_reap(entry, since, upto)
+  local needs = lingers(entry) and math.min(linger_of(entry), LEASE) or LEASE
+  return has_lasted(needs, since, upto, now)
+end
+
+-- Removes a member.
+local function remove(skeleton, entry)
+  redis.call('HDEL', ROOM, '@' .. skeleton)
+  if lingers(entry) or linger_of(entry) > 0 then redis.call('ZREM', LINGERING, place(skeleton)) end
 end
 
 -- Removes a member that is overdue, if that may be, and tells the room.
-local function evict(lease_key, skeleton, session, payload, lease, since, upto)
-  if not is_overdue(lease_key, skeleton, session) then return false end
+local function evict(skeleton, session, payload, since, upto)
   local entry = member(skeleton)
-  if not may_reap(entry, lease, since, upto) then return false end
-  -- A replica that was paused may come back with a member that it still believes in; where the log is gone by
-  -- then, it would have it come in untold.
-  if not lingers(entry) then said = 1 end
-  redis.call('HDEL', ROOM, '@' .. skeleton)
-  redis.call('ZREM', NAMES, skeleton)
+  if not entry or session_of(entry) ~= session or kept_until(skeleton, entry) > now
+      or not may_reap(entry, since, upto) then
+    return false
+  end
+  if not lingers(entry) then
+    -- A replica that was paused may come back with a member that it still believes in; where the log is gone by
+    -- then, it would have it come in untold.
+    said = 1
+    -- It is to hear of it.
+    local ended = redis.call('ZSCORE', REPLICAS, incarnation_of(entry))
+    if ended then declare_dead(incarnation_of(entry), tonumber(ended), now) end
+  end
+  remove(skeleton, entry)
   emit(payload)
   return true
 end

@@ -9,11 +9,14 @@ pub(super) enum ScriptName {
     Append,
     Join,
     Leave,
-    Extend,
+    Linger,
+    Check,
+    Heads,
     Renew,
     Overdue,
+    Survey,
     Reap,
-    Linger,
+    Bury,
     Read,
     Lookup,
     Members,
@@ -35,16 +38,24 @@ impl ScriptName {
             Self::Append
             | Self::Join
             | Self::Leave
-            | Self::Extend
+            | Self::Linger
+            | Self::Check
+            | Self::Heads
             | Self::Renew
             | Self::Overdue
+            | Self::Survey
             | Self::Reap
-            | Self::Linger
+            | Self::Bury
             | Self::Contact
             | Self::Canary
             | Self::Trial
             | Self::Partitions => None,
         }
+    }
+
+    /// Whether it is about a partition and takes what `log.lua` needs.
+    pub(super) fn changes_logs(self) -> bool {
+        matches!(self, Self::Heads | Self::Reap)
     }
 
     /// Whether it leaves the log alone.

@@ -30,16 +30,25 @@ macro_rules! on_log {
     };
 }
 
+macro_rules! on_partition {
+    ($file:literal) => {
+        concat!(include_str!("partition.lua"), "\n", include_str!($file))
+    };
+}
+
 /// In the order of [`ScriptName`].
-pub(super) const SOURCES: [&str; 16] = [
+pub(super) const SOURCES: [&str; 19] = [
     on_log!("append.lua"),
-    on_log!("roster.lua", "join.lua"),
-    on_log!("roster.lua", "leave.lua"),
-    include_str!("extend.lua"),
-    on_log!("roster.lua", "renew.lua"),
-    on_log!("roster.lua", "overdue.lua"),
-    on_log!("roster.lua", "reap.lua"),
-    on_log!("roster.lua", "linger.lua"),
+    on_log!("partition.lua", "roster.lua", "join.lua"),
+    on_log!("partition.lua", "roster.lua", "leave.lua"),
+    on_log!("partition.lua", "roster.lua", "linger.lua"),
+    on_log!("partition.lua", "roster.lua", "check.lua"),
+    on_log!("heads.lua"),
+    on_partition!("renew.lua"),
+    on_partition!("overdue.lua"),
+    on_partition!("survey.lua"),
+    on_log!("partition.lua", "roster.lua", "reap.lua"),
+    include_str!("bury.lua"),
     include_str!("read.lua"),
     include_str!("lookup.lua"),
     include_str!("members.lua"),
@@ -72,7 +81,7 @@ impl Scripts {
 
     /// A trial of all commands that are used, on keys of this partition.
     pub(super) fn trial(&self, replica: ReplicaId, partition: usize) -> Cmd {
-        let keys = ["hash", "stream", "sorted", "string", "other"];
+        let keys = ["hash", "stream", "sorted", "string"];
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[ScriptName::Trial as usize]).arg(keys.len());
         cmd.arg(keys.map(|part| self.keys.trial(partition, replica, part)).to_vec());
@@ -89,8 +98,8 @@ impl Scripts {
         cmd
     }
 
-    /// A call of a script on a room, up to the arguments that `log.lua` names; the caller
-    /// adds the script's own. `extra_keys` follow the common ones.
+    /// A call of a script on a room, up to the arguments that `log.lua` and `roster.lua` name and the live channel; the
+    /// caller adds the script's own. `extra_keys` follow the common ones.
     pub(super) fn call(
         &self,
         name: ScriptName,
@@ -107,7 +116,17 @@ impl Scripts {
         let common = self.keys.common(room);
         cmd.arg(common.len() + extra_keys.len()).arg(&common).arg(extra_keys);
         self.add_common(&mut cmd, replid);
-        cmd.arg(self.keys.channel(room));
+        cmd.arg(millis(self.lease)).arg(self.keys.channel(room));
+        cmd
+    }
+
+    /// A call of a script on a partition, up to the arguments that `log.lua` names, if it needs them.
+    pub(super) fn call_on_partition(&self, name: ScriptName, keys: &[String], replid: &str) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.hashes[name as usize]).arg(keys.len()).arg(keys);
+        if name.changes_logs() {
+            self.add_common(&mut cmd, replid);
+        }
         cmd
     }
 
@@ -122,7 +141,7 @@ impl Scripts {
     fn add_common(&self, cmd: &mut Cmd, replid: &str) {
         cmd.arg(replid)
             .arg(format!("{:016x}", rand::random::<u64>()))
-            .arg(format!("{} {}", self.bounds.length, self.bounds.bytes))
+            .arg([self.bounds.length, self.bounds.bytes].map(packed).concat())
             .arg(millis(self.bounds.age))
             .arg(millis(self.remember));
     }
@@ -143,22 +162,25 @@ impl Scripts {
         cmd
     }
 
-    /// A call of `extend.lua` on the rooms of these works.
-    pub(super) fn extend<'a>(&self, works: impl Iterator<Item = &'a Work>, replid: &str) -> Cmd {
-        let (mut all_keys, mut args) = (Vec::new(), Vec::new());
+    /// A call of `renew.lua` for the partitions of these works.
+    pub(super) fn renew<'a>(&self, works: impl Iterator<Item = &'a Work>) -> Cmd {
+        let (mut keys, mut incarnations) = (Vec::new(), Vec::new());
         for work in works {
-            let Work::Extend { room, leases, names, tokens } = work else { continue };
-            all_keys.extend([self.keys.room(room), self.keys.names(room)]);
-            all_keys.extend_from_slice(leases);
-            args.extend([leases.len().to_string(), tokens.clone()]);
-            args.extend_from_slice(names);
+            let Work::Renew { partition, incarnation } = work else { continue };
+            keys.extend(self.keys.shared(*partition));
+            incarnations.push(incarnation.map_or_else(String::new, |it| it.to_string()));
         }
         let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(&self.hashes[ScriptName::Extend as usize]).arg(all_keys.len()).arg(all_keys);
-        cmd.arg(replid).arg(millis(self.lease)).arg(millis(self.bounds.age));
-        cmd.arg(millis(self.remember)).arg(args);
+        cmd.arg(&self.hashes[ScriptName::Renew as usize]).arg(keys.len()).arg(keys);
+        cmd.arg(millis(self.lease)).arg(incarnations);
         cmd
     }
+}
+
+/// A number as scripts unpack it. A bound that is so large that this is not exact is none.
+#[expect(clippy::cast_precision_loss, reason = "it need not be exact")]
+fn packed(number: usize) -> [u8; 8] {
+    (number as f64).to_be_bytes()
 }
 
 /// Whole milliseconds, the unit of every duration that Redis is told.

@@ -65,8 +65,11 @@ fn read_share(share: &Value, epochs: &HashMap<&str, u64>, asked: &Endpoint) -> O
     let id = owner.get(2).and_then(text);
     // One that does not know its own name, or does not tell it, is where it was asked; one that is to have a name
     // and has none yet may have an address.
-    let named = owner.first().and_then(text).filter(|host| !host.is_empty() && host != "?");
-    let host = named.or_else(|| address(owner.get(3)?)).unwrap_or_else(|| asked.host.clone());
+    let host = match owner.first().and_then(text).as_deref() {
+        None | Some("") => asked.host.clone(),
+        Some("?") => owner.get(3).and_then(address).unwrap_or_else(|| asked.host.clone()),
+        Some(host) => host.to_owned(),
+    };
     let epoch = id.and_then(|id| epochs.get(id.as_str()).copied()).unwrap_or(0);
     Some(Share { first: slot(0)?, last: slot(1)?, owner: Endpoint { host, port }, epoch })
 }
@@ -198,6 +201,7 @@ mod tests {
         for (host, more, expected) in [
             (bulk("a.example"), ip(), "a.example"),
             (Value::Nil, Vec::new(), "redis.example"),
+            (Value::Nil, ip(), "redis.example"),
             (bulk(""), Vec::new(), "redis.example"),
             (bulk("?"), ip(), "10.0.0.9"),
             (bulk("?"), Vec::new(), "redis.example"),

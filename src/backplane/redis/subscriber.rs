@@ -139,8 +139,11 @@ impl Subscriber {
                     }
                 }
                 (PushKind::SUnsubscribe, [Value::BulkString(channel), ..]) => {
-                    if let Some(room) = keys.room_of(channel) {
-                        listening.left(room);
+                    match keys.room_of(channel) {
+                        Some(room) => listening.left(room),
+                        None if keys.is_canary(channel, replica) => listening.canaries_left(),
+                        // Of a trial.
+                        None => {}
                     }
                     return Ok(());
                 }
@@ -196,6 +199,9 @@ impl Subscriber {
 
     /// Has the connection tell of what it is to tell of now.
     async fn apply(&self, line: &mut Line, changes: Changes) -> Result<(), Broken> {
+        if changes.canaries_dropped {
+            line.canaries = None;
+        }
         for room in &changes.dropped {
             if line.rooms.remove(room) {
                 self.connector.look_again();
@@ -210,11 +216,18 @@ impl Subscriber {
         let wanted = |room: &RoomName| self.subscriptions.is_wanted(room) && self.is_here(room);
         let (add, remove): (Vec<_>, Vec<_>) = rooms.into_iter().partition(wanted);
         let remove: Vec<_> = remove.into_iter().filter(|it| line.rooms.remove(it)).collect();
-        let add: Vec<_> = add.into_iter().filter(|it| !line.rooms.contains(it)).collect();
+        let (known, add): (Vec<_>, Vec<_>) =
+            add.into_iter().partition(|room| line.rooms.contains(room));
+        // Somebody came back before it was seen that all had gone. Nothing was missed.
+        self.subscriptions.confirm(&known);
         for rooms in remove.chunks(SUBSCRIBE_BATCH) {
             self.listening.leaving(rooms);
-            self.command(line, "SUNSUBSCRIBE", &self.channels(rooms)).await?;
+            let refused = self.command(line, "SUNSUBSCRIBE", &self.channels(rooms)).await?;
             self.listening.have_left();
+            if !refused.is_empty() {
+                // Their slot has moved: the server may have said so as well, which looks like an answer.
+                return Err(Broken::Confused);
+            }
         }
         for rooms in add.chunks(SUBSCRIBE_BATCH) {
             let refused = self.command(line, "SSUBSCRIBE", &self.channels(rooms)).await?;
@@ -243,6 +256,7 @@ impl Subscriber {
         }
         let channel = |partition| [self.keys().canary(partition, self.replica)];
         if let Some(former) = line.canaries.take() {
+            self.listening.leaving_canaries();
             self.command(line, "SUNSUBSCRIBE", &channel(former)).await?;
         }
         if let Some(partition) = here

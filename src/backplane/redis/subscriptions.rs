@@ -93,8 +93,11 @@ pub(super) struct Changes {
     pub(super) dropped: HashSet<RoomName>,
     /// Slots have moved.
     pub(super) moved: bool,
-    /// Rooms that the server was asked not to tell of any more.
+    /// The same of canaries.
+    pub(super) canaries_dropped: bool,
+    /// Rooms that the server was asked not to tell of any more, and whether it was asked so of canaries.
     leaving: HashSet<RoomName>,
+    leaving_canaries: bool,
 }
 
 impl Listening {
@@ -134,6 +137,25 @@ impl Listening {
             self.confused.store(true, Ordering::Release);
         }
         changes.dropped.insert(room);
+        drop(changes);
+        self.changed.notify_one();
+    }
+
+    /// The server is about to be asked not to send canaries any more.
+    pub(super) fn leaving_canaries(&self) {
+        self.lock().leaving_canaries = true;
+    }
+
+    /// The server does not send canaries any more, asked or not.
+    pub(super) fn canaries_left(&self) {
+        let mut changes = self.lock();
+        if std::mem::take(&mut changes.leaving_canaries) {
+            return;
+        }
+        if self.commanding.load(Ordering::Acquire) {
+            self.confused.store(true, Ordering::Release);
+        }
+        changes.canaries_dropped = true;
         drop(changes);
         self.changed.notify_one();
     }

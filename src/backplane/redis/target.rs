@@ -152,10 +152,13 @@ impl Targets {
         let sentinels = match &self.guide {
             Guide::Url => return,
             Guide::Sentinels(sentinels) => sentinels,
-            Guide::Cluster(cluster) => loop {
-                let tls = self.certificates().await;
-                cluster.watch_once(tls.as_ref()).await;
-            },
+            Guide::Cluster(cluster) => {
+                let mut pause = Cluster::pause();
+                loop {
+                    let tls = self.certificates().await;
+                    cluster.watch_once(tls.as_ref(), &mut pause).await;
+                }
+            }
         };
         let follow = async |number| {
             loop {

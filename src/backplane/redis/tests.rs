@@ -62,9 +62,15 @@ impl Server {
 
 /// What a server is started with: all that is done here is done with no more rights than documented.
 fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    static USER: LazyLock<String> = LazyLock::new(|| acl_line("roomcast on >secret", "rc"));
-    let user = USER.split(' ').skip(2);
-    ["--appendonly", "no", "--user"].into_iter().chain(user).chain(more.iter().copied()).collect()
+    [&arguments_for("rc"), more].concat()
+}
+
+/// The same for keys that begin like this; of those tests that share servers.
+fn arguments_for(prefix: &'static str) -> Vec<&'static str> {
+    static USERS: LazyLock<[String; 2]> =
+        LazyLock::new(|| ["rc", "rc*"].map(|prefix| acl_line("roomcast on >secret", prefix)));
+    let user = &USERS[usize::from(prefix == "rc*")];
+    ["--appendonly", "no", "--user"].into_iter().chain(user.split(' ').skip(2)).collect()
 }
 
 fn config(topology: Topology, setup: Setup) -> RedisConfig {
@@ -150,7 +156,7 @@ async fn a_failover_begins_an_epoch_that_goes_on_from_the_last() {
     assert_ne!(next.epoch, last[0].epoch, "a number given out twice means two positions");
     roll_back(&server, &room, 5).await;
 
-    let head = a.renew(&room, std::slice::from_ref(&bob)).await.head;
+    let head = a.check(&room, std::slice::from_ref(&bob)).await.head.log;
     assert_eq!(head.past.len(), 2, "{head:?}");
     for position in &last[..4] {
         assert!(head.includes(*position), "{position} was not lost");
@@ -212,12 +218,24 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
 #[tokio::test]
 async fn nothing_is_left_without_a_time_to_live() {
     let server = Server::start().await;
-    let a = server.attach(SETUP);
+    let (a, b) = (server.attach(SETUP), server.attach(SETUP));
     let room = props::some_room();
     let bob = a.join(&room, "bob").await;
     a.say(&bob, 1, "x").await;
+    assert!(a.linger(&a.join(&room, "carol").await, SETUP.lease).await);
+    a.leave(&a.join(&room, "dave").await).await;
+    // One that nothing is known of.
+    let forgotten = b.join(&room, "eve").await;
+    let _: u64 = server.command(&["DEL", &keys().replicas(keys().partition(&room))]).await;
+    a.is_refused(&a.hold(&room, "eve"), "for as long as it may come back").await;
+    assert!(!a.renew(&room).await.held);
+    a.take(&props::again(&bob, a.head(&room).await.position)).await;
+    b.leave(&forgotten).await;
     let all: Vec<String> = server.command(&["KEYS", "*"]).await;
-    assert_eq!(all.len(), 5, "room, log, names, one lease, and how many partitions: {all:?}");
+    let kinds = ["room:", "log:", "rooms", "replicas", "dead", "lingering", "ended:", "partitions"];
+    for kind in kinds {
+        assert!(all.iter().any(|key| key.contains(&format!(":{kind}"))), "{kind}: {all:?}");
+    }
     let of_room = keys().room(&room);
     let tag = &of_room[..=of_room.find('}').expect("there is a tag")];
     for key in all {
@@ -242,7 +260,9 @@ async fn a_log_that_is_made_anew_has_a_time_to_live() {
     let back = props::again(&bob, before);
     assert!(!a.take(&back).await.told);
     a.say(&back, 1, "after").await;
-    for key in [keys().room(&room), keys().log(&room), keys().names(&room)] {
+    let partition = keys().partition(&room);
+    let of_partition = [keys().rooms(partition), keys().replicas(partition)];
+    for key in [keys().room(&room), keys().log(&room)].into_iter().chain(of_partition) {
         let ttl: i64 = server.command(&["PTTL", &key]).await;
         assert!(ttl > 0, "{key}: {ttl}");
     }

@@ -35,17 +35,27 @@ async fn a_name_is_given_back_once_however_long_the_backplane_is_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_others_see_to_is_given_up_after_some_leases() {
+async fn what_the_end_of_a_lease_sees_to_is_given_up_after_some_leases() {
     let (hub, odd, _) = start(config(), 10_000);
     let room = props::some_room();
+    let carol = enter(&hub, &room, "carol", Duration::ZERO).await;
     let bob = enter(&hub, &room, "bob", Duration::from_secs(1)).await;
     odd.set_away(true);
     drop(bob);
     sleep(LEASE * (PATIENCE - 1)).await;
     assert_eq!(hub.releases.len(), 1, "it may still linger");
     sleep(LEASE + 2 * RETRY).await;
-    assert_eq!(hub.releases.len(), 0, "whoever is in the room has reaped it by now");
+    assert_eq!(hub.releases.len(), 0);
     hub.releases.done().await;
+    assert!(hub.metrics.leases_lost.of(crate::metrics::LeaseLoss::Taken).get() == 0);
+    // Whoever is there has its name again, and bob's ends with the lease before.
+    let kept = props::again(&carol.member().hold(), carol.member().hold().confirmed.unwrap());
+    carol.member().replace_hold(kept.clone());
+    let event = event_now(&kept, EventKind::Joined);
+    odd.join(crate::backplane::Join::new(&kept, event)).await.expect("it is hers");
+    sleep(LEASE * 3).await;
+    odd.set_away(false);
+    assert_eq!(story(&odd, &room).await, ["1 carol joined", "2 bob joined", "3 bob left"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,12 +61,14 @@ async fn heard(end: Ending, linger: Duration, told: bool) -> Option<LeftCause> {
         EventKind::Left { cause } => Some(cause),
         _ => None,
     });
-    let overdue = reader.backplane.overdue(&room).await.unwrap();
+    // What is given up ends with the replica.
+    hub.stop().await;
+    sleep(2 * LEASE + linger).await;
+    let overdue = reader.overdue(&room).await;
     let overdue = overdue.iter().filter(|it| it.member.session == session);
     let causes: Vec<_> = causes.chain(overdue.map(Overdue::cause)).collect();
     assert!(causes.len() < 2, "{end:?}: {causes:?}");
     drop(alice);
-    hub.stop().await;
     causes.first().copied()
 }
 
@@ -91,8 +93,8 @@ fn row(end: &Ending) -> Row {
         Ending::Stalled(_) => (Some(Ended), Some(TimedOut), Some(Ended)),
         // Only of the chat protocol, which has no sessions.
         Ending::Unavailable | Ending::TooSlow => (Some(Ended), Some(Ended), Some(Ended)),
-        // The room has heard all of it, and another stream or somebody else has the name: here, nobody renews
-        // what is given up.
+        // The room has heard all of it, and another stream or somebody else has the name: here, nobody has, and it
+        // ends with the replica.
         Ending::NameLost | Ending::Superseded => lingers(LeftCause::ReplicaLost),
         // What becomes of a leave; no end of a stream by itself.
         Ending::LeaveNotStored => (Some(Asked), Some(TimedOut), Some(TimedOut)),

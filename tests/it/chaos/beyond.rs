@@ -38,7 +38,7 @@ const CLUSTER: &[Fault] = &[
 
 async fn endure(label: &str, redis: Kind, faults: &'static [Fault]) {
     let seed = given("ROOMCAST_CHAOS_SEED", 5);
-    let long = Duration::from_secs(given("ROOMCAST_BEYOND_SECONDS", 60));
+    let long = Duration::from_secs(given("ROOMCAST_BEYOND_SECONDS", 30));
     println!("ROOMCAST_CHAOS_SEED={seed} ROOMCAST_BEYOND_SECONDS={}", long.as_secs());
     let conditions = Conditions {
         redis,

@@ -114,12 +114,14 @@ impl Shared {
         killed
     }
 
-    /// The keys of this pattern on all servers; none while one of them does not answer.
-    pub(crate) async fn keys(&mut self, pattern: &str) -> Option<Vec<String>> {
-        let mut keys = Vec::new();
+    /// The fields of all hashes whose keys are of this pattern; nothing while a server does not answer.
+    pub(crate) async fn hash_fields(&mut self, pattern: &str) -> Option<Vec<String>> {
+        let mut fields = Vec::new();
         for server in self.servers() {
-            keys.extend(server.command::<Vec<String>>(&["KEYS", pattern]).await.ok()?);
+            for key in server.command::<Vec<String>>(&["KEYS", pattern]).await.ok()? {
+                fields.extend(server.command::<Vec<String>>(&["HKEYS", &key]).await.ok()?);
+            }
         }
-        Some(keys)
+        Some(fields)
     }
 }

@@ -5,31 +5,36 @@ use std::time::Duration;
 use super::{History, LEASE};
 use crate::{
     backplane::{
-        AppendError, Hold, Overdue, Verdict,
+        AppendError, Hold, Verdict,
         conformance::props::{EVER, event, evictions, said},
     },
     domain::{EventKind, LeftCause},
 };
 
 impl History {
-    pub(super) fn linger(&mut self, hold: &Hold, time: Duration) {
-        let lingers = self.room.linger(self.now, hold, time);
+    pub(super) fn linger(&mut self, replica: usize, hold: &Hold, time: Duration) {
+        let (incarnation, by) = self.own(replica);
+        let lingers = self.room.linger(self.now, incarnation, hold, time);
         let holder = self.sitters.get_mut(hold.name.skeleton());
         let holder = holder.filter(|it| it.token.stream() == hold.token.stream());
         assert_eq!(lingers, holder.is_some());
         if let Some(sitter) = holder {
-            (sitter.lingers, sitter.token) = (true, hold.token);
-            (sitter.ends, sitter.kept) = (self.now + time, self.now + time);
+            (sitter.lingers, sitter.token, sitter.by) = (true, hold.token, by);
+            sitter.ends = self.now + time;
         }
     }
 
-    pub(super) fn say(&mut self, hold: &Hold, client_seq: u64) {
-        let outcome = self.room.append(self.now, hold, client_seq, said(hold, "hi"));
+    pub(super) fn say(&mut self, replica: usize, hold: &Hold, client_seq: u64) {
+        let (incarnation, by) = self.own(replica);
+        let said = said(hold, "hi");
+        let outcome = self.room.append(self.now, &self.leases, incarnation, hold, client_seq, said);
         let head = self.head();
+        let (now, stands) = (self.now, self.replicas.stands(by, self.now));
         let holder = self
             .sitters
             .get_mut(hold.name.skeleton())
-            .filter(|it| it.token == hold.token && it.ends > self.now);
+            .filter(|it| stands && it.by == by && it.token == hold.token)
+            .filter(|it| !it.lingers || it.ends > now);
         let Some(sitter) = holder else {
             assert_eq!(outcome, Err(AppendError::Stale), "who is no holder does not speak");
             return;
@@ -60,55 +65,79 @@ impl History {
         }
     }
 
-    pub(super) fn renew(&mut self, hold: &Hold) {
-        let renewal = self.room.renew(self.now, std::slice::from_ref(hold));
-        let verdict = match self.sitters.get_mut(hold.name.skeleton()) {
+    pub(super) fn check(&mut self, replica: usize, hold: &Hold) {
+        let (incarnation, by) = self.own(replica);
+        let checked =
+            self.room.check(self.now, &self.leases, incarnation, std::slice::from_ref(hold));
+        let verdict = match self.sitters.get(hold.name.skeleton()) {
             None => Verdict::Gone,
             Some(it) => {
-                let (ended, mine) = (it.ends <= self.now, it.session == hold.session);
+                let late = self.kept(it) <= self.now;
                 let same = it.token.stream() == hold.token.stream();
-                if !mine {
-                    if ended { Verdict::Gone } else { Verdict::Taken }
+                if it.session != hold.session {
+                    if late { Verdict::Gone } else { Verdict::Taken }
                 } else if !same {
                     if hold.attempt > it.attempt { Verdict::Gone } else { Verdict::Moved }
                 } else if it.lingers {
-                    if ended { Verdict::Gone } else { Verdict::Held }
-                } else if it.token == hold.token || ended {
-                    (it.token, it.ends) = (hold.token, self.now + LEASE);
-                    it.kept = it.ends + it.linger;
+                    if late { Verdict::Gone } else { Verdict::Held }
+                } else if it.token == hold.token && it.by == by {
                     Verdict::Held
                 } else {
                     Verdict::Gone
                 }
             }
         };
-        assert_eq!(renewal.verdicts, [verdict]);
-        assert_eq!(renewal.head.position.seq, self.head());
-        let earliest = self.sitters.values().map(|it| it.kept).min();
-        let until = earliest.map(|ends| ends.saturating_duration_since(self.now));
-        assert_eq!(renewal.next_deadline, until);
+        assert_eq!(checked.verdicts, [verdict]);
+        assert_eq!(checked.head.log.position.seq, self.head());
     }
 
-    /// Removes whoever sits there; a session that lingered is over for all its streams.
+    pub(super) fn renew(&mut self, replica: usize) {
+        let held = self.leases.renew(self.outlets[replica], self.now);
+        assert_eq!(held, self.replicas.renew(replica, self.now), "what is lost is told once");
+    }
+
+    /// Declares the late dead, and notes who is overdue.
+    pub(super) fn look(&mut self, replica: usize) {
+        let (incarnation, by) = self.own(replica);
+        self.leases.declare_late_dead(self.now, incarnation);
+        self.replicas.declare_late_dead(self.now, by);
+        self.noted = self.room.overdue(self.now, &self.leases, incarnation, usize::MAX);
+        self.leases.bury(|dead| self.room.has_members_of(dead));
+        let mut noted: Vec<_> = self.noted.iter().map(|it| it.skeleton.clone()).collect();
+        let overdue = self.sitters.iter().filter(|(_, it)| {
+            self.kept(it) <= self.now && (it.lingers || self.replicas.is_dead(it.by))
+        });
+        let mut overdue: Vec<_> = overdue.map(|(name, _)| name.clone()).collect();
+        noted.sort();
+        overdue.sort();
+        assert_eq!(noted, overdue, "who is overdue is noted, and nobody else");
+        for it in &self.noted {
+            assert_eq!(it.lingered, self.sitters[&it.skeleton].lingers);
+        }
+    }
+
+    /// Removes whoever sits there; a session that lingered is over for all its streams, and a replica that others
+    /// have reaped members of is dead.
     pub(super) fn evict(&mut self, skeleton: &str) {
-        if let Some(it) = self.sitters.remove(skeleton).filter(|it| it.lingers) {
-            self.left.insert(it.session, self.now + LEASE);
+        match self.sitters.remove(skeleton) {
+            Some(it) if it.lingers => drop(self.left.insert(it.session, self.now + LEASE)),
+            Some(it) => self.replicas.declare_dead(it.by),
+            None => {}
         }
     }
 
     pub(super) fn reap(&mut self) {
-        let noted = std::mem::take(&mut self.noted);
-        let reaped = self.room.reap(self.now, EVER, &evictions(&noted));
-        let before = self.sitters.len();
-        for Overdue { skeleton, member, .. } in noted {
-            if self
-                .sitters
-                .get(&skeleton)
-                .is_some_and(|it| it.session == member.session && it.kept <= self.now)
-            {
-                self.evict(&skeleton);
+        for overdue in std::mem::take(&mut self.noted) {
+            let sitter = self.sitters.get(&overdue.skeleton);
+            let expected = sitter.is_some_and(|it| {
+                it.session == overdue.member.session && self.kept(it) <= self.now
+            });
+            let evict = evictions(std::slice::from_ref(&overdue)).remove(0);
+            let reaped = self.room.reap(self.now, &mut self.leases, EVER, &evict);
+            assert_eq!(reaped, expected, "who is still overdue is reaped");
+            if reaped {
+                self.evict(&overdue.skeleton);
             }
         }
-        assert_eq!(reaped.count, before - self.sitters.len());
     }
 }

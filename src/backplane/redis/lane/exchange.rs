@@ -14,7 +14,7 @@ use crate::{
             address::Endpoint,
             batch::{self, Group},
             link::Commands,
-            op::Op,
+            op::{Op, Work},
             remedy::{self, Redirection, Remedy},
             reply,
             scripts::millis,
@@ -29,16 +29,25 @@ use crate::{
 /// connection's patience with an answer.
 const REPLICATED_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long a lane waits that was sent from one node to another twice in a row.
+const DISAGREEMENT: Duration = Duration::from_millis(50);
+
 impl Driver {
     /// Asks the node that the slot is moving to for what is there already, and puts back what is not.
     pub(super) async fn ask(&mut self, node: &Endpoint) {
-        let (asked, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .enumerate()
-            .partition(|(_, op)| op.asking.as_ref() == Some(node));
-        let (places, mut ops): (Vec<usize>, Vec<Op>) = asked.into_iter().unzip();
-        for op in &mut ops {
-            op.asking = None;
+        let (mut places, mut ops, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        let mut behind: HashSet<RoomName> = HashSet::new();
+        for (place, mut op) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            let asks = op.asking.take_if(|asked| asked == node).is_some();
+            let room = op.work.room();
+            // What comes behind an operation of its room that is not there yet is not there either.
+            if asks && room.is_none_or(|room| !behind.contains(room)) {
+                places.push(place);
+                ops.push(op);
+            } else {
+                behind.extend(room.cloned());
+                rest.push((place, op));
+            }
         }
         let again = match self.connector.commands_at(node, self.link).await {
             Ok(connection) => self.send(connection, ops, true).await.1,
@@ -116,6 +125,7 @@ impl Driver {
         }
         let (remedy, again) = self.distribute(ops, groups, values, durable, &mut connection);
         if remedy == Remedy::Nothing && again.is_empty() {
+            self.redirected = false;
             self.backoff.reset();
             return (Some(connection), again);
         }
@@ -128,8 +138,13 @@ impl Driver {
                 let loaded = self.scripts.load(&mut connection.connection).await;
                 loaded.is_ok().then_some(connection)
             }
-            // It is good for other slots.
-            Remedy::Elsewhere if connection.node.is_some() => None,
+            // It is good for other slots. Nodes may disagree for a while.
+            Remedy::Elsewhere if connection.node.is_some() => {
+                if std::mem::replace(&mut self.redirected, true) {
+                    tokio::time::sleep(DISAGREEMENT).await;
+                }
+                None
+            }
             // A new one is tried out, and says what is missing.
             Remedy::Configure | Remedy::Connection | Remedy::Elsewhere => {
                 connection.give_up();
@@ -179,6 +194,13 @@ impl Driver {
                 let rooms = part.ops.iter().filter_map(|&index| ops[index].as_ref()?.work.room());
                 refused.extend(rooms.cloned());
                 if let Some(Redirection::Ask(node)) = there {
+                    if let Some(canary) = part.ops.first().and_then(|&index| {
+                        ops[index].take_if(|op| matches!(op.work, Work::Canary { .. }))
+                    }) {
+                        // Nobody listens there yet.
+                        let _ = canary.reply.send(Err(Unavailable));
+                        continue;
+                    }
                     for &index in &part.ops {
                         if let Some(op) = &mut ops[index] {
                             op.asking = Some(node.clone());

@@ -9,8 +9,8 @@ use roomcast_testkit::{RedisCluster, SOON, eventually};
 use tokio::sync::Mutex;
 
 use super::{
-    super::{Redis, RedisConfig, RedisRefusal, Topology, rights::acl_line},
-    SETUP, Server, config, keys,
+    super::{Redis, RedisConfig, RedisRefusal, Topology},
+    SETUP, Server, arguments_for, config, keys,
 };
 use crate::{
     backplane::{
@@ -44,11 +44,8 @@ impl Shared {
 }
 
 /// Masters and replicas that do no more than is documented, for keys that begin like this.
-async fn start(masters: usize, replicas: usize, prefix: &str) -> RedisCluster {
-    let user = acl_line("roomcast on >secret", prefix);
-    let user: Vec<&str> = user.split(' ').skip(2).collect();
-    let arguments = [&["--appendonly", "no", "--user"][..], &user].concat();
-    RedisCluster::start(masters, replicas, &arguments).await
+async fn start(masters: usize, replicas: usize, prefix: &'static str) -> RedisCluster {
+    RedisCluster::start(masters, replicas, &arguments_for(prefix)).await
 }
 
 fn topology(cluster: &RedisCluster) -> Topology {
@@ -192,7 +189,7 @@ async fn what_cannot_be_done_while_a_slot_moves_waits() {
     };
     let (appended, carol, ()) = tokio::join!(saying, joining, ending);
     assert!(!appended.duplicate);
-    a.say(&carol, 1, "hello").await;
+    b.say(&carol, 1, "hello").await;
     assert_eq!(b.story(&room).await, ["1 bob joined", "2 bob: hi"]);
     assert_eq!(a.story(&new).await, ["1 carol joined", "2 carol: hello"]);
 }

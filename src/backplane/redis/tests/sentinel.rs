@@ -1,12 +1,16 @@
 //! The conformance suite over a master that Sentinels name, and what happens when they name another one.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use roomcast_testkit::{Sentinels, eventually};
+use tokio::sync::Mutex;
 
 use super::{
     super::{RedisConfig, RedisRefusal, Topology},
-    SETUP, Server, arguments, config,
+    SETUP, Server, arguments, arguments_for, config,
 };
 use crate::{
     backplane::{
@@ -19,16 +23,27 @@ use crate::{
 /// Long enough for any failover.
 const FAILOVER: Duration = Duration::from_secs(30);
 
-/// A master of their own for each test.
-struct Watched(Sentinels);
+/// A master that the tests of this process that run at the same time share. Each has a prefix of its own.
+struct Watched {
+    sentinels: Arc<Sentinels>,
+    prefix: String,
+}
 
 impl Watched {
     async fn start() -> Self {
-        Self(Sentinels::naming(&arguments(&[]), &[]).await)
+        static RUNNING: Mutex<Weak<Sentinels>> = Mutex::const_new(Weak::new());
+        let mut running = RUNNING.lock().await;
+        let sentinels = match running.upgrade() {
+            Some(sentinels) => sentinels,
+            None => Arc::new(Sentinels::naming(&arguments_for("rc*"), &[]).await),
+        };
+        *running = Arc::downgrade(&sentinels);
+        Self { sentinels, prefix: format!("rc{:08x}", rand::random::<u32>()) }
     }
 
     fn config(&self, setup: Setup) -> RedisConfig {
-        config(named(&self.0, "chat"), setup)
+        let prefix = self.prefix.clone();
+        RedisConfig { prefix, ..config(named(&self.sentinels, "chat"), setup) }
     }
 }
 
@@ -104,7 +119,7 @@ async fn a_master_that_is_killed_is_replaced_without_a_word() {
     let after = a.say(&bob, 2, "after").await.position;
     assert_eq!(after.seq, before.seq + 1, "nothing was lost");
     sentinels.until_replaced(0).await;
-    let head = a.renew(&room, std::slice::from_ref(&bob)).await.head;
+    let head = a.check(&room, std::slice::from_ref(&bob)).await.head.log;
     assert!(head.includes(before), "{head:?}");
     until_live(&a, &bob, 3, &mut b).await;
 }

@@ -12,16 +12,21 @@ use super::{
     prometheus::Prometheus,
     rules,
 };
-use crate::harness::{Cluster, Collector, SOON, eventually};
+use crate::harness::{Cluster, Collector, RedisCluster, SOON, eventually};
 
 /// Panels that have nothing to show when all is well, without TLS.
 const EMPTY_WHEN_WELL: [&str; 3] = ["Alerts", "Refusals", "Certificate"];
+
+/// Replicas that have all that there is to show: they tell of each node of a Redis Cluster.
+async fn on_nodes(replicas: usize) -> Cluster {
+    Cluster::on_redis_cluster(RedisCluster::start(3, 0, &[]).await, replicas).start().await
+}
 
 /// No rule, no test of a rule and no panel asks for a metric, a label or a label's value that a
 /// replica does not have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_that_is_asked_for_is_there() {
-    let cluster = Cluster::redis(1).start().await;
+    let cluster = on_nodes(1).await;
     let exposition = Exposition::of(&cluster.replicas[0]).await;
     let mut missing = dashboard::missing(&exposition);
     missing.extend(rules::missing(exposition));
@@ -34,7 +39,7 @@ async fn every_metric_that_is_asked_for_is_there() {
 /// that it gets, every query of the dashboard has an answer, and nothing is alerted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prometheus_answers_the_dashboard() {
-    let cluster = Cluster::redis(2).start().await;
+    let cluster = on_nodes(2).await;
     let prometheus = Prometheus::over(&cluster).await;
     let mut alice = cluster.endpoint(0).enter("alice").await;
     let mut bob = cluster.endpoint(1).enter_seen_by("bob", &mut [&mut alice]).await;
