@@ -1,13 +1,19 @@
 //! Renews leases, sees that rooms are not forgotten and miss nothing, and reaps those that others stopped renewing.
 
-use std::{collections::HashSet, convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    pin::pin,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep},
 };
-use tracing::{Instrument as _, info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 
 use super::{
     Hub, Member, Notice,
@@ -34,6 +40,9 @@ const SECOND_LOOK: Duration = Duration::from_millis(250);
 /// The longest pause between two looks whether the backplane answers.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long the log is silent about leases once it told of one: there is one in each partition.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// How many partitions wait to be watched; then those who join wait.
 pub(super) const QUEUE: usize = 1024;
 
@@ -46,6 +55,16 @@ impl Hub {
     /// Has it noticed when somebody's time to linger is over.
     pub(super) async fn watch_lingering(&self, room: &RoomName, time: Duration) {
         self.send_watch(room, Some(time)).await;
+    }
+
+    /// Whether the log is to tell of a lease.
+    fn tells_of_leases(&self) -> bool {
+        let mut told = self.told_of_leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let tells = told.is_none_or(|told| told.elapsed() >= SILENCE);
+        if tells {
+            *told = Some(Instant::now());
+        }
+        tells
     }
 
     async fn send_watch(&self, room: &RoomName, lingers: Option<Duration>) {
@@ -79,7 +98,9 @@ pub(super) async fn run(hub: Arc<Hub>, mut watches: mpsc::Receiver<Watch>) {
                 if !manager.follow(done) {
                     // This replica was late itself: it has no right to call others gone.
                     hub.break_contact(partition);
-                    warn!("a lease was not renewed in time");
+                    if hub.tells_of_leases() {
+                        warn!("leases were not renewed in time");
+                    }
                 }
             }
         }
@@ -136,7 +157,10 @@ async fn renew(hub: &Hub, partition: Partition) -> Result<Option<Duration>, Unav
     }
     if !renewal.held {
         let rooms = hub.rooms().of(partition);
-        warn!(rooms = rooms.len(), "a lease was lost; its names are taken again");
+        debug!(rooms = rooms.len(), "a lease was lost; its names are taken again");
+        if hub.tells_of_leases() {
+            warn!("leases were lost; their names are taken again");
+        }
         for room in rooms {
             // Once they had the time for that.
             room.doubt(hub.config.lease / 3);

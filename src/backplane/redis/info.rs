@@ -12,7 +12,8 @@ pub(super) fn look_at(info: &str, cluster: bool) -> Result<(String, Option<Strin
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.map(str::trim)
     };
-    if field("redis_mode") == Some("sentinel") {
+    // As Valkey calls it.
+    if field("redis_mode").or(field("server_mode")) == Some("sentinel") {
         let words =
             "redis:// leads to a Sentinel; say redis+sentinel:// and the name of its master";
         return Err(ConnectError::Unfit(RedisRefusal::Sentinel(words.to_owned())));
@@ -76,5 +77,7 @@ mod tests {
         let sentinel =
             look_at("redis_version:7.0.0\r\nredis_mode:sentinel\r\n", false).unwrap_err();
         assert!(matches!(sentinel.refusal(), Some(RedisRefusal::Sentinel(_))), "{sentinel}");
+        let valkey = look_at("redis_version:7.2.4\r\nserver_mode:sentinel\r\n", false).unwrap_err();
+        assert!(matches!(valkey.refusal(), Some(RedisRefusal::Sentinel(_))), "{valkey}");
     }
 }
