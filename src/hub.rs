@@ -97,6 +97,8 @@ pub struct Hub {
     /// For each part of the backplane.
     reap_guards: Mutex<HashMap<Shard, ReapGuard>>,
     steadiness: Steadiness,
+    /// When the log last told of a lease.
+    told_of_leases: Mutex<Option<tokio::time::Instant>>,
     /// Held by who looks for overdue members of a partition because a room is full.
     making_room: Mutex<HashMap<Partition, Arc<tokio::sync::Mutex<()>>>>,
     releases: ReleaseQueue,
@@ -136,6 +138,7 @@ impl Hub {
         let hub = Arc::new(Self {
             reap_guards: Mutex::default(),
             steadiness: Steadiness::default(),
+            told_of_leases: Mutex::default(),
             delivery_probe: DeliveryProbe::new(config.lease),
             unread: Unread::new(config.unread_bytes),
             backplane,

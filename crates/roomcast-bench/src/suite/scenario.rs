@@ -288,14 +288,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         title: "100,000 idle members in one room, on Redis",
         stage: Stage { variables: CROWD, ..Stage::on_redis(1) },
         load: Load { clients: 100_000, connections: 400, ..Load::BASE },
-        work: Work::Upkeep(Goal::AtMost(5.0)),
+        work: Work::Upkeep(Goal::AtMost(0.5)),
     },
     Scenario {
         name: "upkeep-rooms",
         title: "100,000 idle members in 30,000 rooms, on Redis",
         stage: Stage { variables: CROWD, ..Stage::on_redis(1) },
         load: Load { clients: 100_000, connections: 400, rooms: 30_000, ..Load::BASE },
-        work: Work::Upkeep(Goal::AtMost(12.0)),
+        work: Work::Upkeep(Goal::AtMost(1.0)),
     },
 ];
 
