@@ -108,7 +108,7 @@ impl RedisCluster {
     /// Waits until all nodes that run agree that every slot is served.
     pub async fn until_whole(&self) {
         for node in self.nodes.iter().filter(|node| node.is_running()) {
-            eventually(3 * SOON, "the cluster serves every slot", async || {
+            eventually(6 * SOON, "the cluster serves every slot", async || {
                 let info: String = node.command(&["CLUSTER", "INFO"]).await.ok()?;
                 let whole = info.contains("cluster_state:ok")
                     && info.contains(&format!("cluster_slots_ok:{SLOTS}"));
@@ -268,14 +268,14 @@ impl RedisCluster {
             let mut views = Vec::new();
             for node in self.nodes.iter().filter(|node| node.is_running()) {
                 let nodes: String = node.command(&["CLUSTER", "NODES"]).await.ok()?;
-                let mut view: Vec<String> = nodes
-                    .lines()
-                    .filter(|line| line.contains("master") && !line.contains("noaddr"))
-                    .map(|line| {
-                        let fields: Vec<&str> = line.split(' ').collect();
-                        format!("{} {}", fields[0], fields.get(8..).unwrap_or_default().join(" "))
-                    })
-                    .collect();
+                // Of each owner its slots; those that are on their way are marked at their ends only.
+                let owner = |line: &str| {
+                    let fields: Vec<&str> = line.split(' ').collect();
+                    let slots = fields.get(8..).unwrap_or_default().iter();
+                    let slots: Vec<_> = slots.filter(|it| !it.starts_with('[')).copied().collect();
+                    (!slots.is_empty()).then(|| format!("{} {}", fields[0], slots.join(" ")))
+                };
+                let mut view: Vec<String> = nodes.lines().filter_map(owner).collect();
                 view.sort();
                 views.push(view);
             }
@@ -299,6 +299,9 @@ impl RedisCluster {
         if self.masters().await.contains(&index) {
             self.reshard(index, to, SLOTS).await;
         }
+        // Replicas are not told, but hear of it: one that still takes it for the owner of slots would miss them.
+        self.until_steady().await;
+        self.until_whole().await;
         let id = self.ids[index].clone();
         self.nodes[index].kill();
         for node in self.nodes.iter().filter(|node| node.is_running()) {

@@ -96,6 +96,7 @@ impl Stage {
             self.to_do.shuffle(&mut self.random);
         }
         let fault = self.to_do.pop().expect("it was filled");
+        println!("{:?}: {fault:?}", self.clock.now());
         self.done.push((self.clock.now(), fault));
         let number = self.random.random_range(0..self.cluster.replicas.len());
         match fault {
