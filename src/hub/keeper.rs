@@ -145,7 +145,7 @@ async fn work(hub: &Hub, due: Due) -> Done {
     }
 }
 
-/// Renews the lease of a partition, and looks at its rooms.
+/// Renews the lease of a partition. Returns in how long somebody there is overdue, if anybody will be.
 async fn renew(hub: &Hub, partition: Partition) -> Result<Option<Duration>, Unavailable> {
     let shard = hub.backplane.shard(partition);
     let renewal = hub.backplane.renew(partition).await.inspect_err(|_| {

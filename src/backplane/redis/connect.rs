@@ -128,10 +128,7 @@ impl Connector {
             let (server, tenure) = self.targets.keeper(slot).await?;
             self.open(server, tenure, link).await
         };
-        match opened.await {
-            Ok(opened) => Ok(opened),
-            Err(error) => Err(self.explain(error).await),
-        }
+        self.explained(opened.await).await
     }
 
     /// The same to a node of the cluster that does not keep the partition yet, or does not any more.
@@ -141,10 +138,7 @@ impl Connector {
         link: Link,
     ) -> Result<Commands, ConnectError> {
         let opened = self.open(Some(server.clone()), Tenure::for_ever(), link).await;
-        match opened {
-            Ok(opened) => Ok(opened),
-            Err(error) => Err(self.explain(error).await),
-        }
+        self.explained(opened).await
     }
 
     async fn open(
@@ -280,10 +274,7 @@ impl Connector {
                 () = watched.over() => Err(ConnectError::Demoted),
             }
         };
-        match opened.await {
-            Ok(opened) => Ok(opened),
-            Err(error) => Err(self.explain(error).await),
-        }
+        self.explained(opened.await).await
     }
 
     async fn open_subscriber(
@@ -311,6 +302,14 @@ impl Connector {
             }
         }
         Ok(connection)
+    }
+
+    /// What was opened, or else why it was not.
+    async fn explained<T>(&self, opened: Result<T, ConnectError>) -> Result<T, ConnectError> {
+        match opened {
+            Ok(opened) => Ok(opened),
+            Err(error) => Err(self.explain(error).await),
+        }
     }
 
     /// Finds out more, and tells errors that need another configuration from those that time mends.

@@ -49,12 +49,17 @@ impl Driver {
                 rest.push((place, op));
             }
         }
-        let again = match self.connector.commands_at(node, self.link).await {
-            Ok(connection) => self.send(connection, ops, true).await.1,
-            Err(error) => {
-                self.status.connect_failed(Purpose::Commands, &error, Some(node));
-                self.wait = Some(self.backoff.next_wait());
-                ops.into_iter().enumerate().collect()
+        let again = if ops.is_empty() {
+            // All of them come behind others, which the old node is asked for first.
+            Vec::new()
+        } else {
+            match self.connector.commands_at(node, self.link).await {
+                Ok(connection) => self.send(connection, ops, true).await.1,
+                Err(error) => {
+                    self.status.connect_failed(Purpose::Commands, &error, Some(node));
+                    self.wait = Some(self.backoff.next_wait());
+                    ops.into_iter().enumerate().collect()
+                }
             }
         };
         let mut all = rest;
