@@ -30,7 +30,7 @@ pub(crate) use roomcast_testkit::{
 };
 
 pub(crate) use self::{
-    client::{ChatClient, quiet},
+    client::{ChatClient, quiet, undisturbed},
     cluster::Cluster,
     collector::{Collector, Span},
     endpoint::Endpoint,

@@ -8,12 +8,13 @@ mod renewing;
 mod sentinel;
 
 use std::{
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Weak},
     time::Duration,
 };
 
 use roomcast_testkit as testkit;
 use roomcast_tls::TlsFiles;
+use tokio::sync::Mutex;
 
 use super::{Redis, RedisConfig, RedisRefusal, Topology, keys::Keys, rights::acl_line};
 use crate::{
@@ -58,6 +59,23 @@ impl Server {
     async fn command<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         self.0.command(command).await.unwrap()
     }
+}
+
+/// Servers that the tests of this process that run at the same time share: the first one starts them, the last one ends
+/// them.
+async fn share<T>(running: &Mutex<Weak<T>>, start: impl Future<Output = T>) -> Arc<T> {
+    let mut running = running.lock().await;
+    if let Some(servers) = running.upgrade() {
+        return servers;
+    }
+    let servers = Arc::new(start.await);
+    *running = Arc::downgrade(&servers);
+    servers
+}
+
+/// What the keys of one such test begin with.
+fn own_prefix() -> String {
+    format!("rc{:08x}", rand::random::<u32>())
 }
 
 /// What a server is started with: all that is done here is done with no more rights than documented.

@@ -229,6 +229,12 @@ pub(crate) async fn quiet(speaker: &ChatClient, listeners: &mut [&mut ChatClient
     }
 }
 
+/// The room works in both directions, and nothing but what was said is heard.
+pub(crate) async fn undisturbed(alice: &mut ChatClient, bob: &mut ChatClient) {
+    quiet(alice, &mut [bob]).await;
+    quiet(bob, &mut [alice]).await;
+}
+
 async fn read(mut answers: Streaming<ChatMessage>, to: &Record) -> Result<(), Status> {
     while let Some(message) = answers.message().await? {
         to.hear(message);

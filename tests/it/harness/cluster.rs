@@ -1,10 +1,12 @@
 //! Replicas and what they share.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tonic::Code;
 
 use super::{
     ChatClient, Dialect, Endpoint, FaultProxy, LEASE, Redis, RedisCluster, Replica, SOON,
-    Sentinels, Shared, machine::Machine,
+    Sentinels, Shared, eventually, machine::Machine, undisturbed,
 };
 
 const REDIS_URL: &str = "ROOMCAST_REDIS__URL";
@@ -115,6 +117,25 @@ impl Cluster {
         for listener in listeners {
             listener.expect_system("lost one left").await;
         }
+    }
+
+    /// Fails the test if these two lost their names, or anybody is heard to go, also once every lease would have ended
+    /// that was not renewed after the failover. `heard` is when they heard each other again.
+    pub(crate) async fn expect_names_kept(
+        &self,
+        heard: Instant,
+        alice: &mut ChatClient,
+        bob: &mut ChatClient,
+    ) {
+        self.until_ready(SOON).await;
+        for name in [alice.name(), bob.name()] {
+            let claim = self.endpoint(1).join(name).await;
+            claim.expect_end(Code::AlreadyExists).await;
+        }
+        let later = async || (heard.elapsed() > 2 * LEASE).then_some(());
+        eventually(3 * LEASE + SOON, "two leases have passed", later).await;
+        undisturbed(alice, bob).await;
+        self.assert_no_errors();
     }
 
     /// Fails the test if a replica logged an error or panicked.

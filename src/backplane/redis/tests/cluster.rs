@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::{
     super::{Redis, RedisConfig, RedisRefusal, Topology},
-    SETUP, Server, arguments_for, config, keys,
+    SETUP, Server, arguments_for, config, keys, own_prefix, share,
 };
 use crate::{
     backplane::{
@@ -33,13 +33,8 @@ struct Shared {
 impl Shared {
     async fn start() -> Self {
         static RUNNING: Mutex<Weak<RedisCluster>> = Mutex::const_new(Weak::new());
-        let mut running = RUNNING.lock().await;
-        let cluster = match running.upgrade() {
-            Some(cluster) => cluster,
-            None => Arc::new(start(3, 0, "rc*").await),
-        };
-        *running = Arc::downgrade(&cluster);
-        Self { cluster, prefix: format!("rc{:08x}", rand::random::<u32>()) }
+        let cluster = share(&RUNNING, start(3, 0, "rc*")).await;
+        Self { cluster, prefix: own_prefix() }
     }
 }
 

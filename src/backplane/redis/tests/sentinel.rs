@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::{
     super::{RedisConfig, RedisRefusal, Topology},
-    SETUP, Server, arguments, arguments_for, config,
+    SETUP, Server, arguments, arguments_for, config, own_prefix, share,
 };
 use crate::{
     backplane::{
@@ -32,13 +32,9 @@ struct Watched {
 impl Watched {
     async fn start() -> Self {
         static RUNNING: Mutex<Weak<Sentinels>> = Mutex::const_new(Weak::new());
-        let mut running = RUNNING.lock().await;
-        let sentinels = match running.upgrade() {
-            Some(sentinels) => sentinels,
-            None => Arc::new(Sentinels::naming(&arguments_for("rc*"), &[]).await),
-        };
-        *running = Arc::downgrade(&sentinels);
-        Self { sentinels, prefix: format!("rc{:08x}", rand::random::<u32>()) }
+        let start = async || Sentinels::naming(&arguments_for("rc*"), &[]).await;
+        let sentinels = share(&RUNNING, start()).await;
+        Self { sentinels, prefix: own_prefix() }
     }
 
     fn config(&self, setup: Setup) -> RedisConfig {
