@@ -27,6 +27,7 @@ mod hostile;
 mod leaving;
 mod library;
 mod load;
+mod many_names;
 mod one_connection;
 mod open_files;
 mod outage;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, process::Command, time::Duration};
 
-use crate::{Redis, SOON, eventually, process::free_port, run};
+use crate::{Redis, SOON, answered, eventually, process::free_port, run};
 
 /// How long a node may be silent until the others replace it.
 const NODE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -162,16 +162,6 @@ impl RedisCluster {
         masters
     }
 
-    /// The replicas that run, by their indices.
-    pub async fn replicas(&self) -> Vec<usize> {
-        let roles = self.roles().await.expect("a node tells");
-        let mut replicas: Vec<_> =
-            roles.into_iter().filter(|(_, it)| it.0.contains("slave")).map(|(it, _)| it).collect();
-        replicas.retain(|index| self.nodes[*index].is_running());
-        replicas.sort_unstable();
-        replicas
-    }
-
     /// Waits until another node has the slots of this one; all slots are served then.
     pub async fn until_replaced(&self, former: usize) {
         eventually(3 * SOON, "a replica is promoted", async || {
@@ -246,25 +236,27 @@ impl RedisCluster {
         index
     }
 
-    /// The masters that have a replica which can take their place, by their indices.
-    pub async fn with_replicas(&self) -> Vec<usize> {
+    /// The masters that have a replica which can take their place, and that replica, by their indices. A replica of a
+    /// master without slots cannot: nobody votes for it.
+    pub async fn followed(&self) -> Vec<(usize, usize)> {
+        let masters = self.masters().await;
         let mut followed = Vec::new();
-        for replica in self.replicas().await {
-            let about: String =
-                self.nodes[replica].command(&["INFO", "replication"]).await.expect("INFO");
+        for (replica, node) in self.nodes.iter().enumerate().filter(|(_, it)| it.is_running()) {
+            let about: String = node.command(&["INFO", "replication"]).await.expect("INFO");
             let up = about.contains("master_link_status:up");
             let port = about.lines().find_map(|line| line.strip_prefix("master_port:"));
             let port = port.and_then(|port| port.trim().parse::<u16>().ok());
-            followed.extend(self.nodes.iter().position(|node| up && Some(node.port()) == port));
+            let master = self.nodes.iter().position(|node| Some(node.port()) == port);
+            let master = master.filter(|master| up && masters.contains(master));
+            followed.extend(master.map(|master| (master, replica)));
         }
-        let mut masters = self.masters().await;
-        masters.retain(|master| followed.contains(master));
-        masters
+        followed
     }
 
     /// Waits until all nodes that run say the same of who has which slots.
     pub async fn until_steady(&self) {
-        eventually(3 * SOON, "all nodes agree", async || {
+        let mut last = Vec::new();
+        let agreed = answered(3 * SOON, async || {
             let mut views = Vec::new();
             for node in self.nodes.iter().filter(|node| node.is_running()) {
                 let nodes: String = node.command(&["CLUSTER", "NODES"]).await.ok()?;
@@ -280,9 +272,11 @@ impl RedisCluster {
                 views.push(view);
             }
             views.dedup();
-            (views.len() == 1).then_some(())
+            last = views;
+            (last.len() == 1).then_some(())
         })
         .await;
+        assert!(agreed.is_some(), "nodes do not agree who has which slots: {last:#?}");
     }
 
     /// Has the nodes that were [added](Self::add) last give all their slots to another master, and leave. Does nothing

@@ -44,7 +44,7 @@ async fn disturb_cluster(fault: Fault, cluster: &mut RedisCluster, random: &mut 
     match fault {
         Fault::KillMaster => {
             // One that was added has no replica.
-            let Some(master) = cluster.with_replicas().await.choose(random).copied() else {
+            let Some((master, _)) = cluster.followed().await.choose(random).copied() else {
                 return;
             };
             cluster.nodes[master].kill();
@@ -53,7 +53,9 @@ async fn disturb_cluster(fault: Fault, cluster: &mut RedisCluster, random: &mut 
             cluster.until_following(master).await;
         }
         Fault::FailOver => {
-            let replica = *cluster.replicas().await.choose(random).expect("there are replicas");
+            let Some((_, replica)) = cluster.followed().await.choose(random).copied() else {
+                return;
+            };
             cluster.fail_over_to(replica).await;
         }
         Fault::MoveSlots => {
