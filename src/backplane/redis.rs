@@ -40,6 +40,7 @@ mod subscriptions;
 mod target;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -237,8 +238,8 @@ impl Redis {
         let connector = Arc::new(Connector::new(config, connections, replica)?);
         let status = Arc::new(Status::new(metrics));
         let (close, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let lanes = |kinds: Vec<LinkKind>, batch, gather, yields| {
-            let config = PipelineConfig { batch, gather, replicated: config.replicated, yields };
+        let lanes = |kinds: Vec<LinkKind>, batch, yields| {
+            let config = PipelineConfig { batch, replicated: config.replicated, yields };
             let (connector, status, close) = (connector.clone(), status.clone(), close.clone());
             Lanes::new(kinds, config, connector, status, tasks.clone(), close)
         };
@@ -260,19 +261,21 @@ impl Redis {
         tasks.spawn(async move {
             closed.run_until_cancelled(follow).await;
         });
-        let upkeep = lanes(vec![LinkKind::Upkeep], UPKEEP_BATCH, Duration::ZERO, false);
+        let upkeep = lanes(vec![LinkKind::Upkeep], UPKEEP_BATCH, false);
         // Where they wait for a replica of Redis, renewals shall not wait behind them.
         let canaries = if config.replicated {
-            lanes(vec![LinkKind::Canaries], 1, Duration::ZERO, false)
+            lanes(vec![LinkKind::Canaries], 1, false)
         } else {
             upkeep.clone()
         };
-        let appends = (0..config.connections).map(LinkKind::Append).collect();
+        // The lanes of a node of a cluster send together.
+        let connections = if connector.cluster().is_some() { 1 } else { config.connections };
+        let appends = (0..connections).map(LinkKind::Append).collect();
         let redis = Self {
-            lanes: lanes(appends, APPEND_BATCH, config.gather, false),
+            lanes: lanes(appends, APPEND_BATCH, false),
             upkeep,
             canaries,
-            reads: lanes(vec![LinkKind::Reads], READ_BATCH, Duration::ZERO, true),
+            reads: lanes(vec![LinkKind::Reads], READ_BATCH, true),
             hasher: RandomState::new(),
             incarnations: Incarnations::default(),
             connector,

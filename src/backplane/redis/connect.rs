@@ -12,13 +12,15 @@ use super::{
     connect_error::ConnectError,
     info::look_at,
     keys::Keys,
-    link::{Commands, Link},
+    link::{Commands, Link, LinkKind},
     location::{Changes, Location, Tenure},
     node_connections::NodeConnections,
+    pace::Pace,
     remedy::{self, Remedy},
     rights::{self, Verdict},
     scripts::Scripts,
     target::{Target, Targets},
+    wire::Wire,
 };
 use crate::domain::ReplicaId;
 
@@ -34,6 +36,8 @@ pub(super) struct Connector {
     /// What every key begins with.
     prefix: String,
     replica: ReplicaId,
+    /// How often at the most what changes rooms is sent while there is much of it.
+    gather: Duration,
     /// Whether it will be asked to wait for a replica of Redis.
     replicated: bool,
     /// Whether the node of a cluster that knows how many partitions there are was asked, and when that was last tried
@@ -52,10 +56,11 @@ impl Connector {
         let targets = Targets::new(config, connections)?;
         let keys = Keys::new(&config.prefix, targets.database(), config.partitions);
         let scripts = Arc::new(Scripts::new(keys, config.log, config.lease));
-        let (prefix, replicated) = (config.prefix.clone(), config.replicated);
+        let (prefix, gather, replicated) =
+            (config.prefix.clone(), config.gather, config.replicated);
         let nodes = NodeConnections::default();
         let compared = Mutex::default();
-        Ok(Self { targets, nodes, scripts, prefix, replica, replicated, compared })
+        Ok(Self { targets, nodes, scripts, prefix, replica, gather, replicated, compared })
     }
 
     /// The scripts that connections for commands know.
@@ -152,7 +157,7 @@ impl Connector {
             self.compare_once().await?;
         }
         let open = async {
-            let open = self.open_commands(server.as_ref(), link.partition);
+            let open = self.open_commands(server.as_ref(), link);
             match &node {
                 Some(node) => self.nodes.get(node, link.kind, open).await,
                 None => open.await,
@@ -168,17 +173,20 @@ impl Connector {
     async fn open_commands(
         &self,
         server: Option<&Endpoint>,
-        partition: usize,
+        link: Link,
     ) -> Result<Commands, ConnectError> {
         let Target { pool, .. } = self.targets.target(server).await?;
         let mut connection = deadpool_redis::Connection::take(pool.get().await?);
         let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
         let (replid, evicts) = look_at(&info, self.cluster().is_some())?;
         self.scripts.load(&mut connection).await?;
-        let refused = self.try_out(&mut connection, partition).await?;
+        let refused = self.try_out(&mut connection, link.partition).await?;
         self.compare_partitions(&mut connection).await?;
-        let (tenure, broken) = (Tenure::for_ever(), Arc::default());
-        Ok(Commands { connection, replid, evicts, refused, tenure, node: None, broken })
+        let gathers = matches!(link.kind, LinkKind::Append(_));
+        let pace = Pace::new(if gathers { self.gather } else { Duration::ZERO });
+        let (wire, tenure) = (Wire::Own(connection.clone()), Tenure::for_ever());
+        let (node, broken) = (None, Arc::default());
+        Ok(Commands { connection, wire, pace, replid, evicts, refused, tenure, node, broken })
     }
 
     /// Compares the number of partitions before anything is done. While the node that knows it is away, it is asked now

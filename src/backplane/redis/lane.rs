@@ -20,7 +20,6 @@ use super::{
     link::{Commands, Link},
     location::Changes,
     op::{Op, Work},
-    pace::Pace,
     reply::Reply,
     scripts::Scripts,
     status::{Purpose, Status},
@@ -53,8 +52,6 @@ pub(super) struct Pipeline {
 pub(super) struct PipelineConfig {
     /// The most operations that it sends at a time.
     pub(super) batch: usize,
-    /// While it is busy, it sends once in this time.
-    pub(super) gather: Duration,
     /// An append succeeds only if a replica of Redis has it.
     pub(super) replicated: bool,
     /// It leaves Redis to others for half of the time.
@@ -76,7 +73,6 @@ impl Pipeline {
             queue,
             config,
             link,
-            pace: Pace::new(config.gather),
             waiting: Fair::default(),
             pending: VecDeque::new(),
             connection: None,
@@ -118,7 +114,6 @@ struct Driver {
     config: PipelineConfig,
     /// Where it leads.
     link: Link,
-    pace: Pace,
     /// What does not fit into the next pipeline.
     waiting: Fair,
     /// What goes out next, or went out and is not answered, in order.
@@ -198,12 +193,14 @@ impl Driver {
 
     /// Waits for more where much comes.
     async fn gather(&mut self) {
-        let wait = self.pace.wait(Instant::now().into_std(), self.pending.len());
-        if !wait.is_zero() && self.pending.len() < self.config.batch {
-            let before = self.pending.len();
+        let Some(connection) = &self.connection else { return };
+        if self.pending.len() >= self.config.batch {
+            return;
+        }
+        let wait = connection.pace.wait(Instant::now().into_std(), self.pending.len());
+        if !wait.is_zero() {
             tokio::time::sleep(wait).await;
             self.top_up();
-            self.pace.waited(wait, self.pending.len() - before);
         }
     }
 

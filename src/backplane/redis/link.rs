@@ -7,7 +7,7 @@ use std::sync::{
 
 use redis::aio::MultiplexedConnection;
 
-use super::{address::Endpoint, location::Tenure};
+use super::{address::Endpoint, location::Tenure, pace::Pace, wire::Wire};
 
 /// What a connection for commands is for, and where it has to lead.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,9 @@ pub(super) enum LinkKind {
 #[derive(Clone, Debug)]
 pub(super) struct Commands {
     pub(super) connection: MultiplexedConnection,
+    /// How lanes send over it, and how often.
+    pub(super) wire: Wire,
+    pub(super) pace: Pace,
     /// The replication id of the Redis at the other end, as far as is known.
     pub(super) replid: String,
     /// By what policy it drops keys when it is full, if it does.
@@ -48,6 +51,11 @@ pub(super) struct Commands {
 }
 
 impl Commands {
+    /// The same for many lanes.
+    pub(super) fn shared(self) -> Self {
+        Self { wire: Wire::shared(self.connection.clone()), ..self }
+    }
+
     /// Nobody shall use it any more.
     pub(super) fn give_up(self) {
         self.broken.store(true, Ordering::Relaxed);

@@ -56,6 +56,7 @@ impl NodeConnections {
         }
         match open.await {
             Ok(opened) => {
+                let opened = opened.shared();
                 *entry = Entry { open: Some(opened.clone()), failed: None };
                 Ok(opened)
             }

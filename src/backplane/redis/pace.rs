@@ -1,6 +1,9 @@
-//! How long a lane waits for more before it sends what it has.
+//! How long lanes wait for more before they send what they have.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// So many operations in one wait make it worth while: most of what a call costs Redis is the call.
 const FEW: f64 = 8.0;
@@ -10,12 +13,22 @@ const FEW: f64 = 8.0;
 const RESPITE: u32 = 16;
 const DOUBLINGS: u32 = 6;
 
-/// Judges how much more would come. A lane on which little is asked for never waits; one that is busy
-/// sends only so often.
+/// Judges how much more would come for a connection. One for which little is asked is never waited for; over one that
+/// is busy lanes send only so often, all of them at the same time.
+#[derive(Clone, Debug)]
+pub(super) struct Pace(Arc<Mutex<State>>);
+
 #[derive(Debug)]
-pub(super) struct Pace {
+struct State {
     every: Duration,
-    sent: Option<Instant>,
+    /// When it was last sent for the first time in so long.
+    beat: Option<Instant>,
+    /// Operations sent since then.
+    sent: usize,
+    /// Since when the next beat is waited for, and for how many operations at first.
+    waiting: Option<(Instant, usize)>,
+    /// For how many by now.
+    gathered: usize,
     /// Operations a second, smoothed.
     rate: f64,
     /// How often it was waited in vain, the last times.
@@ -25,39 +38,73 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// A lane that sends no more often than this while it is busy; zero to never wait.
+    /// Of a connection over which it is sent no more often than this while it is busy; zero to never wait.
     pub(super) fn new(every: Duration) -> Self {
-        Self { every, sent: None, rate: 0.0, futile: 0, respite: 0 }
+        Self(Arc::new(Mutex::new(State {
+            every,
+            beat: None,
+            sent: 0,
+            waiting: None,
+            gathered: 0,
+            rate: 0.0,
+            futile: 0,
+            respite: 0,
+        })))
     }
 
-    /// How long to wait until more is sent. It would be so many operations now.
+    /// How long to wait until more is sent. A lane would send so many operations now.
     pub(super) fn wait(&self, now: Instant, operations: usize) -> Duration {
-        let Some(sent) = self.sent else { return Duration::ZERO };
-        let since = now.saturating_duration_since(sent);
-        // After a pause, what came before it says nothing any more.
-        let rate = self.rate.min(per_second(operations, since));
-        let worth_while = self.respite == 0 && rate * self.every.as_secs_f64() >= FEW;
-        if worth_while { self.every.saturating_sub(since) } else { Duration::ZERO }
+        self.state().wait(now, operations)
     }
 
-    /// It waited so long, and so many operations came meanwhile.
+    /// A lane sends so many operations.
+    pub(super) fn sent(&self, now: Instant, operations: usize) {
+        self.state().sent(now, operations);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn wait(&mut self, now: Instant, operations: usize) -> Duration {
+        let Some(beat) = self.beat else { return Duration::ZERO };
+        let since = now.saturating_duration_since(beat);
+        let wait = self.every.saturating_sub(since);
+        if self.respite > 0 || self.rate * self.every.as_secs_f64() < FEW || wait.is_zero() {
+            return Duration::ZERO;
+        }
+        self.gathered += operations;
+        self.waiting.get_or_insert((now, operations));
+        wait
+    }
+
+    fn sent(&mut self, now: Instant, operations: usize) {
+        self.respite = self.respite.saturating_sub(1);
+        if let Some(beat) = self.beat {
+            let since = now.saturating_duration_since(beat);
+            if since < self.every {
+                self.sent += operations;
+                return;
+            }
+            self.rate = (self.rate * 3.0 + per_second(self.sent, since)) / 4.0;
+        }
+        if let Some((from, few)) = self.waiting.take() {
+            self.judge(now.saturating_duration_since(from), self.gathered.max(operations) - few);
+        }
+        (self.beat, self.sent, self.gathered) = (Some(now), operations, 0);
+    }
+
+    /// It was waited so long, and so many operations came meanwhile.
     #[expect(clippy::cast_precision_loss, reason = "it is a matter of orders of magnitude")]
-    pub(super) fn waited(&mut self, wait: Duration, came: usize) {
+    fn judge(&mut self, wait: Duration, came: usize) {
         let expected = FEW * wait.as_secs_f64() / self.every.as_secs_f64();
         if came as f64 * 2.0 >= expected {
             self.futile = 0;
         } else {
             self.respite = RESPITE << self.futile;
             self.futile = DOUBLINGS.min(self.futile + 1);
-        }
-    }
-
-    /// So many operations are sent.
-    pub(super) fn sent(&mut self, now: Instant, operations: usize) {
-        self.respite = self.respite.saturating_sub(1);
-        if let Some(sent) = self.sent.replace(now) {
-            let rate = per_second(operations, now.saturating_duration_since(sent));
-            self.rate = (self.rate * 3.0 + rate) / 4.0;
         }
     }
 }
@@ -73,66 +120,75 @@ mod tests {
 
     const EVERY: Duration = Duration::from_millis(2);
 
-    /// The lane after `rounds`, in each of which so many operations are sent.
-    fn after(rounds: usize, operations: usize, apart: Duration) -> (Pace, Instant) {
-        let (mut pace, mut now) = (Pace::new(EVERY), Instant::now());
-        for _ in 0..rounds {
+    /// A pace after so many operations were sent four times in a beat, for many beats, half a beat after the last one.
+    fn after(operations: usize) -> (Pace, Instant) {
+        let (pace, mut now) = (Pace::new(EVERY), Instant::now());
+        for _ in 0..98 {
             pace.sent(now, operations);
-            now += apart;
+            now += EVERY / 4;
         }
         (pace, now)
     }
 
     #[test]
     fn who_asks_for_little_never_waits() {
-        let (pace, now) = after(100, 1, EVERY / 4);
+        let (pace, now) = after(1);
         assert_eq!(pace.wait(now, 1), Duration::ZERO);
         assert_eq!(Pace::new(EVERY).wait(now, 1000), Duration::ZERO, "nor does the first");
     }
 
     #[test]
     fn a_busy_lane_sends_only_so_often() {
-        let (pace, now) = after(100, 10, EVERY / 4);
-        assert_eq!(pace.wait(now, 10), EVERY * 3 / 4, "the rest of the time");
-        assert_eq!(pace.wait(now + EVERY, 100), Duration::ZERO, "which is over");
+        let (pace, now) = after(10);
+        assert_eq!(pace.wait(now, 10), EVERY / 2, "the rest of the time");
+        assert_eq!(pace.wait(now + EVERY / 2, 100), Duration::ZERO, "which is over");
+    }
+
+    #[test]
+    fn lanes_that_share_a_connection_send_at_the_same_time() {
+        let (pace, mut now) = after(4);
+        let mut beat = now + EVERY / 2;
+        for _ in 0..100 {
+            for lane in 0..16 {
+                assert_eq!(now + pace.wait(now, 1), beat, "lane {lane}, which is never alone");
+                now += EVERY / 32;
+            }
+            now = beat;
+            (0..16).for_each(|_| pace.sent(now, 1));
+            beat += EVERY;
+        }
     }
 
     #[test]
     fn who_comes_after_a_pause_does_not_wait() {
-        let (pace, now) = after(100, 100, EVERY / 4);
+        let (pace, now) = after(100);
         assert_eq!(pace.wait(now + EVERY / 2, 1), Duration::ZERO);
     }
 
     #[test]
     fn who_says_nothing_before_it_is_answered_is_hardly_waited_for() {
-        let (mut pace, mut now) = (Pace::new(EVERY), Instant::now());
+        let (pace, mut now) = (Pace::new(EVERY), Instant::now());
         let mut waits = 0;
         for _ in 0..10_000 {
             pace.sent(now, 2);
             now += EVERY / 10;
             let wait = pace.wait(now, 2);
-            if !wait.is_zero() {
-                waits += 1;
-                pace.waited(wait, 0);
-                now += wait;
-            }
+            waits += u32::from(!wait.is_zero());
+            now += wait;
         }
         assert!((1..20).contains(&waits), "{waits}");
         // Once much comes meanwhile, it is worth while again.
         for _ in 0..2 * (RESPITE << DOUBLINGS) {
-            pace.sent(now, 20);
             now += EVERY / 2;
-            let wait = pace.wait(now, 20);
-            if !wait.is_zero() {
-                pace.waited(wait, 20);
-            }
+            now += pace.wait(now, 20);
+            pace.sent(now, 40);
         }
-        assert_eq!(pace.wait(now, 20), EVERY / 2);
+        assert_eq!(pace.wait(now + EVERY / 2, 20), EVERY / 2);
     }
 
     #[test]
     fn nobody_waits_where_it_is_turned_off() {
-        let mut pace = Pace::new(Duration::ZERO);
+        let pace = Pace::new(Duration::ZERO);
         let now = Instant::now();
         pace.sent(now, 1000);
         pace.sent(now, 1000);

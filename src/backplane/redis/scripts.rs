@@ -183,6 +183,10 @@ fn packed(number: usize) -> [u8; 8] {
     (number as f64).to_be_bytes()
 }
 
+/// How long a replica of Redis may take to have what was appended, where one has to. Less than a
+/// connection's patience with an answer.
+pub(super) const REPLICATED_WITHIN: Duration = Duration::from_secs(1);
+
 /// Whole milliseconds, the unit of every duration that Redis is told.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

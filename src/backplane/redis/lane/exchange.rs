@@ -17,17 +17,13 @@ use crate::{
             op::{Op, Work},
             remedy::{self, Redirection, Remedy},
             reply,
-            scripts::millis,
             status::Purpose,
+            wire::Sent,
         },
     },
     domain::RoomName,
     metrics::Redirected,
 };
-
-/// How long a replica of Redis may take to have what was appended, where one has to. Less than a
-/// connection's patience with an answer.
-const REPLICATED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a lane waits that was sent from one node to another twice in a row.
 const DISAGREEMENT: Duration = Duration::from_millis(50);
@@ -71,7 +67,7 @@ impl Driver {
     /// Sends all that is pending. Gives the connection back if it is still good.
     pub(super) async fn send_all(&mut self, connection: Commands) -> Option<Commands> {
         let ops: Vec<Op> = self.pending.drain(..).collect();
-        self.pace.sent(Instant::now().into_std(), ops.len());
+        connection.pace.sent(Instant::now().into_std(), ops.len());
         let (connection, again) = self.send(connection, ops, false).await;
         self.pending.extend(again.into_iter().map(|(_, op)| op));
         connection
@@ -86,45 +82,35 @@ impl Driver {
         asking: bool,
     ) -> (Option<Commands>, Vec<(usize, Op)>) {
         let (groups, commands) = batch::build(&ops, &self.scripts, &connection.replid);
-        let mut pipeline = redis::Pipeline::with_capacity(groups.len());
-        for command in commands {
-            if asking {
-                // For the next command only.
-                pipeline.cmd("ASKING");
-            }
-            pipeline.add_command(command);
-        }
+        let commands = if asking {
+            // For the next command only.
+            commands.into_iter().flat_map(|command| [redis::cmd("ASKING"), command]).collect()
+        } else {
+            commands
+        };
         let waits = self.config.replicated && groups.iter().any(Group::is_stored);
-        if waits {
-            // For all that this connection wrote, which a duplicate is too: its script sets times to live.
-            pipeline.cmd("WAIT").arg(1).arg(millis(REPLICATED_WITHIN));
-        }
-        let answers = groups.len() * (1 + usize::from(asking)) + usize::from(waits);
         let began = Instant::now();
         let answered = tokio::select! {
-            answered = connection.connection.send_packed_commands(&pipeline, 0, answers) => answered,
+            answered = connection.wire.send(commands, waits) => answered,
             () = connection.tenure.over() => {
                 // Whatever it answers, the one that is the master now has to be asked.
                 return (None, ops.into_iter().enumerate().collect());
             }
         };
-        if answered.is_ok() {
-            let appended = groups.iter().filter_map(Group::appended);
-            self.status.metrics.observe_pipeline(began.elapsed(), appended);
-        }
-        let mut values = match answered {
-            Ok(values) if values.len() == answers => values,
-            answered => {
-                if let Err(error) = answered {
-                    self.status.lost(&error);
-                }
+        let Sent { mut values, replicas } = match answered {
+            Ok(sent) => sent,
+            Err(error) => {
+                self.status.lost(&error);
                 connection.give_up();
                 self.connector.look_again();
                 self.wait = Some(self.backoff.next_wait());
                 return (None, ops.into_iter().enumerate().collect());
             }
         };
-        let durable = !waits || self.note_replicated(values.pop().as_ref());
+        self.status
+            .metrics
+            .observe_pipeline(began.elapsed(), groups.iter().filter_map(Group::appended));
+        let durable = !waits || self.note_replicated(replicas.as_ref());
         if asking {
             values = values.into_iter().skip(1).step_by(2).collect();
         }

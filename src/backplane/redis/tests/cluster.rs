@@ -1,11 +1,13 @@
 //! The conformance suite over a cluster of three masters, and what happens when slots move.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use roomcast_testkit::{RedisCluster, SOON, eventually};
+use futures_util::future::join_all;
+use roomcast_testkit::{self as testkit, RedisCluster, SOON, eventually};
 use tokio::sync::Mutex;
 
 use super::{
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     backplane::{
-        Backplane as _, Hold, Signal,
+        AppendError, Backplane as _, Hold, Signal, Unavailable,
         conformance::{self, Fixture, Replica, Setup, props},
     },
     domain::{ReplicaId, RoomName},
@@ -240,6 +242,64 @@ async fn rooms_of_a_shard_that_is_gone_are_unavailable_and_others_are_not() {
     b.join(&other, "dave").await;
     assert!(b.backplane.subscribe(&room).await.is_err());
     b.backplane.subscribe(&other).await.expect("it is there");
+}
+
+/// So many rooms, each in a partition of its own, and bob in each.
+async fn bobs(replica: &Replica, count: usize) -> Vec<Hold> {
+    let mut partitions = HashSet::new();
+    let rooms = std::iter::repeat_with(props::some_room);
+    let rooms: Vec<_> =
+        rooms.filter(|room| partitions.insert(keys().partition(room))).take(count).collect();
+    join_all(rooms.iter().map(|room| replica.join(room, "bob"))).await
+}
+
+/// A number that a server tells about itself.
+async fn told(server: &testkit::Redis, section: &str, name: &str) -> usize {
+    let about: String = server.command(&["INFO", section]).await.expect("INFO");
+    let number = about.lines().find_map(|line| line.strip_prefix(name)).map(|rest| {
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("a number")
+    });
+    number.unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_of_a_node_are_written_to_together() {
+    let cluster = start(1, 0, "rc").await;
+    let a = attach(&config(topology(&cluster), SETUP)).await;
+    let bobs = bobs(&a, 50).await;
+    let reads = async || told(&cluster.nodes[0], "stats", "total_reads_processed:").await;
+    let before = reads().await;
+    for seq in 1..=10 {
+        join_all(bobs.iter().map(|bob| a.say(bob, seq, "hi"))).await;
+    }
+    let read = reads().await - before;
+    assert!(read < 250, "{read} times for 500 messages");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_of_a_node_wait_for_its_replica_together() {
+    let cluster = start(1, 1, "rc").await;
+    let stored = RedisConfig { replicated: true, ..config(topology(&cluster), SETUP) };
+    let a = attach(&stored).await;
+    let bobs = bobs(&a, 20).await;
+    join_all(bobs.iter().map(|bob| a.say(bob, 1, "hi"))).await;
+    let [master, replica] = &cluster.nodes[..] else { unreachable!("there are two") };
+    let waits = async || told(master, "commandstats", "cmdstat_wait:calls=").await;
+    let connections = async || told(master, "stats", "total_connections_received:").await;
+    let before = (waits().await, connections().await);
+    replica.pause();
+    for said in join_all(bobs.iter().map(|bob| a.try_say(bob, 2, "unheard"))).await {
+        assert_eq!(said, Err(AppendError::Unavailable(Unavailable)));
+    }
+    let waited = waits().await - before.0;
+    assert!(waited <= 5, "{waited} times");
+    // Only those that ask here, and those by which the slots are looked up.
+    let opened = connections().await - before.1;
+    assert!(opened < 10, "{opened} connections");
+    replica.resume();
+    for bob in &bobs {
+        assert!(a.say(bob, 2, "unheard").await.duplicate, "it had taken effect");
+    }
 }
 
 #[tokio::test]
