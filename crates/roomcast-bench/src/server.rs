@@ -20,15 +20,15 @@ pub(super) enum Program {
 
 /// How a server is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Launch {
+pub(super) struct Launch<'a> {
     pub(super) program: Program,
-    /// The Redis that it shares with others; else it is on its own.
-    pub(super) redis: Option<SocketAddr>,
+    /// The URL of the Redis that it shares with others; else it is on its own.
+    pub(super) redis: Option<&'a str>,
     /// Settings of roomcast.
     pub(super) variables: &'static [(&'static str, &'static str)],
 }
 
-impl Launch {
+impl Launch<'_> {
     /// One that is on its own, as it is by default.
     pub(super) fn alone(program: Program) -> Self {
         Self { program, redis: None, variables: &[] }
@@ -36,7 +36,6 @@ impl Launch {
 
     fn command(&self) -> Result<Command, std::io::Error> {
         let mut command = Command::new(env::current_exe()?);
-        let redis = self.redis.map(|addr| format!("redis://{addr}"));
         match self.program {
             Program::Roomcast => {
                 command.args(["serve", "--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]);
@@ -47,14 +46,14 @@ impl Launch {
                 }
                 command.env("ROOMCAST_TELEMETRY__LOG_FORMAT", "json");
                 command.env_remove("ROOMCAST_TELEMETRY__OTLP_ENDPOINT");
-                if let Some(url) = redis {
+                if let Some(url) = self.redis {
                     command.env("ROOMCAST_REDIS__URL", url);
                 }
                 command.envs(self.variables.iter().copied());
             }
             Program::Baseline => {
                 command.args(["bench", "baseline", "--addr", "127.0.0.1:0"]);
-                command.args(redis.iter().flat_map(|url| ["--redis", url]));
+                command.args(self.redis.iter().flat_map(|url| ["--redis", url]));
             }
         }
         Ok(command)
@@ -70,7 +69,7 @@ pub(super) enum Server {
 
 impl Server {
     /// Starts this binary as a server and waits until it listens and, on Redis, is ready.
-    pub(super) async fn start(launch: Launch) -> Result<Self, Error> {
+    pub(super) async fn start(launch: Launch<'_>) -> Result<Self, Error> {
         let failed = |error: StartError| Error::Start(error.to_string());
         let command = launch.command().map_err(|error| Error::Start(error.to_string()))?;
         match launch.program {

@@ -139,7 +139,7 @@ impl Suite {
         let Scenario { stage, work, .. } = scenario;
         let load = self.pace.scaled(scenario.load);
         match work {
-            Work::Load(measures) => {
+            Work::Load(measures) | Work::Alone(measures) => {
                 let outcome = self.put(stage, load, program).await?;
                 Ok(measures.iter().map(|measure| (measure.of)(&outcome)).collect())
             }
@@ -182,7 +182,9 @@ impl Work {
     fn figures(&self) -> Vec<Figure> {
         let figure = |name, goal| Figure { name, goal, ours: Vec::new(), theirs: Vec::new() };
         match self {
-            Self::Load(measures) => measures.iter().map(|it| figure(it.name, it.goal)).collect(),
+            Self::Load(measures) | Self::Alone(measures) => {
+                measures.iter().map(|it| figure(it.name, it.goal)).collect()
+            }
             Self::Saturate(goal) => vec![figure("deliveries a second", *goal)],
             Self::AgainstRedis { median, tail } => {
                 vec![figure(scenario::P50, *median), figure(scenario::P99, *tail)]
@@ -195,6 +197,6 @@ impl Work {
     }
 
     fn has_rival(&self) -> bool {
-        !matches!(self, Self::Upkeep(_))
+        !matches!(self, Self::Upkeep(_) | Self::Alone(_))
     }
 }

@@ -34,6 +34,16 @@ impl Load {
         seconds: 1,
     };
 
+    /// 4,000 clients over 40 connections, two in each of 2,000 rooms, of whom one says 5 messages a second.
+    const PAIRS: Self = Self {
+        clients: 4000,
+        connections: 40,
+        senders: 2000,
+        rooms: 2000,
+        rate: 10_000,
+        ..Self::BASE
+    };
+
     /// Streams of one room that share connections, a hundred each, and get about so many deliveries
     /// a second.
     pub(super) fn streams(clients: u32, deliveries: u32) -> Self {
@@ -96,22 +106,32 @@ impl Pace {
     }
 }
 
+/// Where servers keep what they share.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Store {
+    /// Each for itself, in memory.
+    Memory,
+    Redis,
+    /// A Redis Cluster of three masters.
+    Cluster,
+}
+
 /// What a load is put on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stage {
-    /// Servers; more than one share a Redis.
     pub(super) replicas: u32,
-    pub(super) redis: bool,
+    pub(super) store: Store,
     pub(super) envoy: bool,
     /// Settings of roomcast.
     pub(super) variables: &'static [(&'static str, &'static str)],
 }
 
 impl Stage {
-    pub(super) const ALONE: Self = Self { replicas: 1, redis: false, envoy: false, variables: &[] };
+    pub(super) const ALONE: Self =
+        Self { replicas: 1, store: Store::Memory, envoy: false, variables: &[] };
 
     pub(super) const fn on_redis(replicas: u32) -> Self {
-        Self { replicas, redis: true, ..Self::ALONE }
+        Self { replicas, store: Store::Redis, ..Self::ALONE }
     }
 }
 
@@ -120,6 +140,8 @@ impl Stage {
 pub(super) enum Work {
     /// It is put on each of the two servers.
     Load(&'static [Measure]),
+    /// It is put on ours only: there is no rival.
+    Alone(&'static [Measure]),
     /// It is raised until a server no longer keeps up.
     Saturate(Goal),
     /// It is put on ours; the rival is Redis itself, without any server.
@@ -264,6 +286,27 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ]),
     },
     Scenario {
+        name: "rooms",
+        title: "10,000 messages/s over 2,000 rooms of two, through Redis",
+        stage: Stage::on_redis(1),
+        load: Load::PAIRS,
+        work: Work::Alone(THROUGH_REDIS),
+    },
+    Scenario {
+        name: "rooms-cluster",
+        title: "the same through a cluster of three masters",
+        stage: Stage { store: Store::Cluster, ..Stage::ALONE },
+        load: Load::PAIRS,
+        work: Work::Alone(THROUGH_CLUSTER),
+    },
+    Scenario {
+        name: "rooms-cluster-48",
+        title: "the same with 48 partitions",
+        stage: Stage { store: Store::Cluster, variables: FEW_PARTITIONS, ..Stage::ALONE },
+        load: Load::PAIRS,
+        work: Work::Alone(THROUGH_CLUSTER),
+    },
+    Scenario {
         name: "idle",
         title: "1,000 clients with a connection each",
         stage: Stage::ALONE,
@@ -299,6 +342,22 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+const THROUGH_REDIS: &[Measure] = &[
+    measure("µs of Redis's CPU per message", redis_cost, Goal::AtMost(14.0)),
+    measure("µs of the server's CPU per delivery", server_cpu, Goal::AtMost(27.0)),
+    measure(P50, |it| delay(it, 0.5), Goal::None),
+    measure(P99, |it| delay(it, 0.99), Goal::None),
+];
+
+const THROUGH_CLUSTER: &[Measure] = &[
+    measure("µs of all masters' CPU per message", redis_cost, Goal::AtMost(20.0)),
+    measure("µs of the server's CPU per delivery", server_cpu, Goal::None),
+    measure(P50, |it| delay(it, 0.5), Goal::None),
+    measure(P99, |it| delay(it, 0.99), Goal::None),
+];
+
+const FEW_PARTITIONS: &[(&str, &str)] = &[("ROOMCAST_REDIS__PARTITIONS", "48")];
+
 /// Settings for more clients than a replica has from one address, who read nothing.
 pub(super) const CROWD: &[(&str, &str)] = &[
     ("ROOMCAST_LIMITS__STREAMS", "200000"),
@@ -328,8 +387,9 @@ pub(super) fn cpu_of(outcome: &Outcome, name: &str) -> f64 {
 
 /// Microseconds of Redis's CPU for each message.
 fn redis_cost(outcome: &Outcome) -> f64 {
-    // Everybody gets it but its sender.
-    cpu_of(outcome, "redis-server") * f64::from(outcome.plan.clients - 1)
+    // Everybody in its room gets it but its sender.
+    let plan = &outcome.plan;
+    cpu_of(outcome, "redis-server") * f64::from(plan.clients / plan.rooms - 1)
 }
 
 fn delay(outcome: &Outcome, quantile: f64) -> f64 {

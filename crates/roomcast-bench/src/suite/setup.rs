@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use roomcast_testkit::{Envoy, Redis, free_port};
+use roomcast_testkit::{Envoy, Redis, RedisCluster, free_port};
 
-use super::scenario::Stage;
+use super::scenario::{Stage, Store};
 use crate::{
     Error,
     server::{Launch, Program, Server},
@@ -19,16 +19,28 @@ const ENVOY: &str = include_str!("envoy.yaml");
 pub(super) struct Setup {
     servers: Vec<Server>,
     envoy: Option<(Envoy, SocketAddr)>,
-    redis: Option<Redis>,
+    /// One, or the masters of a cluster.
+    redis: Vec<Redis>,
 }
 
 impl Setup {
     /// Starts them.
     pub(super) async fn start(stage: &Stage, program: Program) -> Result<Self, Error> {
-        let redis = if stage.redis { Some(redis().await?) } else { None };
-        let addr = redis.as_ref().map(Redis::addr);
+        let (redis, url) = match stage.store {
+            Store::Memory => (Vec::new(), None),
+            Store::Redis => {
+                let redis = redis().await?;
+                let url = redis.url();
+                (vec![redis], Some(url))
+            }
+            Store::Cluster => {
+                let cluster = RedisCluster::start(MASTERS, 0, KEEP_NOTHING).await;
+                let url = cluster.url();
+                (cluster.nodes, Some(url))
+            }
+        };
         let variables = stage.variables;
-        let launch = Launch { redis: addr, variables, ..Launch::alone(program) };
+        let launch = Launch { redis: url.as_deref(), variables, ..Launch::alone(program) };
         let mut servers = Vec::new();
         for _ in 0..stage.replicas {
             servers.push(Server::start(launch).await?);
@@ -63,9 +75,15 @@ impl Setup {
     }
 }
 
+/// What a Redis is started with that keeps nothing on disk.
+const KEEP_NOTHING: &[&str] = &["--appendonly", "no"];
+
+/// How many masters a cluster has.
+const MASTERS: usize = 3;
+
 /// Redis, which keeps nothing on disk.
 pub(super) async fn redis() -> Result<Redis, Error> {
-    Redis::try_start(&["--appendonly", "no"]).await.map_err(Error::Helper)
+    Redis::try_start(KEEP_NOTHING).await.map_err(Error::Helper)
 }
 
 /// Envoy in front of a server, and where it listens.
