@@ -162,6 +162,20 @@ impl RedisCluster {
         masters
     }
 
+    /// How many slots a node has.
+    pub async fn slots(&self, node: usize) -> usize {
+        let roles = self.roles().await.expect("a node tells");
+        let ranges = roles.get(&node).map_or("", |(_, slots)| slots).split_whitespace();
+        // Those that are on their way are counted where they are, in the ranges.
+        let ranges = ranges.filter(|range| !range.starts_with('['));
+        let number = |text: &str| text.parse::<usize>().expect("a slot");
+        let count = |range: &str| match range.split_once('-') {
+            Some((first, last)) => number(last) + 1 - number(first),
+            None => 1,
+        };
+        ranges.map(count).sum()
+    }
+
     /// Waits until another node has the slots of this one; all slots are served then.
     pub async fn until_replaced(&self, former: usize) {
         eventually(3 * SOON, "a replica is promoted", async || {

@@ -7,7 +7,7 @@ use redis::FromRedisValue;
 use tempfile::TempDir;
 
 use crate::{
-    Redis, SOON, eventually,
+    Redis, SOON, answered, eventually,
     process::{Process, free_port},
 };
 
@@ -106,27 +106,34 @@ impl Sentinels {
     /// Waits until all servers that run follow this one, and the Sentinels see that: they would replace it again.
     pub async fn until_settled(&self, master: usize) {
         let port = format!("master_port:{}\r", self.servers[master].port());
+        let mut missing = String::new();
         // A master that comes back is told to follow when it has been looked at for a while.
-        eventually(12 * SOON, "all servers follow the new master", async || {
-            for (index, server) in self.servers.iter().enumerate() {
-                let about: String = server.command(&["INFO", "replication"]).await.ok()?;
-                let follows = about.contains(&port) && about.contains("master_link_status:up");
-                if index != master && !follows {
-                    return None;
-                }
+        let settled = answered(12 * SOON, async || {
+            missing = self.unsettled(master, &port).await?;
+            missing.is_empty().then_some(())
+        });
+        assert!(settled.await.is_some(), "not all follow the new master: {missing}");
+    }
+
+    /// What keeps the servers from following the one at this port, or a Sentinel from seeing it; nothing if all do.
+    async fn unsettled(&self, master: usize, port: &str) -> Option<String> {
+        for (index, server) in self.servers.iter().enumerate() {
+            let about: String = server.command(&["INFO", "replication"]).await.ok()?;
+            let follows = about.contains(port) && about.contains("master_link_status:up");
+            if index != master && !follows {
+                return Some(format!("server {index}, which should have {port}: {about}"));
             }
-            for sentinel in 0..self.sentinels.len() {
-                let about = self.about(sentinel).await.ok()?;
-                let replicas: Vec<HashMap<String, String>> =
-                    self.sentinels[sentinel].command(&["SENTINEL", "REPLICAS", NAME]).await.ok()?;
-                let up = replicas.iter().all(|it| it["flags"] == "slave");
-                if about["flags"] != "master" || replicas.len() != 2 || !up {
-                    return None;
-                }
+        }
+        for sentinel in 0..self.sentinels.len() {
+            let about = self.about(sentinel).await.ok()?;
+            let replicas: Vec<HashMap<String, String>> =
+                self.sentinels[sentinel].command(&["SENTINEL", "REPLICAS", NAME]).await.ok()?;
+            let up = replicas.iter().all(|it| it["flags"] == "slave");
+            if about["flags"] != "master" || replicas.len() != 2 || !up {
+                return Some(format!("Sentinel {sentinel}: {about:#?} {replicas:#?}"));
             }
-            Some(())
-        })
-        .await;
+        }
+        Some(String::new())
     }
 
     /// Waits until the replicas have all that the first server has.
