@@ -10,7 +10,15 @@ pub struct LogCursor {
     at: At,
     /// What the log no longer has at its beginning is not missed.
     from_oldest: bool,
+    /// Where the epochs before this one ended, the latest last, as the log said that it was in. A log that knows
+    /// nothing of this epoch, since the server that wrote it was replaced by one that never had it, may know those.
+    ancestors: Ancestors,
 }
+
+/// How many epochs a reader remembers that its own went on from.
+const ANCESTORS: usize = 4;
+
+type Ancestors = [Option<Position>; ANCESTORS];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum At {
@@ -34,12 +42,17 @@ impl At {
 impl LogCursor {
     /// Before everything, in a room without a log.
     pub fn unborn() -> Self {
-        Self { at: At::Unborn, from_oldest: false }
+        Self { at: At::Unborn, from_oldest: false, ancestors: Ancestors::default() }
     }
 
     /// What comes after this position is next.
     pub fn after(position: Position) -> Self {
-        Self { at: At::written(position), from_oldest: false }
+        Self { at: At::written(position), ..Self::unborn() }
+    }
+
+    /// After everything in the log that ends there.
+    pub fn at_head(head: &Head) -> Self {
+        Self { ancestors: ancestors(head), ..Self::after(head.position) }
     }
 
     /// Where a reader says that it is. Sequence number 0 of epoch 0 names no log: whatever there is
@@ -52,7 +65,8 @@ impl LogCursor {
     /// more of them.
     pub fn latest(position: Position, events: u64) -> Self {
         let seq = position.seq.saturating_sub(events);
-        Self { at: At::written(Position::new(position.epoch, seq)), from_oldest: true }
+        let at = At::written(Position::new(position.epoch, seq));
+        Self { at, from_oldest: true, ..Self::unborn() }
     }
 
     /// The last position; `None` where there was no log.
@@ -68,9 +82,11 @@ impl LogCursor {
         self.position().map_or(0, |at| at.seq)
     }
 
-    /// Goes on to this position, which was passed on.
-    pub fn advance(&mut self, position: Position) {
-        *self = Self::after(position);
+    /// The place is as it was, and what was written there was written in the log's own epoch.
+    pub fn settle(&mut self) {
+        if let At::Position { at, .. } = self.at {
+            self.at = At::written(at);
+        }
     }
 
     /// Whether a log that ends there has more for this reader, or is another one.
@@ -126,11 +142,13 @@ impl LogCursor {
         let epoch = head.position.epoch;
         let At::Position { at, written } = self.at else {
             self.at = At::written(Position::new(epoch, 0));
+            self.ancestors = ancestors(head);
             return false;
         };
         if at.epoch == epoch {
             return false;
         }
+        let before = std::mem::replace(&mut self.ancestors, ancestors(head));
         let ended = |epoch| head.past.iter().find(|end| end.epoch == epoch);
         // Of an epoch in which nothing was written since, nothing may be known any more.
         let good = ended(at.epoch).or_else(|| ended(written));
@@ -142,10 +160,20 @@ impl LogCursor {
                 items.push(Item::Lost(Lost::Range { from, to }));
                 end.seq
             }
-            None => {
-                items.push(Item::Lost(Lost::Log { after: at }));
-                0
-            }
+            None => match common(&before, head) {
+                Some(last) => {
+                    let to = Position::new(written, at.seq);
+                    let from = first_after(&before, last, written);
+                    if last.seq < at.seq {
+                        items.push(Item::Lost(Lost::Range { from, to }));
+                    }
+                    last.seq.min(at.seq)
+                }
+                None => {
+                    items.push(Item::Lost(Lost::Log { after: at }));
+                    0
+                }
+            },
         };
         // What is kept was written when it was written.
         let written = if seq == at.seq { written } else { head.written_at(seq).epoch };
@@ -164,6 +192,30 @@ impl LogCursor {
             self.at = At::Position { at, written: to.epoch };
         }
     }
+}
+
+/// Where the last epochs before this log's own ended.
+fn ancestors(head: &Head) -> Ancestors {
+    let mut latest = head.past.iter().rev().copied();
+    let mut ancestors: Ancestors = std::array::from_fn(|_| latest.next());
+    ancestors.reverse();
+    ancestors
+}
+
+/// The last position that was before a reader's own epoch and is part of this log.
+fn common(ancestors: &Ancestors, head: &Head) -> Option<Position> {
+    let ends = || head.past.iter().chain([&head.position]);
+    ancestors.iter().rev().flatten().find_map(|ancestor| {
+        let end = ends().find(|end| end.epoch == ancestor.epoch)?;
+        Some(Position::new(ancestor.epoch, ancestor.seq.min(end.seq)))
+    })
+}
+
+/// What came next after that position in the log of this epoch with these ancestors.
+fn first_after(ancestors: &Ancestors, last: Position, epoch: Epoch) -> Position {
+    let seq = last.seq + 1;
+    let epoch = ancestors.iter().flatten().find(|end| seq <= end.seq).map_or(epoch, |it| it.epoch);
+    Position::new(epoch, seq)
 }
 
 #[cfg(test)]
@@ -265,6 +317,31 @@ mod tests {
         assert!(!place.is_behind(at(B, 3)), "and it is level with the log");
         let (items, _) = read(&mut place, page(at(C, 2), &[at(A, 2), at(B, 2)], []));
         assert_eq!(items, [Item::Lost(Lost::Range { from: at(A, 3), to: at(A, 3) })]);
+    }
+
+    #[test]
+    fn a_place_in_an_epoch_that_was_never_there_goes_back_to_where_that_began() {
+        const D: Epoch = Epoch(0xd);
+        let lost = |from, to| Item::Lost(Lost::Range { from, to });
+        // The log went over from A to B at 3, on a server that was replaced by one that has more of A, and went on in C.
+        let mut place = LogCursor::after(at(A, 2));
+        read(&mut place, page(at(B, 5), &[at(A, 3)], 3..=5));
+        let (items, more) = read(&mut place, page(at(C, 6), &[at(A, 4)], []));
+        assert_eq!((items, more), (vec![lost(at(B, 4), at(B, 5))], Some(at(C, 6))));
+        let (items, more) = read(&mut place, page(at(C, 6), &[at(A, 4)], 4..=6));
+        assert_eq!((items, more), (vec![event(A, 4), event(C, 5), event(C, 6)], None));
+        // One that is in A itself, and has less of it.
+        let mut place = LogCursor::at_head(&Head { position: at(B, 5), past: vec![at(A, 3)] });
+        let (items, _) = read(&mut place, page(at(A, 2), &[], []));
+        assert_eq!((items, place.seq()), (vec![lost(at(A, 3), at(B, 5))], 2));
+        // Two epochs that were never there.
+        let past = vec![at(A, 3), at(B, 5)];
+        let mut place = LogCursor::at_head(&Head { position: at(C, 7), past });
+        let (items, _) = read(&mut place, page(at(D, 9), &[at(A, 8)], []));
+        assert_eq!((items, place.seq()), (vec![lost(at(B, 4), at(C, 7))], 3));
+        // One in which nothing was said.
+        let mut place = LogCursor::at_head(&Head { position: at(B, 3), past: vec![at(A, 3)] });
+        assert_eq!(read(&mut place, page(at(C, 4), &[at(A, 3)], 4..=4)), (vec![event(C, 4)], None));
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl<E: Clone> Sequencer<E> {
     /// The room's head at a moment when live delivery was already on: what comes after it is
     /// passed on.
     pub fn start(&mut self, head: Option<Head>) -> Moves<E> {
-        self.at = head.map_or_else(LogCursor::unborn, |head| LogCursor::after(head.position));
+        self.at = head.map_or_else(LogCursor::unborn, |head| LogCursor::at_head(&head));
         self.before_read = 0;
         let mut moves = Moves::default();
         self.settle(&mut moves);
@@ -159,7 +159,11 @@ impl<E: Clone> Sequencer<E> {
     /// Judges a batch while live.
     fn accept(&mut self, batch: Parked<E>, moves: &mut Moves<E>) {
         let at = match self.at.position() {
-            None if batch.first == 1 => Position::new(batch.epoch, 0),
+            None if batch.first == 1 => {
+                let born = Position::new(batch.epoch, 0);
+                self.at = LogCursor::after(born);
+                born
+            }
             Some(at) if at.epoch == batch.epoch => at,
             None | Some(_) => {
                 self.park(batch);
@@ -172,7 +176,7 @@ impl<E: Clone> Sequencer<E> {
             moves.read = self.begin_heal().read;
             return;
         }
-        self.at = LogCursor::after(at);
+        self.at.settle();
         for (seq, event) in (batch.first..).zip(batch.events) {
             self.at.pass(Position::new(batch.epoch, seq), event, &mut moves.items);
         }
