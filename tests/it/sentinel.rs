@@ -55,7 +55,7 @@ async fn masters_may_be_replaced_again_and_again() {
             assert!(epoch != Some(position.epoch) || position.seq > number);
             epoch = Some(position.epoch);
         }
-        cluster.shared().sentinels().until_settled(master).await;
+        cluster.shared().sentinels().until_settled().await;
     }
     cluster.assert_no_errors();
 }

@@ -103,23 +103,26 @@ impl Sentinels {
         .await
     }
 
-    /// Waits until all servers that run follow this one, and the Sentinels see that: they would replace it again.
-    pub async fn until_settled(&self, master: usize) {
-        let port = format!("master_port:{}\r", self.servers[master].port());
+    /// Waits until all servers follow one master, and the Sentinels see that: they would replace it again. It need not
+    /// be the one that they named first.
+    pub async fn until_settled(&self) {
         let mut missing = String::new();
         // A master that comes back is told to follow when it has been looked at for a while.
         let settled = answered(12 * SOON, async || {
-            missing = self.unsettled(master, &port).await?;
+            missing = self.unsettled().await?;
             missing.is_empty().then_some(())
         });
         assert!(settled.await.is_some(), "not all follow the new master: {missing}");
     }
 
-    /// What keeps the servers from following the one at this port, or a Sentinel from seeing it; nothing if all do.
-    async fn unsettled(&self, master: usize, port: &str) -> Option<String> {
+    /// What keeps the servers from following the master that all Sentinels name, or a Sentinel from seeing it; nothing
+    /// if all do.
+    async fn unsettled(&self) -> Option<String> {
+        let master = self.master().await?;
+        let port = format!("master_port:{}\r", self.servers[master].port());
         for (index, server) in self.servers.iter().enumerate() {
             let about: String = server.command(&["INFO", "replication"]).await.ok()?;
-            let follows = about.contains(port) && about.contains("master_link_status:up");
+            let follows = about.contains(&port) && about.contains("master_link_status:up");
             if index != master && !follows {
                 return Some(format!("server {index}, which should have {port}: {about}"));
             }

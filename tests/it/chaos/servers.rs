@@ -23,17 +23,16 @@ async fn replace_master(fault: Fault, sentinels: &mut Sentinels) {
     match fault {
         Fault::KillMaster => {
             sentinels.servers[former].kill();
-            let master = sentinels.until_replaced(former).await;
+            sentinels.until_replaced(former).await;
             sentinels.servers[former].restart().await;
-            sentinels.until_settled(master).await;
         }
         Fault::FailOver => {
             sentinels.fail_over().await;
-            let master = sentinels.until_replaced(former).await;
-            sentinels.until_settled(master).await;
+            sentinels.until_replaced(former).await;
         }
         other => panic!("{other:?} cannot be done to a master"),
     }
+    sentinels.until_settled().await;
 }
 
 async fn disturb_cluster(fault: Fault, cluster: &mut RedisCluster, random: &mut StdRng) {
