@@ -1,5 +1,6 @@
 //! The composition root: binds, builds, serves, drains. The only place that names backplanes.
 
+mod auth;
 mod shared;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -14,7 +15,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use self::shared::Shared;
+pub use self::auth::AuthError;
+use self::{auth::Auth, shared::Shared};
 use crate::{
     admin::{self, NotReady, Readiness},
     backplane::redis::{RedisConfigError, RedisRefusal},
@@ -23,7 +25,7 @@ use crate::{
     domain::{ReplicaId, UsernameLimits},
     gateway::{
         ArrivalRates, Audit, Caps, ChatConfig, IntakeLimits, Router, Services, ServicesError,
-        V1Config,
+        Terms, V1Config,
     },
     hub::{Hub, HubConfig, Silent},
     lifecycle::Signals,
@@ -73,6 +75,9 @@ pub enum Error {
     /// Not what the listener could show to clients.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Not what tokens could be verified with.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// Not an address of a Redis, or not certificates for it.
     #[error(transparent)]
     RedisConfig(#[from] RedisConfigError),
@@ -121,6 +126,7 @@ async fn serve(
     signals: &mut Signals,
 ) -> Result<Ended, Error> {
     let certificates = certificates(config, &metrics)?;
+    let auth = Auth::load(&config.auth)?;
     let grpc = bind("server.addr", config.server.addr)?;
     let admin_port = bind("admin.addr", config.admin.addr)?;
 
@@ -129,12 +135,14 @@ async fn serve(
     let backplane = shared.backplane.clone();
     let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone(), sampler);
     let audit = Audit::new(config.telemetry.audit_burst);
-    let (plain, rich) = (plain(config), rich(config));
-    let trusted = config.server.trusted_proxies.clone();
-    let (caps, for_services) = (caps(config), audit.clone());
+    let terms = Terms {
+        caps: caps(config),
+        rates: arrivals(config),
+        trusted: config.server.trusted_proxies.clone(),
+        authenticator: auth.authenticator.clone(),
+    };
     let services =
-        Services::new(hub.clone(), caps, arrivals(config), for_services, trusted, plain, rich)
-            .await?;
+        Services::new(hub.clone(), terms, audit.clone(), plain(config), rich(config)).await?;
     let (tls, router) = (certificates.clone(), services.router.clone());
     let listener = Listener::new(listener(config), tls, router, metrics.clone());
 
@@ -145,9 +153,17 @@ async fn serve(
     if let Some(certificates) = certificates {
         parts.run(certificates.watch(parts.stop.clone()));
     }
-    let probes = Arc::new(Probes { hub: hub.clone(), leaving: CancellationToken::new() });
+    parts.run(auth.clone().watch(metrics.clone(), parts.stop.clone()));
+    let leaving = CancellationToken::new();
+    let probes = Arc::new(Probes { hub: hub.clone(), auth, leaving });
     parts.run(admin::serve(admin_port, metrics, probes.clone(), parts.stop.clone()));
     let backplane = hub.backplane().name();
+    if config.auth.keys.is_none() && !config.server.addr.ip().is_loopback() {
+        warn!(
+            addr = %config.server.addr,
+            "whoever reaches this address may chat and read every room: auth.mode is \"open\""
+        );
+    }
     info!(%replica, version = env!("CARGO_PKG_VERSION"), backplane, "started");
 
     let serve = async {
@@ -213,6 +229,7 @@ impl Parts {
 /// and nobody is asked.
 pub fn check(config: &Config) -> Result<(), Error> {
     certificates(config, &Metrics::new())?;
+    Auth::load(&config.auth)?;
     Ok(shared::check(config)?)
 }
 
@@ -276,6 +293,7 @@ async fn follow_health(hub: &Hub, services: &Services) {
 /// What the admin port is told about readiness.
 struct Probes {
     hub: Arc<Hub>,
+    auth: Auth,
     leaving: CancellationToken,
 }
 
@@ -284,6 +302,9 @@ impl Readiness for Probes {
         async {
             if self.leaving.is_cancelled() {
                 return Err(NotReady::ShuttingDown);
+            }
+            if let Some(missing) = self.auth.missing() {
+                return Err(NotReady::Refused(missing));
             }
             self.hub.prove_delivery().await.map_err(|silent| match silent {
                 Silent::Never => NotReady::Starting,

@@ -3,6 +3,7 @@
 //! `config/defaults.toml` has every key with its meaning. Nothing unknown is passed over, and
 //! everything that is wrong is reported at once.
 
+mod auth;
 mod layers;
 mod problem;
 mod reader;
@@ -16,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use auth::{AuthConfig, DefaultRole, KeySource};
 use layers::{FILE_VARIABLE, Layer};
 pub use problem::{Error, Origin, Problem};
 use reader::{Entry, Reader};
@@ -34,6 +36,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The HTTP listener for operators.
     pub admin: AdminConfig,
+    /// Who may come in.
+    pub auth: AuthConfig,
     /// What replicas share.
     pub redis: RedisConfig,
     /// How long names are held.
@@ -60,6 +64,7 @@ impl Config {
         Self {
             server: ServerConfig::read(reader),
             admin: AdminConfig::read(reader),
+            auth: AuthConfig::read(reader),
             redis: RedisConfig::read(reader),
             names: NamesConfig::read(reader),
             limits: LimitsConfig::read(reader),

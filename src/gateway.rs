@@ -5,6 +5,7 @@ mod admission;
 mod arrivals;
 mod asking;
 mod audit;
+mod authentication;
 mod chat;
 mod egress;
 mod encoding;
@@ -24,9 +25,10 @@ pub use self::{
     admission::Caps,
     arrivals::ArrivalRates,
     audit::Audit,
+    authentication::Authenticator,
     chat::ChatConfig,
     intake::IntakeLimits,
-    services::{Router, Services, ServicesError},
+    services::{Router, Services, ServicesError, Terms},
     v1::V1Config,
 };
 

@@ -69,6 +69,8 @@ pub struct Handles {
     pub window_bytes: Gauge,
     /// `roomcast_ready`: 1 while this replica is ready, as of the last probe or scrape.
     pub ready: Gauge,
+    /// `roomcast_key_set_age_seconds`: how long ago the key set that verifies tokens was fetched.
+    pub key_set_age: Gauge,
     /// `roomcast_draining`: 1 once this replica was told to stop.
     pub draining: Gauge,
     /// `roomcast_queue_items{queue}`: what waits, in each of the bounded queues.
@@ -300,11 +302,10 @@ impl Handles {
         let rooms = gauge("rooms", "Rooms with members on this replica");
         let members = gauge("members", "Members on this replica");
         let ready = gauge("ready", "Whether this replica is ready");
+        let key_set_age = gauge("key_set_age_seconds", "Age of the keys that verify tokens");
         let draining = gauge("draining", "Whether this replica was told to stop");
-        let tls_certificate_expiry = gauge(
-            "tls_certificate_expiry_timestamp_seconds",
-            "When the TLS certificate in force ends, since 1970; 0 without TLS",
-        );
+        let (name, end) = ("tls_certificate_expiry_timestamp_seconds", "When the certificate ends");
+        let tls_certificate_expiry = gauge(name, end);
 
         let mut counter = |name, help| {
             let counter = Counter::default();
@@ -320,6 +321,7 @@ impl Handles {
             members,
             window_bytes,
             ready,
+            key_set_age,
             draining,
             queue_items,
             events_in: counter("events_in", "Messages accepted by this replica"),

@@ -7,6 +7,7 @@
 mod client_link;
 mod ending;
 mod positions;
+mod rights;
 mod speech;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 pub use self::{
     client_link::{ClientLink, Repeats, Responder},
     ending::Ending,
+    rights::{Allowed, Rights},
 };
 use self::{
     client_link::{Pace, alive},
@@ -77,6 +79,8 @@ pub enum Input {
     Ping(u64),
     /// The session shall end.
     Leave,
+    /// From now on the client may do this.
+    Renewed(Rights),
     /// Something that this version does not know.
     Unknown,
 }
@@ -117,6 +121,8 @@ pub enum Answer {
     Pong(u64),
     /// The stream will end soon: go elsewhere after this time.
     Reconnect(Duration, ReconnectReason),
+    /// The client's token expires in so long.
+    Expiring(Duration),
 }
 
 /// Why a client is sent elsewhere.
@@ -137,6 +143,9 @@ impl ReconnectReason {
         }
     }
 }
+
+/// What is said to a client that may not speak.
+const READS: &str = "this token lets its bearer read in this room, and not speak";
 
 /// Why a message was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -161,6 +170,9 @@ pub enum Refused {
         /// The number that comes next.
         expected: u64,
     },
+    /// The client may only read.
+    #[error("{READS}")]
+    Forbidden,
     /// It could not be stored in time.
     #[error(
         "it could not be stored in time; it may or may not be delivered, and once if it is sent again"
@@ -178,6 +190,7 @@ impl Refused {
             Self::TooLarge { .. } => Nack::TooLarge,
             Self::TooFast(_) => Nack::TooFast,
             Self::OutOfOrder { .. } => Nack::OutOfOrder,
+            Self::Forbidden => Nack::Forbidden,
             Self::Unavailable | Self::HeldAnew => Nack::Unavailable,
         }
     }
@@ -192,14 +205,14 @@ pub fn run<'a>(
     membership: Membership,
     input: impl Stream<Item = Result<Input, Ending>> + Unpin + Send + 'a,
     gone: impl Future<Output = Ending> + Send + 'a,
-    limits: &'a SessionLimits,
+    allowed: Allowed<'a>,
     unstored: &'a dyn Unstored,
     link: Option<&'a ClientLink<'a>>,
 ) -> impl Future<Output = Ending> + Send + 'a {
     async move {
         // What is asked once is boxed: it is large, and a stream would have to carry it to its end.
-        let owed = Box::pin(alive(link, owed(hub, &membership, limits.rate, link))).await;
-        let mut session = Session::new(hub, &membership, input, limits, unstored, link, owed);
+        let owed = Box::pin(alive(link, owed(hub, &membership, allowed.limits.rate, link))).await;
+        let mut session = Session::new(hub, &membership, input, allowed, unstored, link, owed);
         let ending = session.drive(gone).await;
         // So is what comes last.
         let ending = Box::pin(alive(link, session.publisher.finish(ending))).await;
@@ -262,6 +275,9 @@ struct Session<'a, S> {
     inputs: usize,
     /// When the stream is too old.
     too_old: Option<Instant>,
+    rights: Rights,
+    /// When to tell that the client's token expires, or to end the stream for it.
+    expiry: Option<Instant>,
 }
 
 impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> {
@@ -269,15 +285,17 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         hub: &'a Hub,
         membership: &'a Membership,
         input: S,
-        limits: &'a SessionLimits,
+        Allowed { limits, rights }: Allowed<'a>,
         unstored: &'a dyn Unstored,
         link: Option<&'a ClientLink<'a>>,
         owed: Duration,
     ) -> Self {
-        let publisher = Publisher::new(hub, membership, limits, unstored, link, owed);
+        let mut publisher = Publisher::new(hub, membership, limits, unstored, link, owed);
+        publisher.speaks = rights.speaks;
+        let expiry = if link.is_some() { rights.notice() } else { rights.end() };
         let tick = link.map(|link| Box::pin(sleep(link.ping_interval)));
         let (link, too_old) = (link.map(Pace::new), limits.too_old());
-        Self { hub, membership, input, publisher, link, tick, inputs: 0, too_old }
+        Self { hub, membership, input, publisher, link, tick, inputs: 0, too_old, rights, expiry }
     }
 
     async fn drive(&mut self, gone: impl Future<Output = Ending> + Send) -> Ending {
@@ -313,6 +331,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                     Ok(())
                 }
                 () = until(too_old) => self.on_too_old(),
+                () = until(self.expiry) => self.on_expiry(),
                 input = next(&mut self.input, self.link.as_ref()),
                     if self.inputs < INPUTS && self.publisher.is_listening() => self.on_input(input),
                 // Its input says so too, but is not always read.
@@ -345,6 +364,30 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         }
     }
 
+    /// Tells the client in time that its token expires, where it can be told, and ends the stream after that.
+    fn on_expiry(&mut self) -> Result<(), Ending> {
+        let now = Instant::now();
+        let (Some(expires), Some(end)) = (self.rights.expires, self.rights.end()) else {
+            return Ok(());
+        };
+        if now >= end {
+            return Err(Ending::TokenExpired);
+        }
+        if let Some(pace) = &self.link {
+            let left = expires.saturating_duration_since(now);
+            pace.with.answers.answer(&Answer::Expiring(left));
+        }
+        self.expiry = Some(end);
+        Ok(())
+    }
+
+    /// The client has shown a newer token.
+    fn on_renewed(&mut self, rights: Rights) {
+        self.rights = rights;
+        self.publisher.speaks = rights.speaks;
+        self.expiry = rights.notice();
+    }
+
     fn on_over(&mut self) -> Result<(), Ending> {
         self.link.as_mut().map_or(Ok(()), Pace::look_after)
     }
@@ -372,6 +415,10 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
             Some(Ok(Input::Leave)) => {
                 self.membership.note_leave();
                 Err(Ending::Left)
+            }
+            Some(Ok(Input::Renewed(rights))) => {
+                self.on_renewed(rights);
+                Ok(())
             }
             Some(Ok(Input::Unknown)) => Ok(()),
             Some(Ok(Input::Say(say))) => self.publisher.on_said(say),

@@ -16,6 +16,11 @@ impl SecretHash {
         Self(Sha256::digest(secret).into())
     }
 
+    /// The hash of a secret that is good for one subject only.
+    pub fn of_subject(secret: &[u8; 32], subject: &str) -> Self {
+        Self(Sha256::new().chain_update(secret).chain_update(subject).finalize().into())
+    }
+
     /// A hash that was kept.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)

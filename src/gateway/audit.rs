@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::info;
 
-use super::ADDRESSES;
+use super::{ADDRESSES, principal::Principal};
 use crate::{
     domain::{RoomName, SessionId, Username, origin},
     metrics::{Label as _, Refusal},
@@ -144,6 +144,8 @@ pub(super) struct Caller {
     peer: SocketAddr,
     /// Whom its certificate names, if it had to show one.
     certificate: Option<Arc<str>>,
+    /// Whom its token is for.
+    subject: Option<String>,
     /// Whom a load balancer says it speaks for; whoever reaches the port can say anything.
     forwarded_for: Option<String>,
     room: Option<RoomName>,
@@ -165,9 +167,14 @@ impl Caller {
         // Proxies add whom they have seen at the end; what comes before, a client may have made up.
         let forwarded_for = headers.get_all("x-forwarded-for").iter().next_back();
         let forwarded_for = forwarded_for.and_then(|it| it.to_str().ok()).map(end_of);
-        let (room, user, session) = (None, None, None);
+        let (subject, room, user, session) = (None, None, None, None);
         let (summed, told) = (false, false);
-        Self { audit, peer, certificate, forwarded_for, room, user, session, summed, told }
+        Self { audit, peer, certificate, subject, forwarded_for, room, user, session, summed, told }
+    }
+
+    /// It has shown who it is.
+    pub(super) fn shows(&mut self, principal: &Principal) {
+        self.subject = principal.subject().map(str::to_owned);
     }
 
     /// It asks for a name in a room.
@@ -219,6 +226,7 @@ impl Caller {
             parent: None,
             peer = %self.peer,
             certificate = self.certificate.as_deref(),
+            sub = self.subject,
             forwarded_for = self.forwarded_for,
             room = self.room.as_ref().map(RoomName::as_str),
             // As text, so that whatever it contains is escaped.

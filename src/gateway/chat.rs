@@ -19,7 +19,7 @@ use super::{
 use crate::{
     domain::{RoomName, TraceParent, Username, UsernameLimits},
     hub::{Claim, Membership, SessionClaim, StartFrom},
-    session::{self, Ending, Input, Say, SessionLimits},
+    session::{self, Allowed, Ending, Input, Say, SessionLimits},
     transport::Incoming,
 };
 
@@ -69,6 +69,7 @@ impl Chat {
         let (dialect, asked) = registration(first)?;
         stream.caller.asks(&room, &asked);
         let name = Username::parse(&asked, self.config.names).map_err(Outcome::Name)?;
+        stream.principal.may_be_called(&name)?;
         stream.may_come(&room)?;
         stream.take_place(&room)?;
         let (session, since, linger) = (SessionClaim::Plain, StartFrom::Now, Duration::ZERO);
@@ -104,11 +105,13 @@ impl Protocol for Chat {
         };
         stream.egress.open(membership.reader().clone(), dialect.encoder());
         let limits = &self.config.session;
+        let rights = stream.principal.rights(&membership.member().hold().room);
+        let allowed = Allowed { limits, rights };
         let gone = gone(&stream.egress, frames.given_up());
         let (unstored, max) = (&*stream.party.intake, limits.content_bytes);
         let said = frames.map(move |frame| said(frame, dialect, max, trace.clone()));
         Outcome::Ended(
-            Box::pin(session::run(&hub, membership, said, gone, limits, unstored, None)).await,
+            Box::pin(session::run(&hub, membership, said, gone, allowed, unstored, None)).await,
         )
     }
 

@@ -19,10 +19,12 @@ use super::{
     admission::{Admission, Admitted, Caps, Connected, Full, Party},
     arrivals::{ArrivalRates, Arrivals},
     audit::Audit,
+    authentication::Authenticator,
     chat::{Chat, ChatConfig},
     flush_cycle::FlushCycle,
     principal::Principal,
     small::{self, Small},
+    status::status,
     stream::{Protocol, StreamAcceptor, not_post},
     stream_sender::StreamSender,
     v1::{V1, V1Config},
@@ -37,6 +39,9 @@ use crate::{
 
 /// The services' names in health checks; the empty one stands for the whole server.
 const NAMES: [&str; 3] = ["", "chat.ChatService", "roomcast.v1.RoomService"];
+
+/// What the paths of calls begin with that need a token where any do.
+const V1_CALLS: &str = "/roomcast.v1.";
 
 /// How a load balancer asks whether this replica is well.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -58,6 +63,19 @@ pub struct Services {
     /// Ready to be served.
     pub router: Arc<Router>,
     health: HealthReporter,
+}
+
+/// Who is let in, and how many.
+#[derive(Debug)]
+pub struct Terms {
+    /// How many at a time.
+    pub caps: Caps,
+    /// How often.
+    pub rates: ArrivalRates,
+    /// The proxies that are believed when they say whom they speak for.
+    pub trusted: Vec<Network>,
+    /// Who they are.
+    pub authenticator: Arc<Authenticator>,
 }
 
 /// Where requests come in: streams go straight to their protocol, everything else by way of tonic.
@@ -134,7 +152,18 @@ impl Router {
             Err(full) => return full.into_http().map(Answer::Other),
         };
         let intake = party.intake.clone();
-        let principal = Principal::of(request.headers());
+        // Health and reflection are open.
+        let principal = if request.uri().path().starts_with(V1_CALLS) {
+            match self.acceptor.authenticator.principal(request.headers()) {
+                Ok(principal) => principal,
+                Err(outcome) => {
+                    self.acceptor.count(&outcome);
+                    return status(&outcome).into_http().map(Answer::Other);
+                }
+            }
+        } else {
+            Principal::Anonymous
+        };
         request.extensions_mut().insert((party, principal));
         let request = request.map(|body| Body::new(Small::new(body, intake)));
         // It is large, and streams have to carry as much.
@@ -177,10 +206,8 @@ impl Services {
     /// All services of the gRPC port, not serving yet as far as health is concerned.
     pub async fn new(
         hub: Arc<Hub>,
-        caps: Caps,
-        rates: ArrivalRates,
+        terms: Terms,
         audit: Arc<Audit>,
-        trusted: Vec<Network>,
         chat: ChatConfig,
         v1: V1Config,
     ) -> Result<Self, ServicesError> {
@@ -192,6 +219,7 @@ impl Services {
         };
         let (reflect, alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         let (gzip, most) = (CompressionEncoding::Gzip, small::BYTES);
+        let Terms { caps, rates, trusted, authenticator } = terms;
         let admission = Admission::new(caps, hub.metrics().clone());
         let acceptor = Arc::new(StreamAcceptor::new(
             hub,
@@ -200,6 +228,7 @@ impl Services {
             audit,
             trusted,
             v1.session.content_bytes,
+            authenticator,
         ));
         let (chat, v1) = (Chat::new(acceptor.clone(), chat), V1::new(acceptor.clone(), v1));
         let routes = Routes::new(v1.clone())

@@ -7,7 +7,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::admission::Full;
 use crate::{
-    domain::{RoomNameError, UsernameError},
+    domain::{RoomName, RoomNameError, UsernameError},
     hub::EnterError,
     metrics::Refusal,
     proto::room::ErrorReason,
@@ -16,6 +16,9 @@ use crate::{
 
 /// Who tells the reason, in a [`google.rpc.ErrorInfo`][ErrorReason].
 const DOMAIN: &str = "roomcast";
+
+/// What is said while no token can be verified.
+const NO_KEYS: &str = "the keys that verify tokens are not known here yet; try another replica";
 
 /// What is said of a stream that is as old as streams may be.
 const TOO_OLD: &str = "the stream has been open for as long as streams may be; connect again";
@@ -67,6 +70,14 @@ pub(super) enum Outcome {
     },
     /// The request of a call did not arrive within this time.
     RequestLate(Duration),
+    /// There is no token, or it is not good; says why.
+    Unauthenticated(String),
+    /// The keys that verify tokens are not known yet.
+    KeysUnavailable,
+    /// The token gives no right to this room.
+    NoAccess(RoomName),
+    /// The token is for this name only.
+    OtherName(String),
 }
 
 /// The status that tells a client of it.
@@ -178,6 +189,14 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
             Code::DeadlineExceeded,
             format!("the request did not arrive within {} s", time.as_secs()),
         ),
+        Outcome::Unauthenticated(why) => (Code::Unauthenticated, why.clone()),
+        Outcome::KeysUnavailable => (Code::Unavailable, NO_KEYS.into()),
+        Outcome::NoAccess(room) => {
+            (Code::PermissionDenied, format!("no access to room \"{room}\""))
+        }
+        Outcome::OtherName(name) => {
+            (Code::PermissionDenied, format!("this token is for the name \"{name}\""))
+        }
     }
 }
 
@@ -226,6 +245,9 @@ fn ended(ending: &Ending) -> (Code, String) {
         }
         Ending::ShuttingDown => (Code::Unavailable, "server is shutting down".into()),
         Ending::TooOld => (Code::Unavailable, TOO_OLD.into()),
+        Ending::TokenExpired => (Code::Unauthenticated, "token expired".into()),
+        Ending::Unauthenticated(why) => (Code::Unauthenticated, why.clone()),
+        Ending::Denied(why) => (Code::PermissionDenied, why.clone()),
     }
 }
 
@@ -292,6 +314,14 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => {
             (ErrorReason::InvalidSessionToken, Stop)
         }
+        Outcome::Unauthenticated(_) | Outcome::Ended(Ending::Unauthenticated(_)) => {
+            (ErrorReason::InvalidToken, Stop)
+        }
+        Outcome::Ended(Ending::TokenExpired) => (ErrorReason::TokenExpired, TryAgain),
+        Outcome::NoAccess(_) | Outcome::OtherName(_) | Outcome::Ended(Ending::Denied(_)) => {
+            (ErrorReason::Forbidden, Stop)
+        }
+        Outcome::KeysUnavailable => (ErrorReason::KeysUnavailable, TryAnother),
         Outcome::Name(_) => (ErrorReason::InvalidUsername, Stop),
         Outcome::Room(_) | Outcome::JoinRoom(_) | Outcome::RoomNotText => {
             (ErrorReason::InvalidRoom, Stop)
@@ -378,6 +408,14 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::TooManyCalls(_) | Outcome::CallsWait(_) => Refusal::Queries,
         Outcome::Ended(Ending::Silent(_)) => Refusal::Silent,
         Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => Refusal::TokenInvalid,
+        Outcome::Unauthenticated(_) | Outcome::Ended(Ending::Unauthenticated(_)) => {
+            Refusal::Unauthenticated
+        }
+        Outcome::Ended(Ending::TokenExpired) => Refusal::TokenExpired,
+        Outcome::NoAccess(_) | Outcome::OtherName(_) | Outcome::Ended(Ending::Denied(_)) => {
+            Refusal::Forbidden
+        }
+        Outcome::KeysUnavailable => Refusal::KeysUnavailable,
         Outcome::NotEntered(EnterError::NoSession, _) => Refusal::SessionEnded,
         Outcome::Ended(Ending::ContentTooLong { .. }) => Refusal::ContentTooLarge,
         Outcome::Ended(Ending::Unavailable | Ending::LeaveNotStored)

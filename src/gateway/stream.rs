@@ -22,6 +22,7 @@ use super::{
     admission::{Admission, Admitted, Connected, Full, Party},
     arrivals::{Arrivals, Came},
     audit::{Audit, Caller},
+    authentication::Authenticator,
     egress::{Egress, EgressSource, Rest},
     encoding::Encoding,
     frames::{Frames, Receiver, frames},
@@ -59,6 +60,7 @@ pub(super) struct StreamAcceptor {
     admission: Arc<Admission>,
     arrivals: Arc<Arrivals>,
     content_bytes: usize,
+    pub(super) authenticator: Arc<Authenticator>,
 }
 
 /// A way in: what is spoken on a stream, from its first message to its last.
@@ -95,7 +97,7 @@ pub(super) struct ProtocolStream {
     pub(super) egress: Arc<Egress>,
     pub(super) caller: Caller,
     pub(super) party: Arc<Party>,
-    principal: Principal,
+    pub(super) principal: Principal,
     peer: SocketAddr,
     /// Its room counts it among those of its address.
     in_room: Option<Admitted>,
@@ -111,8 +113,10 @@ impl StreamAcceptor {
         audit: Arc<Audit>,
         trusted: Vec<Network>,
         content_bytes: usize,
+        authenticator: Arc<Authenticator>,
     ) -> Self {
-        Self { hub, audit, trusted: trusted.into(), admission, arrivals, content_bytes }
+        let trusted = trusted.into();
+        Self { hub, audit, trusted, admission, arrivals, content_bytes, authenticator }
     }
 
     /// Whose a request is: the other side's of the connection, or the one's that a proxy names which is trusted.
@@ -158,6 +162,14 @@ impl StreamAcceptor {
                 return self.refuse(&mut caller, &Outcome::Encoding(unknown));
             }
         };
+        let principal = match self.authenticator.principal(&parts.headers) {
+            Ok(principal) => principal,
+            Err(outcome) => {
+                body.settle().await;
+                return self.refuse(&mut caller, &outcome);
+            }
+        };
+        caller.shows(&principal);
         if self.hub.draining().is_cancelled() {
             // Without response headers, so that a load balancer may try another replica.
             return self.refuse(&mut caller, &Outcome::Ended(Ending::ShuttingDown));
@@ -172,7 +184,7 @@ impl StreamAcceptor {
             egress: egress.clone(),
             caller,
             party,
-            principal: Principal::of(&parts.headers),
+            principal,
             peer: client,
             in_room: None,
             came: None,

@@ -34,14 +34,14 @@ use super::{
     admission::Party,
     egress::{Egress, Rest},
     frames::{self, FrameError, Frames},
-    principal::Principal,
+    principal::{Action, Principal},
     scan::{self, ScanError},
     small,
     status::{Outcome, status},
     stream::{Protocol, ProtocolStream, StreamAcceptor, gone, in_time, traceparent},
 };
 use crate::{
-    domain::{Event, Position, TraceParent, UsernameLimits},
+    domain::{Event, Position, RoomName, TraceParent, UsernameLimits},
     hub::{Arrived, Encoder, SessionClaim},
     proto::room::{
         self as proto, ConnectRequest, ConnectResponse, connect_request::Frame as Request_,
@@ -49,7 +49,8 @@ use crate::{
     },
     room::Lost,
     session::{
-        self, Answer, ClientLink, Ending, Input, ReconnectReason, Responder, Say, SessionLimits,
+        self, Allowed, Answer, ClientLink, Ending, Input, ReconnectReason, Responder, Rights, Say,
+        SessionLimits,
     },
     transport::Incoming,
 };
@@ -106,8 +107,10 @@ impl V1 {
             first = in_time(first_frame(frames)) => first,
         };
         let join = first.ok_or_else(|| Outcome::NoJoin("none came".to_owned()))??;
-        let asked = Asked::read(join, trace, &self.config, stream.egress.begun())?;
+        let asked =
+            Asked::read(join, trace, &self.config, &stream.principal, stream.egress.begun())?;
         let Asked { claim, token, name, trace } = asked;
+        stream.principal.may_be_called(&claim.name)?;
         stream.caller.asks(&claim.room, &name);
         // Whoever comes back was let in before.
         if matches!(claim.session, SessionClaim::New(..)) {
@@ -200,12 +203,16 @@ impl Protocol for V1 {
             drain_spread: self.config.drain_spread,
         };
         let gone = gone(&egress, frames.given_up());
-        let input = frames.map(|frame| input(frame, trace.as_ref()));
+        let room = membership.member().hold().room;
+        let rights = stream.principal.rights(&room);
+        let allowed = Allowed { limits: &self.config.session, rights };
+        let known = Known { acceptor: &self.acceptor, principal: &stream.principal, room };
+        let input = frames.map(|frame| input(frame, trace.as_ref(), &known));
         let input = std::pin::pin!(input);
-        let (limits, link) = (&self.config.session, Some(&link));
+        let link = Some(&link);
         let unstored = &*stream.party.intake;
         Outcome::Ended(
-            Box::pin(session::run(&hub, membership, input, gone, limits, unstored, link)).await,
+            Box::pin(session::run(&hub, membership, input, gone, allowed, unstored, link)).await,
         )
     }
 
@@ -238,7 +245,7 @@ impl V1 {
                 let (party, principal) = caller(&asked);
                 let asked = asked.into_inner();
                 let backplane = v1.acceptor.hub.backplane();
-                v1.query(party, queries::list_members(backplane, &limits, principal, asked)).await
+                v1.query(party, queries::list_members(backplane, &limits, &principal, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)
@@ -251,7 +258,7 @@ impl V1 {
                 let (party, principal) = caller(&asked);
                 let asked = asked.into_inner();
                 let backplane = v1.acceptor.hub.backplane();
-                v1.query(party, queries::list_events(backplane, &limits, principal, asked)).await
+                v1.query(party, queries::list_events(backplane, &limits, &principal, asked)).await
             }
         });
         Ok(unary().unary(answer, request).await)
@@ -298,7 +305,7 @@ impl V1 {
 /// Whose call it is, and what that one may have.
 fn caller<T>(request: &tonic::Request<T>) -> (Option<Arc<Party>>, Principal) {
     match request.extensions().get::<(Arc<Party>, Principal)>() {
-        Some((party, principal)) => (Some(party.clone()), *principal),
+        Some((party, principal)) => (Some(party.clone()), principal.clone()),
         None => (None, Principal::Anonymous),
     }
 }
@@ -332,10 +339,34 @@ async fn first_frame(
     }
 }
 
+/// Whose stream it is.
+struct Known<'a> {
+    acceptor: &'a StreamAcceptor,
+    principal: &'a Principal,
+    room: RoomName,
+}
+
+impl Known<'_> {
+    /// What a newer token allows, if it is of the same subject.
+    fn renewed(&self, token: &str) -> Result<Rights, Ending> {
+        let denied = |outcome: &Outcome| Ending::Denied(status(outcome).message().to_owned());
+        let newer = self.acceptor.authenticator.bearer(token).map_err(|outcome| match outcome {
+            Outcome::Unauthenticated(why) => Ending::Unauthenticated(why),
+            outcome => denied(&outcome),
+        })?;
+        if newer.subject() != self.principal.subject() {
+            return Err(Ending::Denied("the newer token is for another subject".to_owned()));
+        }
+        newer.may(Action::Join, &self.room).map_err(|outcome| denied(&outcome))?;
+        Ok(newer.rights(&self.room))
+    }
+}
+
 /// What a later frame says.
 fn input(
     frame: Result<Bytes, FrameError>,
     stream_trace: Option<&TraceParent>,
+    known: &Known<'_>,
 ) -> Result<Input, Ending> {
     let payload = frame.map_err(|error| match error {
         FrameError::Reset => Ending::Disconnected,
@@ -352,6 +383,7 @@ fn input(
         }),
         Some(Request_::Ping(ping)) => Input::Ping(ping.nonce),
         Some(Request_::Leave(proto::Leave {})) => Input::Leave,
+        Some(Request_::Authenticate(newer)) => Input::Renewed(known.renewed(&newer.token)?),
         Some(Request_::Join(_)) => {
             return Err(Ending::Unreadable("a join comes first, and only then".to_owned()));
         }
@@ -362,7 +394,7 @@ fn input(
 /// Decodes a frame, unless that would be more work than any frame is.
 fn request(payload: Bytes) -> Result<ConnectRequest, String> {
     /// The frames that are messages, and what is a message in a join.
-    const MESSAGES: [&[u32]; 2] = [&[1, 2, 3, 4], &[4, 6]];
+    const MESSAGES: [&[u32]; 2] = [&[1, 2, 3, 4, 5], &[4, 6]];
     /// What is shorter has few fields.
     const SHORT: usize = 256;
     if payload.len() > SHORT && !scan::has_few_fields(&payload, &MESSAGES) {

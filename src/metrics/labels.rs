@@ -79,6 +79,14 @@ label! {
         SessionEnded = "session_ended",
         /// A token that is not the session's.
         TokenInvalid = "token_invalid",
+        /// No token, or one that is not good; beside those of sessions.
+        Unauthenticated = "unauthenticated",
+        /// A token that has expired while its stream was open.
+        TokenExpired = "token_expired",
+        /// What the token gives no right to.
+        Forbidden = "forbidden",
+        /// The keys that verify tokens are not known yet.
+        KeysUnavailable = "keys_unavailable",
         /// The client sent nothing for too long.
         Silent = "silent",
         /// A room name that is not allowed.
@@ -163,6 +171,8 @@ label! {
         TooFast = "too_fast",
         /// One before it is missing.
         OutOfOrder = "out_of_order",
+        /// From somebody who may only read.
+        Forbidden = "forbidden",
         /// The backplane does not answer.
         Unavailable = "unavailable",
     }

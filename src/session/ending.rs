@@ -42,6 +42,12 @@ pub enum Ending {
     ShuttingDown,
     /// The stream has been open for as long as streams may be.
     TooOld,
+    /// The client's token has expired, and it has shown no newer one.
+    TokenExpired,
+    /// The newer token that the client has shown is not good; says why.
+    Unauthenticated(String),
+    /// The client has no right to what it does; says which.
+    Denied(String),
 }
 
 impl Ending {
@@ -58,7 +64,10 @@ impl Ending {
             | Self::TooSlow
             | Self::Stalled(_)
             | Self::Silent(_)
-            | Self::TooOld => Some(LeftCause::Ended),
+            | Self::TooOld
+            | Self::TokenExpired
+            | Self::Unauthenticated(_)
+            | Self::Denied(_) => Some(LeftCause::Ended),
             Self::NameLost | Self::Superseded => None,
         }
     }
@@ -79,7 +88,10 @@ impl Ending {
             | Self::NameLost
             | Self::Superseded
             | Self::ShuttingDown
-            | Self::TooOld => true,
+            | Self::TooOld
+            | Self::TokenExpired
+            | Self::Unauthenticated(_)
+            | Self::Denied(_) => true,
             Self::Disconnected | Self::Stalled(_) => false,
         }
     }

@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Answer, ClientLink, Ending, Input, Refused, Say, SessionLimits, Unstored, positions::Positions,
+    Answer, ClientLink, Ending, Input, READS, Refused, Say, SessionLimits, Unstored,
+    positions::Positions,
 };
 use crate::{
     backplane::{AppendError, Appended, Hold},
@@ -75,6 +76,8 @@ pub(super) struct Publisher<'a> {
     hub: &'a Hub,
     membership: &'a Membership,
     limits: &'a SessionLimits,
+    /// The client may say something.
+    pub(super) speaks: bool,
     link: Option<&'a ClientLink<'a>>,
     positions: Option<Arc<Positions<'a>>>,
     /// The client sequence of the next message; dense. The server counts for plain clients.
@@ -111,6 +114,7 @@ impl<'a> Publisher<'a> {
             hub,
             membership,
             limits,
+            speaks: true,
             link,
             positions,
             next_seq: appended + 1,
@@ -206,6 +210,7 @@ impl<'a> Publisher<'a> {
                 return Ok(());
             }
             std::cmp::Ordering::Greater => Some(Refused::OutOfOrder { expected: self.next_seq }),
+            std::cmp::Ordering::Equal if !self.speaks => Some(Refused::Forbidden),
             std::cmp::Ordering::Equal if got == 0 => Some(Refused::Empty),
             std::cmp::Ordering::Equal if got > max => Some(Refused::TooLarge { got, max }),
             std::cmp::Ordering::Equal => self.count().err().map(Refused::TooFast),
@@ -264,8 +269,11 @@ impl<'a> Publisher<'a> {
         Ok(Some(self.message(say)))
     }
 
-    /// Whether what a client without numbers said is not too long.
+    /// Whether a client without numbers may say this, and it is not too long.
     fn check(&self, say: &Say) -> Result<(), Ending> {
+        if !self.speaks {
+            return Err(Ending::Denied(READS.to_owned()));
+        }
         let (got, max) = (say.content.len(), self.limits.content_bytes);
         if got > max { Err(Ending::ContentTooLong { got, max }) } else { Ok(()) }
     }
@@ -427,11 +435,15 @@ impl<'a> Publisher<'a> {
         match ending {
             Ending::HalfClosed | Ending::Left => last_words.await.err().unwrap_or(ending),
             // Bounded by the backplane's own timeout, except here, where time is short.
-            Ending::ShuttingDown | Ending::TooOld => {
+            Ending::ShuttingDown | Ending::TooOld | Ending::TokenExpired => {
                 let _ = timeout(LAST_WORDS, last_words).await;
                 ending
             }
-            Ending::Unreadable(_) | Ending::ContentTooLong { .. } | Ending::Crowded => {
+            Ending::Unreadable(_)
+            | Ending::ContentTooLong { .. }
+            | Ending::Crowded
+            | Ending::Unauthenticated(_)
+            | Ending::Denied(_) => {
                 let _ = last_words.await;
                 ending
             }

@@ -56,6 +56,11 @@ impl Repeats for Unbounded {
     }
 }
 
+/// What a session may whose client may do everything.
+fn allowed(limits: &SessionLimits) -> Allowed<'_> {
+    Allowed { limits, rights: Rights::FULL }
+}
+
 const LEASE: Duration = Duration::from_secs(15);
 
 fn attach(memory: &Memory) -> Replica {
@@ -109,9 +114,16 @@ async fn end_of_a_superseded_stream(signals_arrive: bool) -> Ending {
         rate: UNLIMITED,
         max_age: Duration::ZERO,
     };
-    let ending =
-        run(&hub, membership, stream::pending(), std::future::pending(), &limits, &Uncounted, None)
-            .await;
+    let ending = run(
+        &hub,
+        membership,
+        stream::pending(),
+        std::future::pending(),
+        allowed(&limits),
+        &Uncounted,
+        None,
+    )
+    .await;
     if signals_arrive {
         assert!(began.elapsed() < Duration::from_secs(1), "it hears of it at once");
     } else {

@@ -9,6 +9,7 @@ mod harness;
 
 mod attack;
 mod audit;
+mod authorization;
 mod behind_envoy;
 mod budgets;
 mod calls;

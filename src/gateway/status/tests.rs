@@ -346,6 +346,62 @@ fn request_rows() -> Vec<Row> {
     ]
 }
 
+fn token_rows() -> Vec<Row> {
+    let (bad, forbidden) = (Some(("INVALID_TOKEN", Said::Final)), Some(("FORBIDDEN", Said::Final)));
+    let (unauthenticated, refused) = (Some(Refusal::Unauthenticated), Some(Refusal::Forbidden));
+    vec![
+        (
+            Outcome::Unauthenticated("no token".into()),
+            Code::Unauthenticated,
+            "no token",
+            bad,
+            unauthenticated,
+        ),
+        (
+            Outcome::Ended(Ending::Unauthenticated("no token".into())),
+            Code::Unauthenticated,
+            "no token",
+            bad,
+            unauthenticated,
+        ),
+        (
+            Outcome::KeysUnavailable,
+            Code::Unavailable,
+            "not known here yet; try another replica",
+            Some(("KEYS_UNAVAILABLE", Said::Elsewhere)),
+            Some(Refusal::KeysUnavailable),
+        ),
+        (
+            Outcome::NoAccess(RoomName::lobby()),
+            Code::PermissionDenied,
+            "no access to room \"lobby\"",
+            forbidden,
+            refused,
+        ),
+        (
+            Outcome::OtherName("bob".into()),
+            Code::PermissionDenied,
+            "this token is for the name \"bob\"",
+            forbidden,
+            refused,
+        ),
+        (
+            Outcome::Ended(Ending::Denied("why".into())),
+            Code::PermissionDenied,
+            "why",
+            forbidden,
+            refused,
+        ),
+        (
+            Outcome::Ended(Ending::TokenExpired),
+            Code::Unauthenticated,
+            "token expired",
+            Some(("TOKEN_EXPIRED", Said::Again)),
+            Some(Refusal::TokenExpired),
+        ),
+    ]
+}
+
 /// Numbers the rows. Whoever adds an outcome adds a number, and a row that has it.
 fn number(outcome: &Outcome) -> usize {
     match outcome {
@@ -395,14 +451,23 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::RequestLate(_) => 43,
         Outcome::CallsWait(_) => 44,
         Outcome::HeadersTooLarge { .. } => 45,
+        Outcome::Unauthenticated(_) => 46,
+        Outcome::KeysUnavailable => 47,
+        Outcome::NoAccess(_) => 48,
+        Outcome::OtherName(_) => 49,
+        Outcome::Ended(Ending::TokenExpired) => 50,
+        Outcome::Ended(Ending::Unauthenticated(_)) => 51,
+        Outcome::Ended(Ending::Denied(_)) => 52,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 46;
+const ROWS: usize = 53;
 
 fn rows() -> Vec<Row> {
-    [session_rows(), first_message_rows(), entry_rows(), other_rows(), request_rows()].concat()
+    let tokens = token_rows();
+    [session_rows(), first_message_rows(), entry_rows(), other_rows(), request_rows(), tokens]
+        .concat()
 }
 
 /// What the details of a status say.

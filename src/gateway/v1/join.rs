@@ -9,7 +9,7 @@ use std::{
 use super::{V1Config, translate};
 use crate::{
     domain::{RoomName, SecretHash, SessionId, TraceParent, Username},
-    gateway::status::Outcome,
+    gateway::{principal::Principal, status::Outcome},
     hub::{Claim, SessionClaim, StartFrom},
     proto::room::{Join, join::Since as AskedSince},
 };
@@ -40,6 +40,14 @@ impl Token {
         Some(Self { session: SessionId::from_bytes(*session), secret: secret.try_into().ok()? })
     }
 
+    /// What others know of its secret. It is good only for whoever it was given to: a session is one subject's.
+    fn hash(&self, principal: &Principal) -> SecretHash {
+        match principal.subject() {
+            None => SecretHash::of(&self.secret),
+            Some(subject) => SecretHash::of_subject(&self.secret, subject),
+        }
+    }
+
     /// Its 48 bytes.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         [&self.session.as_bytes()[..], &self.secret].concat()
@@ -62,6 +70,7 @@ impl Asked {
         join: Join,
         trace: Option<TraceParent>,
         config: &V1Config,
+        principal: &Principal,
         begun: Arc<AtomicBool>,
     ) -> Result<Self, Outcome> {
         let room = match &*join.room {
@@ -71,11 +80,11 @@ impl Asked {
         let name = Username::parse(&join.username, config.names).map_err(Outcome::Name)?;
         let (token, session) = if join.session_token.is_empty() {
             let token = Token::new();
-            let session = SessionClaim::New(token.session, SecretHash::of(&token.secret));
+            let session = SessionClaim::New(token.session, token.hash(principal));
             (token, session)
         } else {
             let token = Token::read(&join.session_token).ok_or(Outcome::NoToken)?;
-            let session = SessionClaim::Resumed(token.session, SecretHash::of(&token.secret));
+            let session = SessionClaim::Resumed(token.session, token.hash(principal));
             (token, session)
         };
         let since = match join.since {

@@ -51,7 +51,7 @@ impl QueryLimits {
 pub(super) async fn list_members(
     backplane: &dyn Backplane,
     limits: &QueryLimits,
-    principal: Principal,
+    principal: &Principal,
     request: ListMembersRequest,
 ) -> Result<ListMembersResponse, Outcome> {
     let room = room(&request.room)?;
@@ -71,7 +71,7 @@ pub(super) async fn list_members(
 pub(super) async fn list_events(
     backplane: &dyn Backplane,
     limits: &QueryLimits,
-    principal: Principal,
+    principal: &Principal,
     request: ListEventsRequest,
 ) -> Result<ListEventsResponse, Outcome> {
     let room = room(&request.room)?;

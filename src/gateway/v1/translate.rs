@@ -95,6 +95,9 @@ pub(super) fn answer(answer: &Answer) -> Frame {
         }),
         Answer::Nack { client_seq, refused } => Frame::Nack(nack(*client_seq, *refused)),
         Answer::Pong(nonce) => Frame::Pong(proto::Pong { nonce: *nonce }),
+        Answer::Expiring(left) => {
+            Frame::TokenExpiring(proto::TokenExpiring { r#in: Some(duration(*left)) })
+        }
         Answer::Reconnect(after, why) => Frame::Reconnect(proto::Reconnect {
             after: Some(duration(*after)),
             reason: match why {
@@ -114,6 +117,7 @@ fn nack(client_seq: u64, refused: Refused) -> proto::Nack {
         Refused::OutOfOrder { .. } => {
             (proto::NackReason::OutOfOrder, Some(std::time::Duration::ZERO))
         }
+        Refused::Forbidden => (proto::NackReason::Forbidden, None),
         Refused::Unavailable => (proto::NackReason::Unavailable, Some(RETRY)),
         Refused::HeldAnew => (proto::NackReason::Unavailable, Some(std::time::Duration::ZERO)),
     };

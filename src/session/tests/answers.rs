@@ -155,7 +155,8 @@ async fn said_too_fast(contents: &[&str]) -> (Ending, Duration, usize) {
         Ending::Disconnected
     };
     let input = stream::iter(says).chain(stream::pending());
-    let ended = run(&hub, arrived.unwrap().membership, input, gone, &limits, &counted, None).await;
+    let ended =
+        run(&hub, arrived.unwrap().membership, input, gone, allowed(&limits), &counted, None).await;
     let took = began.elapsed();
     assert_eq!(counted.0.load(Ordering::Relaxed), 0, "nothing stays behind");
     hub.stop().await;
@@ -191,7 +192,8 @@ async fn a_stream_that_is_given_up_while_it_is_not_read_ends_at_once() {
         Ending::Crowded
     };
     let input = stream::repeat_with(|| Ok(Input::Ping(1)));
-    let ended = run(&hub, arrived.membership, input, gone, &limits, &Uncounted, Some(&link)).await;
+    let ended =
+        run(&hub, arrived.membership, input, gone, allowed(&limits), &Uncounted, Some(&link)).await;
     assert_eq!((ended, began.elapsed()), (Ending::Crowded, second));
     hub.stop().await;
 }
@@ -224,7 +226,8 @@ async fn play(
         .collect();
     let minute = stream::once(Box::pin(tokio::time::sleep(Duration::from_secs(60))));
     let input = stream::iter(says).chain(minute.filter_map(|()| ready(None)));
-    run(&hub, arrived.membership, input, pending(), &limits, &Uncounted, link.as_ref()).await;
+    run(&hub, arrived.membership, input, pending(), allowed(&limits), &Uncounted, link.as_ref())
+        .await;
     let story = there.story(&room).await;
     hub.stop().await;
     (taker.told(), story)
@@ -235,7 +238,7 @@ fn answered(told: &[Answer]) -> Vec<(u64, Option<u64>)> {
     let answers = told.iter().filter_map(|answer| match answer {
         Answer::Ack { client_seq, position, .. } => Some((*client_seq, position.map(|it| it.seq))),
         Answer::Nack { client_seq, .. } => Some((*client_seq, None)),
-        Answer::Pong(_) | Answer::Reconnect(..) => None,
+        Answer::Pong(_) | Answer::Reconnect(..) | Answer::Expiring(_) => None,
     });
     answers.collect()
 }

@@ -52,7 +52,9 @@ async fn heard(end: Ending, linger: Duration, told: bool) -> Option<LeftCause> {
     };
     let taker = Taker::new();
     let link = taker.link(bob.head);
-    let ended = run(&hub, bob.membership, input, pending(), &limits, &Uncounted, Some(&link)).await;
+    let ended =
+        run(&hub, bob.membership, input, pending(), allowed(&limits), &Uncounted, Some(&link))
+            .await;
     assert_eq!(ended, end);
     sleep(Duration::from_secs(60)).await;
     let page = reader.read(&room, 0, 100).await;
@@ -87,7 +89,10 @@ fn row(end: &Ending) -> Row {
         | Ending::ContentTooLong { .. }
         | Ending::Silent(_)
         | Ending::Crowded
-        | Ending::TooOld => lingers(Ended),
+        | Ending::TooOld
+        | Ending::TokenExpired
+        | Ending::Unauthenticated(_)
+        | Ending::Denied(_) => lingers(Ended),
         // Nobody has the token.
         Ending::Disconnected => (Some(Disconnected), Some(TimedOut), Some(Disconnected)),
         Ending::Stalled(_) => (Some(Ended), Some(TimedOut), Some(Ended)),
@@ -119,6 +124,9 @@ async fn the_room_hears_what_the_table_says() {
         Ending::ShuttingDown,
         Ending::LeaveNotStored,
         Ending::TooOld,
+        Ending::TokenExpired,
+        Ending::Unauthenticated("x".to_owned()),
+        Ending::Denied("x".to_owned()),
     ] {
         let (without, with, untold) = row(&end);
         assert_eq!(heard(end.clone(), Duration::ZERO, true).await, without, "{end:?}, no linger");
@@ -144,7 +152,9 @@ async fn a_leave_that_is_not_stored_is_not_confirmed_and_told_later() {
         max_age: Duration::ZERO,
     };
     let input = stream::once(ready(Ok(Input::Leave)));
-    let ended = run(&hub, bob.membership, input, pending(), &limits, &Uncounted, Some(&link)).await;
+    let ended =
+        run(&hub, bob.membership, input, pending(), allowed(&limits), &Uncounted, Some(&link))
+            .await;
     assert_eq!(ended, Ending::LeaveNotStored);
     sleep(Duration::from_secs(5)).await;
     let page = there.read(&room, 0, 100).await;

@@ -282,6 +282,6 @@ fn take(part: &Part, session: &mut Session, frame: Tell) {
             }
         }
         Tell::Welcome(_) => diary.note(Entry::Broken("a second welcome".to_owned())),
-        Tell::Reconnect(_) | Tell::Pong(_) => {}
+        Tell::Reconnect(_) | Tell::Pong(_) | Tell::TokenExpiring(_) => {}
     }
 }

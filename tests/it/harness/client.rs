@@ -9,7 +9,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tonic::{Code, Request, Status, Streaming, client::Grpc, transport::Channel};
+use tonic::{Code, Status, Streaming, client::Grpc, transport::Channel};
 
 use super::{
     Endpoint, Heard, Payload, RawCodec, SOON,
@@ -53,7 +53,8 @@ impl ChatClient {
         if let Some(first) = first {
             outgoing.try_send(first).expect("room for the first message");
         }
-        let mut request = Request::new(stream::poll_fn(move |context| queue.poll_recv(context)));
+        let frames = stream::poll_fn(move |context| queue.poll_recv(context));
+        let mut request = endpoint.authorized(frames);
         if let Some(room) = &endpoint.room {
             request.metadata_mut().insert("chat-room", room.clone());
         }

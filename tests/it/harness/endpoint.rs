@@ -6,6 +6,7 @@ use std::{
 };
 
 use tonic::{
+    Request,
     metadata::{Ascii, MetadataValue},
     transport::{self, Channel, ClientTlsConfig, Error},
 };
@@ -24,6 +25,8 @@ pub(crate) struct Endpoint {
     pub(crate) traceparent: Option<MetadataValue<Ascii>>,
     /// The value of the metadata key `x-forwarded-for`.
     pub(crate) forwarded_for: Option<MetadataValue<Ascii>>,
+    /// The value of the metadata key `authorization`.
+    pub(crate) authorization: Option<MetadataValue<Ascii>>,
     from: Option<IpAddr>,
     windows: Option<(u32, u32)>,
     tls: Option<ClientTlsConfig>,
@@ -33,9 +36,20 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// The `chat` protocol at this address.
     pub(crate) fn at(addr: SocketAddr, dialect: Dialect) -> Self {
-        let (room, traceparent, forwarded_for, from) = Default::default();
+        let (room, traceparent, forwarded_for, authorization, from) = Default::default();
         let (windows, tls, shared) = Default::default();
-        Self { addr, dialect, room, traceparent, forwarded_for, from, windows, tls, shared }
+        Self {
+            addr,
+            dialect,
+            room,
+            traceparent,
+            forwarded_for,
+            authorization,
+            from,
+            windows,
+            tls,
+            shared,
+        }
     }
 
     /// The address.
@@ -65,6 +79,21 @@ impl Endpoint {
     pub(crate) fn on_behalf_of(mut self, client: &str) -> Self {
         self.forwarded_for = Some(client.parse().expect("a header value"));
         self
+    }
+
+    /// The same with this token.
+    pub(crate) fn bearing(mut self, token: &str) -> Self {
+        self.authorization = Some(format!("Bearer {token}").parse().expect("a header value"));
+        self
+    }
+
+    /// The request with the token, if there is one.
+    pub(crate) fn authorized<T>(&self, asked: T) -> Request<T> {
+        let mut request = Request::new(asked);
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        request
     }
 
     /// The same from another address of this machine, hence another peer.

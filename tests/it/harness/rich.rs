@@ -10,8 +10,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures_util::stream;
 use roomcast_proto::room::{
     Ack, ConnectRequest, Event, Gap, Join, Leave, LeftCause, Nack, Ping, Position, Reconnect, Say,
-    Welcome, connect_request::Frame as Ask, connect_response::Frame as Tell, event::What,
-    join::Since, room_service_client::RoomServiceClient,
+    TokenExpiring, Welcome, connect_request::Frame as Ask, connect_response::Frame as Tell,
+    event::What, join::Since, room_service_client::RoomServiceClient,
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -87,9 +87,10 @@ impl RichClient {
         let mut stream = JoinSet::new();
         let mut service = RoomServiceClient::new(channel.clone());
         let (to, start) = (Arc::clone(&inbox), Arc::clone(&reading));
+        let frames = stream::poll_fn(move |context| queue.poll_recv(context));
+        let request = endpoint.authorized(frames);
         stream.spawn(async move {
-            let frames = stream::poll_fn(move |context| queue.poll_recv(context));
-            let ended = match service.connect(frames).await {
+            let ended = match service.connect(request).await {
                 Ok(told) => {
                     start.notified().await;
                     to.read(told.into_inner()).await
@@ -307,7 +308,18 @@ impl RichClient {
         }
     }
 
-    /// The next welcome, reconnect or pong; `None` when none comes or the stream ends.
+    /// Waits until the server says that the client's token expires, and passes over pongs.
+    pub(crate) async fn expect_expiring(&mut self) -> TokenExpiring {
+        loop {
+            match self.next_sign(SOON).await {
+                Some(Tell::TokenExpiring(expiring)) => return expiring,
+                Some(Tell::Pong(_)) => {}
+                other => panic!("{other:?} instead of that its token expires: {self:?}"),
+            }
+        }
+    }
+
+    /// The next welcome, reconnect, pong or word that a token expires; `None` when none comes or the stream ends.
     pub(crate) async fn next_sign(&mut self, within: Duration) -> Option<Tell> {
         self.inbox.next(&mut self.signs, within, inbox::sign).await
     }

@@ -239,7 +239,7 @@ impl Driver {
             Some(Frame::Welcome(_)) => {
                 return Err(Violation("a second welcome on one stream".to_owned()));
             }
-            Some(Frame::Pong(_)) | None => {}
+            Some(Frame::Pong(_) | Frame::TokenExpiring(_)) | None => {}
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ fn position(of: Position, seq: u64) -> proto::room::Position {
 
 async fn events(replica: &Replica, range: Option<Range>, page_size: u32) -> ListEventsResponse {
     let request = ListEventsRequest { room: String::new(), range, page_size };
-    list_events(&*replica.backplane, &LIMITS, Principal::Anonymous, request)
+    list_events(&*replica.backplane, &LIMITS, &Principal::Anonymous, request)
         .await
         .expect("the backplane answers")
 }
@@ -137,7 +137,7 @@ async fn the_largest_page_fits_into_a_message() {
         for range in [Range::After(position(head, seq)), Range::Before(position(head, seq))] {
             let range = Some(range);
             let request = ListEventsRequest { room: "lobby".to_owned(), range, page_size: 0 };
-            let page = list_events(&*replica.backplane, &limits, Principal::Anonymous, request)
+            let page = list_events(&*replica.backplane, &limits, &Principal::Anonymous, request)
                 .await
                 .unwrap();
             let size = page.encoded_len();
@@ -155,8 +155,8 @@ async fn rooms_are_parsed_and_a_backplane_that_is_away_is_told() {
         let members = ListMembersRequest { room: room.clone(), ..Default::default() };
         let events = ListEventsRequest { room, ..Default::default() };
         let members =
-            list_members(&*replica.backplane, &LIMITS, Principal::Anonymous, members).await;
-        (members, list_events(&*replica.backplane, &LIMITS, Principal::Anonymous, events).await)
+            list_members(&*replica.backplane, &LIMITS, &Principal::Anonymous, members).await;
+        (members, list_events(&*replica.backplane, &LIMITS, &Principal::Anonymous, events).await)
     };
     let (members, events) = ask("nowhere").await;
     assert_eq!(members.expect("nobody is there"), ListMembersResponse::default());
@@ -191,7 +191,7 @@ async fn members_come_in_pages() {
     let (mut token, mut seen) = (String::new(), Vec::new());
     loop {
         let request = ListMembersRequest { page_token: token, page_size: 9, ..Default::default() };
-        let page = list_members(&*replica.backplane, &LIMITS, Principal::Anonymous, request)
+        let page = list_members(&*replica.backplane, &LIMITS, &Principal::Anonymous, request)
             .await
             .unwrap();
         assert_eq!(page.total_size, 13);
@@ -215,7 +215,7 @@ async fn page_tokens_are_those_that_were_given() {
     let replica = replica(100);
     let ask = async |token: &str| {
         let request = ListMembersRequest { page_token: token.to_owned(), ..Default::default() };
-        list_members(&*replica.backplane, &LIMITS, Principal::Anonymous, request).await
+        list_members(&*replica.backplane, &LIMITS, &Principal::Anonymous, request).await
     };
     for token in ["x", "5", "+000000000000005", "00000000000000005", "zzzzzzzzzzzzzzzz", " "] {
         assert_eq!(ask(token).await.expect_err("no such token"), Outcome::PageToken);
@@ -338,13 +338,13 @@ fn any_thread_may_answer() {
     assert!(is_send(&list_members(
         &*replica.backplane,
         &LIMITS,
-        Principal::Anonymous,
+        &Principal::Anonymous,
         ListMembersRequest::default()
     )));
     assert!(is_send(&list_events(
         &*replica.backplane,
         &LIMITS,
-        Principal::Anonymous,
+        &Principal::Anonymous,
         ListEventsRequest::default()
     )));
 }

@@ -126,5 +126,9 @@ pub(super) fn news(frame: &Tell) -> Option<News> {
 
 /// The frame as anything else.
 pub(super) fn sign(frame: &Tell) -> Option<Tell> {
-    matches!(frame, Tell::Welcome(_) | Tell::Reconnect(_) | Tell::Pong(_)).then(|| frame.clone())
+    let is_sign = matches!(
+        frame,
+        Tell::Welcome(_) | Tell::Reconnect(_) | Tell::Pong(_) | Tell::TokenExpiring(_)
+    );
+    is_sign.then(|| frame.clone())
 }

@@ -1,0 +1,47 @@
+//! What a stream's client may do, and for how long.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::SessionLimits;
+
+/// How long before its token expires a client is told.
+const NOTICE: Duration = Duration::from_secs(60);
+
+/// How long after that its stream ends.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// What a stream's client may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rights {
+    /// It may say something.
+    pub speaks: bool,
+    /// When its token expires, if it has one.
+    pub expires: Option<Instant>,
+}
+
+/// What a stream may do, and how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed<'a> {
+    /// What any session may.
+    pub limits: &'a SessionLimits,
+    /// What its client may.
+    pub rights: Rights,
+}
+
+impl Rights {
+    /// Of a client that may do all, and for as long as it likes.
+    pub const FULL: Self = Self { speaks: true, expires: None };
+
+    /// When its client is to be told that its time ends.
+    pub(super) fn notice(&self) -> Option<Instant> {
+        let expires = self.expires?;
+        Some(expires.checked_sub(NOTICE).unwrap_or(expires))
+    }
+
+    /// When its stream ends.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.expires.map(|expires| expires + GRACE)
+    }
+}
