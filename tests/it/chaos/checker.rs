@@ -15,7 +15,7 @@ use std::{
     fmt,
 };
 
-use super::record::{Entry, Event, Evidence, Fault, Position, Record, Terms};
+use super::record::{At, Entry, Event, Evidence, Fault, Position, Record, Terms};
 
 /// What is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -169,9 +169,7 @@ impl<'a> Room<'a> {
 }
 
 /// What a record was told is gone, with the moment.
-fn gaps_of(
-    record: &Record,
-) -> impl Iterator<Item = (super::record::At, Option<(Position, Position)>)> + '_ {
+fn gaps_of(record: &Record) -> impl Iterator<Item = (At, Option<(Position, Position)>)> + '_ {
     record.entries.iter().filter_map(|(at, entry)| match entry {
         Entry::Gap(range) => Some((*at, *range)),
         _ => None,

@@ -1,11 +1,14 @@
 //! What is said to be gone is gone.
 
-use super::{Entry, Kind, Position, Room, gaps_of, within};
+use super::{At, Entry, Kind, Position, Room, gaps_of, within};
 
 pub(super) fn check(room: &mut Room<'_>) {
     for record in room.records.clone() {
         for (told, range) in gaps_of(record) {
             let Some(range) = range else { continue };
+            if is_of_lost_branch(room, record, told) {
+                continue;
+            }
             let gone = |position: Position| within(position, range);
             if let Some(there) = room.log.iter().find(|event| gone(event.position)) {
                 let detail = format!("{range:?} is gone, but the log has {:?}", there.position);
@@ -24,6 +27,16 @@ pub(super) fn check(room: &mut Room<'_>) {
         }
         check_whole(room, record);
     }
+}
+
+/// Whether what came after a gap was written by a server that was replaced by one that never had it: what that one
+/// lacked may be there again.
+fn is_of_lost_branch(room: &Room<'_>, record: &super::Record, told: At) -> bool {
+    let after = record.entries.iter().find_map(|(at, entry)| match entry {
+        Entry::Event(event) if *at >= told => Some(event.position.epoch),
+        _ => None,
+    });
+    after.is_some_and(|epoch| room.log.iter().all(|event| event.position.epoch != epoch))
 }
 
 /// When the whole log is said to be gone, nothing of its epochs is there any more.
