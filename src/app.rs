@@ -15,7 +15,6 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-pub use self::auth::AuthError;
 use self::{auth::Auth, shared::Shared};
 use crate::{
     admin::{self, NotReady, Readiness},
@@ -35,6 +34,7 @@ use crate::{
     session::SessionLimits,
     telemetry::{self, Telemetry},
     tls::Certificates,
+    token::keyring::AuthError,
     trace::Sampler,
     transport::{Listener, ListenerConfig},
 };

@@ -8,7 +8,7 @@ use roomcast_bench as bench;
 
 use crate::{
     config::{self, Sources},
-    health, terminal,
+    health, terminal, token,
 };
 
 /// A chat service over gRPC: many replicas behave as one room.
@@ -32,6 +32,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Ask a server whether it is ready; the exit code tells
     Health(HealthArgs),
+    /// Make a token, or say what one allows
+    Token(TokenArgs),
     /// Drive servers with load and measure them
     Bench(bench::Args),
 }
@@ -87,6 +89,17 @@ pub enum ConfigCommand {
     Check(FileArgs),
     /// Print the values in force with their sources, secrets hidden
     Dump(FileArgs),
+}
+
+/// Arguments of `roomcast token`.
+#[derive(Args, Clone, Debug)]
+pub struct TokenArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub token: token::Making,
+    /// The file, whose section `auth` counts.
+    #[command(flatten)]
+    pub file: FileArgs,
 }
 
 /// Arguments of `roomcast health`.

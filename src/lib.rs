@@ -23,6 +23,7 @@ pub mod session;
 pub mod telemetry;
 pub mod terminal;
 pub mod tls;
+pub mod token;
 pub mod trace;
 pub mod transport;
 pub mod wakers;

@@ -10,7 +10,7 @@ use clap::Parser as _;
 use roomcast::{
     app::{self, Ended},
     cli::{Cli, Command, ConfigCommand},
-    config, health, terminal,
+    config, health, terminal, token,
 };
 use roomcast_bench as bench;
 use tokio::runtime;
@@ -41,6 +41,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Config(ConfigCommand::Dump(args)) => {
             print(&config::load(&args.sources())?.dump())?;
+        }
+        Command::Token(args) => {
+            let config = config::load(&args.file.sources())?.config;
+            print(&block_on(token::run(&args.token, &config.auth))??)?;
         }
         Command::Health(args) => {
             let answer = block_on(health::check(&args.target()?))??;

@@ -21,7 +21,7 @@ use syn::{
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["app"],
-    &["gateway", "admin", "cli", "terminal", "telemetry"],
+    &["gateway", "admin", "cli", "terminal", "telemetry", "token"],
     &["config"],
     &["session"],
     &["hub"],

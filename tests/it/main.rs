@@ -20,6 +20,7 @@ mod clients;
 mod command_line;
 mod command_line_client;
 mod command_line_terminal;
+mod command_line_token;
 mod compression;
 mod deadlines;
 mod deploy;
