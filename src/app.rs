@@ -19,7 +19,7 @@ use self::{auth::Auth, shared::Shared};
 use crate::{
     admin::{self, NotReady, Readiness},
     backplane::redis::{RedisConfigError, RedisRefusal},
-    config::{Config, TlsConfig, TlsKeys},
+    config::{Config, KeySource, TlsConfig, TlsKeys},
     descriptors,
     domain::{ReplicaId, UsernameLimits},
     gateway::{
@@ -164,10 +164,15 @@ async fn serve(
             "whoever reaches this address may chat and read every room: auth.mode is \"open\""
         );
     }
+    if let Some(KeySource::KeySetUrl(url)) = &config.auth.keys
+        && url.expose().starts_with("http://")
+    {
+        warn!("whoever can answer for the host of auth.jwks_url can sign tokens: use https://");
+    }
     info!(%replica, version = env!("CARGO_PKG_VERSION"), backplane, "started");
 
     let serve = async {
-        tokio::join!(listener.accept(&grpc), follow_health(&hub, &services));
+        tokio::join!(listener.accept(&grpc), follow_health(&hub, &services, &probes.auth));
     };
     tokio::select! {
         () = signals.first() => {}
@@ -278,8 +283,9 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Lets gRPC health follow the canary.
-async fn follow_health(hub: &Hub, services: &Services) {
+/// Lets gRPC health follow the canary, once there are keys that tokens are verified with.
+async fn follow_health(hub: &Hub, services: &Services, auth: &Auth) {
+    auth.until_there().await;
     let mut alive = hub.delivery_probe().alive();
     loop {
         let serving = *alive.borrow_and_update();

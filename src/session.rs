@@ -383,9 +383,11 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
 
     /// The client has shown a newer token.
     fn on_renewed(&mut self, rights: Rights) {
+        // Whoever shows the same time again has been told.
+        let longer = rights.expires > self.rights.expires;
         self.rights = rights;
         self.publisher.speaks = rights.speaks;
-        self.expiry = rights.notice();
+        self.expiry = if longer { rights.notice() } else { rights.end() };
     }
 
     fn on_over(&mut self) -> Result<(), Ending> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use roomcast_auth::{JwksSource, Validation, Verifier};
+use roomcast_auth::{JwksSource, JwksStatus, Validation, Verifier};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -45,6 +45,14 @@ impl Auth {
         }
         let why = status.error.map_or_else(|| "not fetched yet".to_owned(), |it| it.to_string());
         Some(format!("no keys to verify tokens: {why}"))
+    }
+
+    /// Waits until the keys are there; then they stay.
+    pub(super) async fn until_there(&self) {
+        if let Some(Keyring { origin: Origin::KeySet(source), .. }) = &self.keyring {
+            // Its sender is the source's own.
+            let _ = source.subscribe().wait_for(JwksStatus::is_ready).await;
+        }
     }
 
     /// Keeps the keys up to date until it is told to stop.

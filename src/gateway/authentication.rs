@@ -3,13 +3,16 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::{HeaderMap, header::AUTHORIZATION};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use roomcast_auth::{Role, TokenError, Verifier};
 
 use super::{
     principal::{Bearer, Principal},
     status::Outcome,
 };
+
+/// How long after its end a token is good for anything, whatever clocks may differ: as long as a stream is open.
+const GRACE: SignedDuration = SignedDuration::from_secs(25);
 
 /// What the value of the header begins with, in any case.
 const SCHEME: &str = "bearer ";
@@ -72,6 +75,10 @@ impl Authenticator {
         let verifier = verifier.read().unwrap_or_else(PoisonError::into_inner).clone();
         let default_role = self.default_role;
         match verifier.verify(token, Timestamp::now()) {
+            // A stream that it opened would have ended.
+            Ok(token) if Timestamp::now().duration_since(token.expires_at) > GRACE => {
+                Err(Outcome::Unauthenticated(TokenError::Expired.to_string()))
+            }
             Ok(token) => Ok(Principal::Bearer(Arc::new(Bearer { token, default_role }))),
             Err(TokenError::KeysUnavailable) => Err(Outcome::KeysUnavailable),
             Err(error) => Err(Outcome::Unauthenticated(error.to_string())),

@@ -24,7 +24,6 @@ use super::{
     flush_cycle::FlushCycle,
     principal::Principal,
     small::{self, Small},
-    status::status,
     stream::{Protocol, StreamAcceptor, not_post},
     stream_sender::StreamSender,
     v1::{V1, V1Config},
@@ -157,8 +156,8 @@ impl Router {
             match self.acceptor.authenticator.principal(request.headers()) {
                 Ok(principal) => principal,
                 Err(outcome) => {
-                    self.acceptor.count(&outcome);
-                    return status(&outcome).into_http().map(Answer::Other);
+                    request.body_mut().settle().await;
+                    return self.acceptor.refuse_call(&request, peer, &outcome);
                 }
             }
         } else {

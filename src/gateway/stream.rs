@@ -162,7 +162,13 @@ impl StreamAcceptor {
                 return self.refuse(&mut caller, &Outcome::Encoding(unknown));
             }
         };
-        let principal = match self.authenticator.principal(&parts.headers) {
+        // Whoever is too many costs no more than that.
+        let admitted = self.admission.admit(client.ip());
+        let asked = match &admitted {
+            Ok(_) => self.authenticator.principal(&parts.headers),
+            Err(_) => Ok(Principal::Anonymous),
+        };
+        let principal = match asked {
             Ok(principal) => principal,
             Err(outcome) => {
                 body.settle().await;
@@ -176,7 +182,6 @@ impl StreamAcceptor {
         }
         let forwarded = is_forwarded(&parts.headers);
         let egress = Egress::new(peer.spawner.current_waker(), peer.cycle.clone(), forwarded);
-        let admitted = self.admission.admit(client.ip());
         let party = self.party(peer, client);
         let intake = party.intake.clone();
         let mut stream = ProtocolStream {
@@ -224,10 +229,20 @@ impl StreamAcceptor {
         peer: &Peer,
         max: usize,
     ) -> Response<Answer> {
+        self.refuse_call(request, peer, &Outcome::HeadersTooLarge { max })
+    }
+
+    /// Refuses a request.
+    pub(super) fn refuse_call(
+        &self,
+        request: &Request<Incoming>,
+        peer: &Peer,
+        outcome: &Outcome,
+    ) -> Response<Answer> {
         let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
         let client = self.client(peer, request.headers());
         let mut caller = Caller::new(audit, client, certificate, request.headers());
-        self.refuse(&mut caller, &Outcome::HeadersTooLarge { max })
+        self.refuse(&mut caller, outcome)
     }
 
     /// Counts one more connection of a peer, if there may be one.
@@ -398,6 +413,8 @@ impl ProtocolStream {
 
     /// Whether its address may bring a new session into a room.
     pub(super) fn may_come(&self, room: &RoomName) -> Result<(), Outcome> {
+        // Else it would be told which rooms are open, at the expense of its address.
+        self.principal.may(Action::Join, room)?;
         let opens = !self.acceptor.hub.is_open(room);
         self.acceptor.arrivals.may_come(self.peer.ip(), opens).map_err(Outcome::Full)
     }

@@ -41,19 +41,22 @@ use super::{
     stream::{Protocol, ProtocolStream, StreamAcceptor, gone, in_time, traceparent},
 };
 use crate::{
-    domain::{Event, Position, RoomName, TraceParent, UsernameLimits},
+    domain::{Event, Position, RoomName, TraceParent, Username, UsernameLimits},
     hub::{Arrived, Encoder, SessionClaim},
     proto::room::{
         self as proto, ConnectRequest, ConnectResponse, connect_request::Frame as Request_,
         connect_response::Frame as Response_,
     },
-    room::Lost,
+    room::{Lost, Rate, RateLimiter},
     session::{
         self, Allowed, Answer, ClientLink, Ending, Input, ReconnectReason, Responder, Rights, Say,
         SessionLimits,
     },
     transport::Incoming,
 };
+
+/// How many newer tokens a stream may show: each takes its time to verify.
+const TOKENS: Rate = Rate { interval: Duration::from_secs(1), burst: 10 };
 
 /// How many unary calls are worked on, or sent, at a time; others wait, for so long.
 const QUERIES: usize = 64;
@@ -110,8 +113,8 @@ impl V1 {
         let asked =
             Asked::read(join, trace, &self.config, &stream.principal, stream.egress.begun())?;
         let Asked { claim, token, name, trace } = asked;
-        stream.principal.may_be_called(&claim.name)?;
         stream.caller.asks(&claim.room, &name);
+        stream.principal.may_be_called(&claim.name)?;
         // Whoever comes back was let in before.
         if matches!(claim.session, SessionClaim::New(..)) {
             stream.may_come(&claim.room)?;
@@ -206,8 +209,14 @@ impl Protocol for V1 {
         let room = membership.member().hold().room;
         let rights = stream.principal.rights(&room);
         let allowed = Allowed { limits: &self.config.session, rights };
-        let known = Known { acceptor: &self.acceptor, principal: &stream.principal, room };
-        let input = frames.map(|frame| input(frame, trace.as_ref(), &known));
+        let mut known = Known {
+            acceptor: &self.acceptor,
+            principal: &stream.principal,
+            name: membership.member().hold().name,
+            room,
+            tokens: RateLimiter::full(TOKENS, std::time::Instant::now()),
+        };
+        let input = frames.map(|frame| input(frame, trace.as_ref(), &mut known));
         let input = std::pin::pin!(input);
         let link = Some(&link);
         let unstored = &*stream.party.intake;
@@ -343,12 +352,18 @@ async fn first_frame(
 struct Known<'a> {
     acceptor: &'a StreamAcceptor,
     principal: &'a Principal,
+    name: Username,
     room: RoomName,
+    /// How many newer tokens it may show yet.
+    tokens: RateLimiter,
 }
 
 impl Known<'_> {
     /// What a newer token allows, if it is of the same subject.
-    fn renewed(&self, token: &str) -> Result<Rights, Ending> {
+    fn renewed(&mut self, token: &str) -> Result<Rights, Ending> {
+        if self.tokens.take(std::time::Instant::now()).is_err() {
+            return Err(Ending::Denied("too many tokens on one stream".to_owned()));
+        }
         let denied = |outcome: &Outcome| Ending::Denied(status(outcome).message().to_owned());
         let newer = self.acceptor.authenticator.bearer(token).map_err(|outcome| match outcome {
             Outcome::Unauthenticated(why) => Ending::Unauthenticated(why),
@@ -358,6 +373,7 @@ impl Known<'_> {
             return Err(Ending::Denied("the newer token is for another subject".to_owned()));
         }
         newer.may(Action::Join, &self.room).map_err(|outcome| denied(&outcome))?;
+        newer.may_be_called(&self.name).map_err(|outcome| denied(&outcome))?;
         Ok(newer.rights(&self.room))
     }
 }
@@ -366,7 +382,7 @@ impl Known<'_> {
 fn input(
     frame: Result<Bytes, FrameError>,
     stream_trace: Option<&TraceParent>,
-    known: &Known<'_>,
+    known: &mut Known<'_>,
 ) -> Result<Input, Ending> {
     let payload = frame.map_err(|error| match error {
         FrameError::Reset => Ending::Disconnected,

@@ -146,6 +146,7 @@ impl LogCursor {
             return false;
         };
         if at.epoch == epoch {
+            self.ancestors = ancestors(head);
             return false;
         }
         let before = std::mem::replace(&mut self.ancestors, ancestors(head));

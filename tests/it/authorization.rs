@@ -251,6 +251,11 @@ async fn a_newer_token_counts_from_then_on(layout: Layout) {
     assert_eq!(why, "the newer token is for another subject");
     let mut bob = bob.resume(&cluster.endpoint(1).bearing(&token(&claims("b"))), None).await;
     bob.welcome().await;
+    bob.send(show(&Claims { name: Some("robert".to_owned()), ..claims("b") })).await;
+    let why = bob.expect_end(Code::PermissionDenied).await;
+    assert_eq!(why, "this token is for the name \"robert\"");
+    let mut bob = bob.resume(&cluster.endpoint(2).bearing(&token(&claims("b"))), None).await;
+    bob.welcome().await;
     bob.send(Ask::Authenticate(Authenticate { token: "x".to_owned() })).await;
     let why = bob.expect_end(Code::Unauthenticated).await;
     assert!(why.starts_with("malformed token"), "{why}");

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// About the most bytes of requests in one pipeline: what comes meanwhile waits for all of them.
-const BATCH_BYTES: usize = 1024 * 1024;
+pub(super) const BATCH_BYTES: usize = 1024 * 1024;
 
 /// The most operations that wait to be put in line; then callers wait.
 const QUEUE: usize = 8192;

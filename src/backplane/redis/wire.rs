@@ -6,13 +6,18 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{
+    Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinSet, yield_now},
 };
 
-use super::scripts::{REPLICATED_WITHIN, millis};
+use super::{
+    lane::BATCH_BYTES,
+    scripts::{REPLICATED_WITHIN, millis},
+};
 
 /// The most lanes whose commands make one pipeline, and the most that wait to be in the next one; then they wait to wait.
 const MERGED: usize = 64;
@@ -45,6 +50,14 @@ pub(super) struct Request {
     reply: oneshot::Sender<RedisResult<Sent>>,
 }
 
+impl Request {
+    /// About how many bytes it has.
+    fn size(&self) -> usize {
+        let arguments = self.commands.iter().flat_map(Cmd::args_iter);
+        arguments.map(|it| if let Arg::Simple(bytes) = it { bytes.len() } else { 0 }).sum()
+    }
+}
+
 impl Wire {
     /// Has lanes share this connection, until the last one drops it.
     pub(super) fn shared(connection: MultiplexedConnection) -> Self {
@@ -73,12 +86,16 @@ impl Wire {
 /// Sends what comes, until nobody sends any more or the connection breaks.
 async fn merge(mut connection: MultiplexedConnection, mut queue: mpsc::Receiver<Request>) {
     let mut requests = Vec::new();
-    while queue.recv_many(&mut requests, MERGED).await > 0 {
+    while let Some(first) = queue.recv().await {
+        requests.push(first);
         // Lanes that were woken together with the first one send before.
         yield_now().await;
+        let mut bytes: usize = requests.iter().map(Request::size).sum();
         while requests.len() < MERGED
+            && bytes < BATCH_BYTES
             && let Ok(request) = queue.try_recv()
         {
+            bytes += request.size();
             requests.push(request);
         }
         let (mut commands, mut replies) = (Vec::new(), Vec::new());
