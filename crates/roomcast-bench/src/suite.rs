@@ -9,11 +9,13 @@ mod pubsub;
 mod saturation;
 mod scenario;
 mod setup;
+mod stage;
 mod upkeep;
 
 use figures::{Figure, Goal, HEAD};
-use scenario::{Load, Pace, SCENARIOS, Scenario, Work};
+use scenario::{SCENARIOS, Scenario, Work};
 use setup::Setup;
+use stage::{Load, Pace, Stage};
 
 use super::{
     Error,
@@ -165,12 +167,7 @@ impl Suite {
     }
 
     /// Puts a load on servers that are started for it.
-    async fn put(
-        &self,
-        stage: &scenario::Stage,
-        load: Load,
-        program: Program,
-    ) -> Result<Outcome, Error> {
+    async fn put(&self, stage: &Stage, load: Load, program: Program) -> Result<Outcome, Error> {
         let setup = Setup::start(stage, program).await?;
         let outcome = load::run(load.plan(setup.addrs(), self.pace), setup.processes()?).await?;
         if outcome.faults.is_none() { Ok(outcome) } else { Err(Error::Faults(outcome.faults)) }

@@ -5,7 +5,8 @@ use std::fmt;
 use super::{
     Suite,
     figures::{Figure, Goal, Shown, median},
-    scenario::{Load, Stage, cpu_of, server_cpu},
+    scenario::{cpu_of, server_cpu},
+    stage::{Load, Stage},
 };
 use crate::{load::Outcome, server::Program};
 

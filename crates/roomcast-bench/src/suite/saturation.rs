@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    scenario::{Load, Pace, Stage},
     setup::Setup,
+    stage::{Load, Pace, Stage},
 };
 use crate::{Error, Faults, load, server::Program};
 

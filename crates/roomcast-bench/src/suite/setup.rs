@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use roomcast_testkit::{Envoy, Redis, RedisCluster, free_port};
 
-use super::scenario::{Stage, Store};
+use super::stage::{Stage, Store};
 use crate::{
     Error,
     server::{Launch, Program, Server},

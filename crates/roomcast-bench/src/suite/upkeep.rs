@@ -20,8 +20,8 @@ use roomcast_testkit as testkit;
 use tokio::{net::TcpStream, sync::watch, task::JoinSet, time::sleep};
 
 use super::{
-    scenario::{Load, Pace},
     setup::Setup,
+    stage::{Load, Pace},
 };
 use crate::{Error, wire};
 
