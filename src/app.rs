@@ -1,11 +1,13 @@
 //! The composition root: binds, builds, serves, drains. The only place that names backplanes.
 
 mod auth;
+mod probes;
 mod shared;
+#[cfg(test)]
+mod upkeep;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
 use rand::random;
 use roomcast_tls::{PemFile, TlsError, TlsFiles};
 use tokio::{
@@ -15,18 +17,22 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use self::{auth::Auth, shared::Shared};
+use self::{
+    auth::Auth,
+    probes::{Probes, follow_health},
+    shared::Shared,
+};
 use crate::{
-    admin::{self, NotReady, Readiness},
+    admin,
     backplane::redis::{RedisConfigError, RedisRefusal},
-    config::{Config, KeySource, TlsConfig, TlsKeys},
+    config::{Config, TlsConfig, TlsKeys},
     descriptors,
     domain::{ReplicaId, UsernameLimits},
     gateway::{
         ArrivalRates, Audit, Caps, ChatConfig, IntakeLimits, Router, Services, ServicesError,
         Terms, V1Config,
     },
-    hub::{Hub, HubConfig, Silent},
+    hub::{Hub, HubConfig},
     lifecycle::Signals,
     memory,
     metrics::Metrics,
@@ -158,17 +164,7 @@ async fn serve(
     let probes = Arc::new(Probes { hub: hub.clone(), auth, leaving });
     parts.run(admin::serve(admin_port, metrics, probes.clone(), parts.stop.clone()));
     let backplane = hub.backplane().name();
-    if config.auth.keys.is_none() && !config.server.addr.ip().is_loopback() {
-        warn!(
-            addr = %config.server.addr,
-            "whoever reaches this address may chat and read every room: auth.mode is \"open\""
-        );
-    }
-    if let Some(KeySource::KeySetUrl(url)) = &config.auth.keys
-        && url.expose().starts_with("http://")
-    {
-        warn!("whoever can answer for the host of auth.jwks_url can sign tokens: use https://");
-    }
+    auth::warn_of(config);
     info!(%replica, version = env!("CARGO_PKG_VERSION"), backplane, "started");
 
     let serve = async {
@@ -281,45 +277,6 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)
-}
-
-/// Lets gRPC health follow the canary, once there are keys that tokens are verified with.
-async fn follow_health(hub: &Hub, services: &Services, auth: &Auth) {
-    auth.until_there().await;
-    let mut alive = hub.delivery_probe().alive();
-    loop {
-        let serving = *alive.borrow_and_update();
-        services.set_serving(serving).await;
-        if alive.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// What the admin port is told about readiness.
-struct Probes {
-    hub: Arc<Hub>,
-    auth: Auth,
-    leaving: CancellationToken,
-}
-
-impl Readiness for Probes {
-    fn ready(&self) -> BoxFuture<'_, Result<(), NotReady>> {
-        async {
-            if self.leaving.is_cancelled() {
-                return Err(NotReady::ShuttingDown);
-            }
-            if let Some(missing) = self.auth.missing() {
-                return Err(NotReady::Refused(missing));
-            }
-            self.hub.prove_delivery().await.map_err(|silent| match silent {
-                Silent::Never => NotReady::Starting,
-                Silent::Since(age) => NotReady::Deaf(age),
-                Silent::Refused(reason) => NotReady::Refused(reason),
-            })
-        }
-        .boxed()
-    }
 }
 
 fn hub_config(config: &Config) -> HubConfig {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    config::AuthConfig,
+    config::{AuthConfig, Config, KeySource},
     gateway::Authenticator,
     metrics::Metrics,
     token::keyring::{AuthError, KeyFile, Keyring, Origin, role},
@@ -69,6 +69,21 @@ impl Auth {
                 stop.run_until_cancelled(watched).await;
             }
         }
+    }
+}
+
+/// Tells an operator what is open that may not be meant to be.
+pub(super) fn warn_of(config: &Config) {
+    if config.auth.keys.is_none() && !config.server.addr.ip().is_loopback() {
+        warn!(
+            addr = %config.server.addr,
+            "whoever reaches this address may chat and read every room: auth.mode is \"open\""
+        );
+    }
+    if let Some(KeySource::KeySetUrl(url)) = &config.auth.keys
+        && url.expose().starts_with("http://")
+    {
+        warn!("whoever can answer for the host of auth.jwks_url can sign tokens: use https://");
     }
 }
 

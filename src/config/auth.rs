@@ -2,12 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use figment::value::Value;
-
 use super::{
     reader::Reader,
     sections::secs,
-    values::{Secret, Setting, Unfit},
+    values::{Secret, Word},
 };
 
 /// The fewest bytes of a secret that signs tokens.
@@ -20,22 +18,8 @@ enum AuthMode {
     Token,
 }
 
-impl Setting for AuthMode {
-    fn read(value: &Value) -> Result<Self, Unfit> {
-        match value.as_str() {
-            Some("open") => Ok(Self::Open),
-            Some("token") => Ok(Self::Token),
-            _ => Err("\"open\" or \"token\"".into()),
-        }
-    }
-
-    fn show(&self) -> toml::Value {
-        match self {
-            Self::Open => "open",
-            Self::Token => "token",
-        }
-        .into()
-    }
+impl Word for AuthMode {
+    const WORDS: &'static [(&'static str, Self)] = &[("open", Self::Open), ("token", Self::Token)];
 }
 
 /// The role in rooms that a token does not name.
@@ -49,24 +33,9 @@ pub enum DefaultRole {
     Member,
 }
 
-impl Setting for DefaultRole {
-    fn read(value: &Value) -> Result<Self, Unfit> {
-        match value.as_str() {
-            Some("none") => Ok(Self::None),
-            Some("reader") => Ok(Self::Reader),
-            Some("member") => Ok(Self::Member),
-            _ => Err("\"none\", \"reader\" or \"member\"".into()),
-        }
-    }
-
-    fn show(&self) -> toml::Value {
-        match self {
-            Self::None => "none",
-            Self::Reader => "reader",
-            Self::Member => "member",
-        }
-        .into()
-    }
+impl Word for DefaultRole {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("reader", Self::Reader), ("member", Self::Member)];
 }
 
 /// Who may come in.

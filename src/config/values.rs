@@ -37,6 +37,29 @@ pub(super) trait Setting: Sized {
     }
 }
 
+/// A value that is one of a few words.
+pub(super) trait Word: Copy + PartialEq + 'static {
+    /// All of them, and what each means.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl<T: Word> Setting for T {
+    fn read(value: &Value) -> Result<Self, Unfit> {
+        let word = value.as_str().and_then(|it| T::WORDS.iter().find(|(word, _)| *word == it));
+        word.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let mut words: Vec<_> =
+                T::WORDS.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            let last = words.pop().unwrap_or_default();
+            Unfit(format!("{} or {last}", words.join(", ")).into())
+        })
+    }
+
+    fn show(&self) -> toml::Value {
+        let word = T::WORDS.iter().find(|(_, meaning)| meaning == self);
+        word.map_or("", |(word, _)| *word).into()
+    }
+}
+
 /// A value as TOML.
 pub(super) fn shown(value: &impl Setting) -> String {
     value.show().to_string()
@@ -285,24 +308,9 @@ pub enum LogFormat {
     Json,
 }
 
-impl Setting for LogFormat {
-    fn read(value: &Value) -> Result<Self, Unfit> {
-        match value.as_str() {
-            Some("auto") => Ok(Self::Auto),
-            Some("text") => Ok(Self::Text),
-            Some("json") => Ok(Self::Json),
-            _ => Err("\"auto\", \"text\" or \"json\"".into()),
-        }
-    }
-
-    fn show(&self) -> toml::Value {
-        match self {
-            Self::Auto => "auto",
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-        .into()
-    }
+impl Word for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
 }
 
 /// When a message counts as stored.
@@ -314,22 +322,9 @@ pub enum Durability {
     Replicated,
 }
 
-impl Setting for Durability {
-    fn read(value: &Value) -> Result<Self, Unfit> {
-        match value.as_str() {
-            Some("local") => Ok(Self::Local),
-            Some("replicated") => Ok(Self::Replicated),
-            _ => Err("\"local\" or \"replicated\"".into()),
-        }
-    }
-
-    fn show(&self) -> toml::Value {
-        match self {
-            Self::Local => "local",
-            Self::Replicated => "replicated",
-        }
-        .into()
-    }
+impl Word for Durability {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("local", Self::Local), ("replicated", Self::Replicated)];
 }
 
 /// A part of a whole, from 0 to 1.

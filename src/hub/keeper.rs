@@ -328,5 +328,3 @@ impl Hub {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod upkeep;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Answer, ClientLink, Ending, Input, READS, Refused, Say, SessionLimits, Unstored,
+    Answer, ClientLink, Ending, Input, Refused, Say, SessionLimits, Unstored, exchange::READS,
     positions::Positions,
 };
 use crate::{

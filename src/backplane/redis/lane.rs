@@ -23,15 +23,13 @@ use super::{
     reply::Reply,
     scripts::Scripts,
     status::{Purpose, Status},
+    wire::BATCH_BYTES,
 };
 use crate::{
     backoff::Backoff,
     backplane::Unavailable,
     metrics::{InGauge, Queue},
 };
-
-/// About the most bytes of requests in one pipeline: what comes meanwhile waits for all of them.
-pub(super) const BATCH_BYTES: usize = 1024 * 1024;
 
 /// The most operations that wait to be put in line; then callers wait.
 const QUEUE: usize = 8192;

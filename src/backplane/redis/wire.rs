@@ -14,12 +14,13 @@ use tokio::{
     task::{JoinSet, yield_now},
 };
 
-use super::{
-    lane::BATCH_BYTES,
-    scripts::{REPLICATED_WITHIN, millis},
-};
+use super::scripts::{REPLICATED_WITHIN, millis};
 
-/// The most lanes whose commands make one pipeline, and the most that wait to be in the next one; then they wait to wait.
+/// About the most bytes of requests in one pipeline: what comes meanwhile waits for all of them.
+pub(super) const BATCH_BYTES: usize = 1024 * 1024;
+
+/// The most lanes whose commands make one pipeline, and the most requests that are queued for the next one; other
+/// lanes wait for a place in that queue.
 const MERGED: usize = 64;
 
 /// A way to a server.

@@ -2,7 +2,7 @@
 //! backplane itself. By hand:
 //!
 //! ```text
-//! cargo test --release --lib keeper::upkeep -- --ignored --nocapture
+//! cargo test --release --lib app::upkeep -- --ignored --nocapture
 //! ```
 
 use std::{sync::Arc, time::Duration};
@@ -13,20 +13,14 @@ use nix::sys::{
     time::TimeValLike as _,
 };
 use roomcast_testkit as testkit;
-use roomcast_tls::TlsFiles;
 use tokio::time::{Instant, sleep};
 
+use super::{hub_config, shared::Shared};
 use crate::{
-    backplane::{
-        Backplane, Hold, Join, LogBounds,
-        conformance::props,
-        redis::{Redis, RedisConfig, Topology},
-    },
+    backplane::{Backplane, Hold, Join, conformance::props},
+    config::{self, Sources},
     domain::{EventKind, ReplicaId, RoomName},
-    hub::{
-        Hub,
-        testing::{LEASE, config, enter},
-    },
+    hub::{Hub, testing::enter},
     metrics::Metrics,
     trace::Sampler,
 };
@@ -66,7 +60,7 @@ async fn shares(redis: &testkit::Redis) -> [f64; 2] {
 
 /// Has so many more join a room, for a replica.
 async fn join(
-    backplane: &Arc<Redis>,
+    backplane: &Arc<dyn Backplane>,
     room: &RoomName,
     replica: ReplicaId,
     members: std::ops::Range<usize>,
@@ -83,25 +77,17 @@ async fn join(
 #[ignore = "takes minutes, and measures CPU time"]
 async fn a_million_members_are_kept_by_one_lease() {
     let redis = testkit::Redis::start_with(&["--appendonly", "no"]).await;
-    let redis_config = RedisConfig {
-        topology: Topology::One(redis.url()),
-        replicated: false,
-        gather: Duration::from_millis(4),
-        prefix: "rc".to_owned(),
-        partitions: 256,
-        tls: TlsFiles::default(),
-        password: None,
-        timeout: Duration::from_secs(5),
-        connections: 2,
-        lease: LEASE,
-        log: LogBounds { length: 10_000, bytes: usize::MAX, age: Duration::from_secs(3600) },
-        members_per_room: 2 * MEMBERS,
-        signal_queue: 1024,
-    };
+    let sources = Sources::default().flag("--redis-url", "redis.url", Some(&redis.url())).flag(
+        "--members",
+        "limits.members_per_room",
+        Some(&(2 * MEMBERS).to_string()),
+    );
+    let config = config::load(&sources).expect("a configuration").config;
     let id = ReplicaId::from_bytes(rand::random());
-    let (backplane, signals) = Redis::start(&redis_config, id, Metrics::new()).expect("an address");
+    let Shared { backplane, signals, .. } =
+        Shared::start(&config, id, Metrics::new()).expect("an address");
     let (metrics, sampler) = (Metrics::new(), Sampler::off());
-    let hub = Hub::start(backplane.clone(), signals, id, config(), metrics, sampler);
+    let hub = Hub::start(backplane.clone(), signals, id, hub_config(&config), metrics, sampler);
     let room = props::some_room();
     // By whom the room is one of the hub's.
     let _first = enter(&hub, &room, "first", Duration::ZERO).await;
@@ -111,7 +97,7 @@ async fn a_million_members_are_kept_by_one_lease() {
         join(&backplane, &room, id, members..count).await;
         let joined = begun.elapsed();
         members = count;
-        sleep(LEASE).await;
+        sleep(config.names.lease).await;
         let [redis_share, own_share] = shares(&redis).await.map(|share| share * 100.0);
         println!(
             "{members} members (joined in {joined:.0?}): Redis {redis_share:.2} % of a core, \
