@@ -96,7 +96,7 @@ pub enum ConfigCommand {
 pub struct TokenArgs {
     /// What is asked for.
     #[command(flatten)]
-    pub token: token::Making,
+    pub token: token::TokenOptions,
     /// The file, whose section `auth` counts.
     #[command(flatten)]
     pub file: FileArgs,

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `roomcast token` is asked for.
 #[derive(Args, Clone, Debug)]
-pub struct Making {
+pub struct TokenOptions {
     /// Whom the token is for
     #[arg(long, value_name = "SUBJECT", required_unless_present = "check")]
     sub: Option<String>,
@@ -84,14 +84,14 @@ pub enum TokenCommandError {
 }
 
 /// Does what is asked. Returns what is to be printed.
-pub async fn run(args: &Making, config: &AuthConfig) -> Result<String, TokenCommandError> {
+pub async fn run(args: &TokenOptions, config: &AuthConfig) -> Result<String, TokenCommandError> {
     match &args.check {
         Some(token) => check(token.trim(), config).await,
         None => make(args, config),
     }
 }
 
-fn make(args: &Making, config: &AuthConfig) -> Result<String, TokenCommandError> {
+fn make(args: &TokenOptions, config: &AuthConfig) -> Result<String, TokenCommandError> {
     let signer = match (&args.private_key, &config.keys) {
         (Some(path), _) => {
             let pem = fs::read(path)

@@ -80,6 +80,7 @@ impl Authenticator {
                 Err(Outcome::Unauthenticated(TokenError::Expired.to_string()))
             }
             Ok(token) => Ok(Principal::Bearer(Arc::new(Bearer { token, default_role }))),
+            Err(TokenError::UnknownKeyId) => Err(Outcome::UnknownKey),
             Err(TokenError::KeysUnavailable) => Err(Outcome::KeysUnavailable),
             Err(error) => Err(Outcome::Unauthenticated(error.to_string())),
         }

@@ -17,6 +17,9 @@ use crate::{
 /// Who tells the reason, in a [`google.rpc.ErrorInfo`][ErrorReason].
 const DOMAIN: &str = "roomcast";
 
+/// In about how long a key may be known that is not.
+const KEYS_COME: Duration = Duration::from_secs(2);
+
 /// What is said while no token can be verified.
 const NO_KEYS: &str = "the keys that verify tokens are not known here yet; try another replica";
 
@@ -72,6 +75,8 @@ pub(super) enum Outcome {
     RequestLate(Duration),
     /// There is no token, or it is not good; says why.
     Unauthenticated(String),
+    /// The token names a key that is not known, and may be in a moment.
+    UnknownKey,
     /// The keys that verify tokens are not known yet.
     KeysUnavailable,
     /// The token gives no right to this room.
@@ -190,6 +195,7 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
             format!("the request did not arrive within {} s", time.as_secs()),
         ),
         Outcome::Unauthenticated(why) => (Code::Unauthenticated, why.clone()),
+        Outcome::UnknownKey => (Code::Unauthenticated, "the token's key id is not known".into()),
         Outcome::KeysUnavailable => (Code::Unavailable, NO_KEYS.into()),
         Outcome::NoAccess(room) => {
             (Code::PermissionDenied, format!("no access to room \"{room}\""))
@@ -317,6 +323,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::Unauthenticated(_) | Outcome::Ended(Ending::Unauthenticated(_)) => {
             (ErrorReason::InvalidToken, Stop)
         }
+        Outcome::UnknownKey => (ErrorReason::InvalidToken, TryAgain),
         Outcome::Ended(Ending::TokenExpired) => (ErrorReason::TokenExpired, TryAgain),
         Outcome::NoAccess(_) | Outcome::OtherName(_) | Outcome::Ended(Ending::Denied(_)) => {
             (ErrorReason::Forbidden, Stop)
@@ -354,7 +361,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::CallsWait(_) => (ErrorReason::TooManyCalls, TryAnother),
         Outcome::Encoding(_) => (ErrorReason::UnknownEncoding, Stop),
     };
-    let mut retry_after = None;
+    let mut retry_after = (*outcome == Outcome::UnknownKey).then_some(KEYS_COME);
     if let Outcome::TooManyCalls(wait)
     | Outcome::Full(Full::TooOften { wait, .. })
     | Outcome::NotEntered(EnterError::Taken { at_most: wait }, _) = outcome
@@ -408,9 +415,9 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::TooManyCalls(_) | Outcome::CallsWait(_) => Refusal::Queries,
         Outcome::Ended(Ending::Silent(_)) => Refusal::Silent,
         Outcome::NoToken | Outcome::NotEntered(EnterError::WrongSecret, _) => Refusal::TokenInvalid,
-        Outcome::Unauthenticated(_) | Outcome::Ended(Ending::Unauthenticated(_)) => {
-            Refusal::Unauthenticated
-        }
+        Outcome::UnknownKey
+        | Outcome::Unauthenticated(_)
+        | Outcome::Ended(Ending::Unauthenticated(_)) => Refusal::Unauthenticated,
         Outcome::Ended(Ending::TokenExpired) => Refusal::TokenExpired,
         Outcome::NoAccess(_) | Outcome::OtherName(_) | Outcome::Ended(Ending::Denied(_)) => {
             Refusal::Forbidden

@@ -162,6 +162,10 @@ impl StreamAcceptor {
                 return self.refuse(&mut caller, &Outcome::Encoding(unknown));
             }
         };
+        if self.hub.draining().is_cancelled() {
+            // Without response headers, so that a load balancer may try another replica.
+            return self.refuse(&mut caller, &Outcome::Ended(Ending::ShuttingDown));
+        }
         // Whoever is too many costs no more than that.
         let admitted = self.admission.admit(client.ip());
         let asked = match &admitted {
@@ -176,10 +180,6 @@ impl StreamAcceptor {
             }
         };
         caller.shows(&principal);
-        if self.hub.draining().is_cancelled() {
-            // Without response headers, so that a load balancer may try another replica.
-            return self.refuse(&mut caller, &Outcome::Ended(Ending::ShuttingDown));
-        }
         let forwarded = is_forwarded(&parts.headers);
         let egress = Egress::new(peer.spawner.current_waker(), peer.cycle.clone(), forwarded);
         let party = self.party(peer, client);

@@ -2,6 +2,7 @@
 
 mod join;
 mod queries;
+mod tokens;
 mod translate;
 
 use std::{
@@ -29,34 +30,31 @@ use tonic::{
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
-use self::{join::Asked, queries::QueryLimits};
+use self::{join::Asked, queries::QueryLimits, tokens::Tokens};
 use super::{
     admission::Party,
     egress::{Egress, Rest},
     frames::{self, FrameError, Frames},
-    principal::{Action, Principal},
+    principal::Principal,
     scan::{self, ScanError},
     small,
     status::{Outcome, status},
     stream::{Protocol, ProtocolStream, StreamAcceptor, gone, in_time, traceparent},
 };
 use crate::{
-    domain::{Event, Position, RoomName, TraceParent, Username, UsernameLimits},
+    domain::{Event, Position, TraceParent, UsernameLimits},
     hub::{Arrived, Encoder, SessionClaim},
     proto::room::{
         self as proto, ConnectRequest, ConnectResponse, connect_request::Frame as Request_,
         connect_response::Frame as Response_,
     },
-    room::{Lost, Rate, RateLimiter},
+    room::Lost,
     session::{
-        self, Allowed, Answer, ClientLink, Ending, Input, ReconnectReason, Responder, Rights, Say,
+        self, Allowed, Answer, ClientLink, Ending, Input, ReconnectReason, Responder, Say,
         SessionLimits,
     },
     transport::Incoming,
 };
-
-/// How many newer tokens a stream may show: each takes its time to verify.
-const TOKENS: Rate = Rate { interval: Duration::from_secs(1), burst: 10 };
 
 /// How many unary calls are worked on, or sent, at a time; others wait, for so long.
 const QUERIES: usize = 64;
@@ -206,17 +204,10 @@ impl Protocol for V1 {
             drain_spread: self.config.drain_spread,
         };
         let gone = gone(&egress, frames.given_up());
-        let room = membership.member().hold().room;
-        let rights = stream.principal.rights(&room);
-        let allowed = Allowed { limits: &self.config.session, rights };
-        let mut known = Known {
-            acceptor: &self.acceptor,
-            principal: &stream.principal,
-            name: membership.member().hold().name,
-            room,
-            tokens: RateLimiter::full(TOKENS, std::time::Instant::now()),
-        };
-        let input = frames.map(|frame| input(frame, trace.as_ref(), &mut known));
+        let hold = membership.member().hold();
+        let mut tokens = Tokens::new(&self.acceptor.authenticator, &stream.principal, &hold);
+        let allowed = Allowed { limits: &self.config.session, rights: tokens.rights() };
+        let input = frames.map(|frame| input(frame, trace.as_ref(), &mut tokens));
         let input = std::pin::pin!(input);
         let link = Some(&link);
         let unstored = &*stream.party.intake;
@@ -251,7 +242,7 @@ impl V1 {
         let answer = service_fn(|asked: tonic::Request<proto::ListMembersRequest>| {
             let (v1, limits) = (self.clone(), self.query_limits());
             async move {
-                let (party, principal) = caller(&asked);
+                let (party, principal) = caller(&asked)?;
                 let asked = asked.into_inner();
                 let backplane = v1.acceptor.hub.backplane();
                 v1.query(party, queries::list_members(backplane, &limits, &principal, asked)).await
@@ -264,7 +255,7 @@ impl V1 {
         let answer = service_fn(|asked: tonic::Request<proto::ListEventsRequest>| {
             let (v1, limits) = (self.clone(), self.query_limits());
             async move {
-                let (party, principal) = caller(&asked);
+                let (party, principal) = caller(&asked)?;
                 let asked = asked.into_inner();
                 let backplane = v1.acceptor.hub.backplane();
                 v1.query(party, queries::list_events(backplane, &limits, &principal, asked)).await
@@ -276,7 +267,7 @@ impl V1 {
     /// Works on a call when its turn comes, and counts it for its address.
     async fn query<T: Message>(
         &self,
-        party: Option<Arc<Party>>,
+        party: Arc<Party>,
         answer: impl Future<Output = Result<T, Outcome>>,
     ) -> Result<tonic::Response<T>, Status> {
         let refuse = |outcome| {
@@ -284,18 +275,13 @@ impl V1 {
             status(&outcome)
         };
         let turn = timeout(TURN_COMES, async {
-            let call = match &party {
-                Some(party) => Some(party.asking.begin().await?),
-                None => None,
-            };
+            let call = party.asking.begin().await?;
             Ok((call, self.queries.clone().acquire_owned().await))
         });
         let turn = turn.await.map_err(|_| refuse(Outcome::CallsWait(TURN_COMES)))?;
         let (call, slot) = turn.map_err(|wait| refuse(Outcome::TooManyCalls(wait)))?;
         let answer = answer.await.map_err(refuse)?;
-        if let Some(call) = &call {
-            call.answered(answer.encoded_len());
-        }
+        call.answered(answer.encoded_len());
         Ok(until_taken(answer, (slot, call)))
     }
 
@@ -311,12 +297,12 @@ impl V1 {
     }
 }
 
-/// Whose call it is, and what that one may have.
-fn caller<T>(request: &tonic::Request<T>) -> (Option<Arc<Party>>, Principal) {
-    match request.extensions().get::<(Arc<Party>, Principal)>() {
-        Some((party, principal)) => (Some(party.clone()), principal.clone()),
-        None => (None, Principal::Anonymous),
-    }
+/// Whose call it is, and what that one may have. A call that nobody has looked at is nobody's.
+fn caller<T>(request: &tonic::Request<T>) -> Result<(Arc<Party>, Principal), Status> {
+    let found = request.extensions().get::<(Arc<Party>, Principal)>();
+    let unknown =
+        || status(&Outcome::Unauthenticated("nobody knows whose call this is".to_owned()));
+    found.cloned().ok_or_else(unknown)
 }
 
 /// An answer that keeps its slots until the client has taken it: pages are large.
@@ -348,41 +334,11 @@ async fn first_frame(
     }
 }
 
-/// Whose stream it is.
-struct Known<'a> {
-    acceptor: &'a StreamAcceptor,
-    principal: &'a Principal,
-    name: Username,
-    room: RoomName,
-    /// How many newer tokens it may show yet.
-    tokens: RateLimiter,
-}
-
-impl Known<'_> {
-    /// What a newer token allows, if it is of the same subject.
-    fn renewed(&mut self, token: &str) -> Result<Rights, Ending> {
-        if self.tokens.take(std::time::Instant::now()).is_err() {
-            return Err(Ending::Denied("too many tokens on one stream".to_owned()));
-        }
-        let denied = |outcome: &Outcome| Ending::Denied(status(outcome).message().to_owned());
-        let newer = self.acceptor.authenticator.bearer(token).map_err(|outcome| match outcome {
-            Outcome::Unauthenticated(why) => Ending::Unauthenticated(why),
-            outcome => denied(&outcome),
-        })?;
-        if newer.subject() != self.principal.subject() {
-            return Err(Ending::Denied("the newer token is for another subject".to_owned()));
-        }
-        newer.may(Action::Join, &self.room).map_err(|outcome| denied(&outcome))?;
-        newer.may_be_called(&self.name).map_err(|outcome| denied(&outcome))?;
-        Ok(newer.rights(&self.room))
-    }
-}
-
 /// What a later frame says.
 fn input(
     frame: Result<Bytes, FrameError>,
     stream_trace: Option<&TraceParent>,
-    known: &mut Known<'_>,
+    tokens: &mut Tokens<'_>,
 ) -> Result<Input, Ending> {
     let payload = frame.map_err(|error| match error {
         FrameError::Reset => Ending::Disconnected,
@@ -399,7 +355,7 @@ fn input(
         }),
         Some(Request_::Ping(ping)) => Input::Ping(ping.nonce),
         Some(Request_::Leave(proto::Leave {})) => Input::Leave,
-        Some(Request_::Authenticate(newer)) => Input::Renewed(known.renewed(&newer.token)?),
+        Some(Request_::Authenticate(newer)) => Input::Renewed(tokens.renew(&newer.token)?),
         Some(Request_::Join(_)) => {
             return Err(Ending::Unreadable("a join comes first, and only then".to_owned()));
         }
