@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
 use roomcast_auth::{Claims, Grant, Role, RoomcastClaim, Signer};
 use roomcast_proto::room::{
     Authenticate, ListEventsRequest, ListMembersRequest, NackReason, connect_request::Frame as Ask,
 };
 use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
-use crate::harness::{ChatClient, Cluster, Endpoint, Layout, RichClient, SOON, eventually};
+use crate::harness::{
+    ChatClient, Cluster, Dialect, Endpoint, Layout, Replica, RichClient, SOON, eventually,
+};
 
 on_both_backplanes!(
     who_shows_no_good_token_is_refused,
@@ -291,5 +297,64 @@ async fn a_secret_in_a_file_is_replaced_while_the_replica_runs() {
     })
     .await;
     of(SECRET).join("dave").await.expect_end(Code::Unauthenticated).await;
+    alice.assert_open();
+}
+
+/// A key that signs, and as a member of a key set.
+fn key(id: &str) -> (Signer, String) {
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+    let public = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+    let jwk = format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"{id}","x":"{public}"}}"#);
+    (Signer::from_pem(pair.serialize_pem().as_bytes()).expect("a key").with_key_id(id), jwk)
+}
+
+async fn health(endpoint: &Endpoint) -> ServingStatus {
+    let mut health = HealthClient::new(endpoint.channel().await);
+    let answer = health.check(HealthCheckRequest::default()).await.expect("health is open");
+    answer.into_inner().status()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_set_is_waited_for_replaced_and_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("jwks.json");
+    let settings = [("MODE", "token"), ("JWKS_FILE", path.to_str().expect("a path"))];
+    let settings = settings.map(|(key, value)| (format!("ROOMCAST_AUTH__{key}"), value.to_owned()));
+    let replica = Replica::start_with("A", &settings, None).await;
+    let endpoint = Endpoint::at(replica.grpc(), Dialect::Typed);
+    let ((old, old_jwk), (new, new_jwk)) = (key("old"), key("new"));
+    let by =
+        |signer: &Signer| endpoint.clone().bearing(&signer.sign(&claims("a")).expect("signed"));
+    let write = |keys: &str| std::fs::write(&path, keys).expect("write the key set");
+    // There is none yet.
+    replica.until_unready(SOON).await;
+    assert_eq!(health(&endpoint).await, ServingStatus::NotServing);
+    let early = by(&old).join("alice").await.expect_end(Code::Unavailable).await;
+    assert!(early.contains("not known here yet"), "{early}");
+    write(&format!(r#"{{"keys":[{old_jwk}]}}"#));
+    replica.until_ready(SOON).await;
+    eventually(SOON, "health follows", async || {
+        (health(&endpoint).await == ServingStatus::Serving).then_some(())
+    })
+    .await;
+    let alice = by(&old).enter("alice").await;
+    let unknown = by(&new).join("bob").await.expect_end(Code::Unauthenticated).await;
+    assert!(unknown.contains("key id is not known"), "{unknown}");
+    // Garbage changes nothing.
+    write("{");
+    eventually(SOON, "the replica tells of it", async || {
+        let log = replica.log().lines();
+        log.iter().any(|line| line.contains("cannot be fetched")).then_some(())
+    })
+    .await;
+    assert!(is_let_in(by(&old).join("carol").await).await);
+    // The next set has the next key only.
+    write(&format!(r#"{{"keys":[{new_jwk}]}}"#));
+    eventually(SOON, "the next key counts", async || {
+        is_let_in(by(&new).join("bob").await).await.then_some(())
+    })
+    .await;
+    by(&old).join("dave").await.expect_end(Code::Unauthenticated).await;
+    replica.until_ready(SOON).await;
     alice.assert_open();
 }
