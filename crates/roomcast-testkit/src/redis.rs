@@ -228,6 +228,8 @@ impl Redis {
         let mut command = Command::new(program);
         command
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+            // What it says when it cannot start is told with the test's failure.
+            .args(["--logfile", "/dev/stderr"])
             .args(["--dir", self.dir.path().to_str().expect("a UTF-8 path")])
             .args(&self.arguments);
         Process::start(command)

@@ -1,6 +1,10 @@
 //! A Redis Cluster of a test's own.
 
-use std::{collections::HashMap, process::Command, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    process::Command,
+    time::Duration,
+};
 
 use crate::{Redis, SOON, answered, eventually, process::free_port, run};
 
@@ -268,11 +272,12 @@ impl RedisCluster {
     }
 
     /// Waits until all nodes that run say the same of who has which slots. A failover right behind a move may leave a
-    /// node with a slot that it believes to be on its way, which it learns nothing of any more: an operator mends
-    /// that by `redis-cli --cluster fix`.
+    /// node with a slot that it believes to be on its way, or without one that all others give to the same master, and
+    /// it learns nothing of that any more: an operator mends it by `redis-cli --cluster fix`, and by telling it.
     pub async fn until_steady(&self) {
         if !self.agree_within(SOON).await {
             self.close_open_slots().await;
+            self.tell_lacking().await;
             assert!(
                 self.agree_within(3 * SOON).await,
                 "nodes do not agree: {:#?}",
@@ -322,6 +327,28 @@ impl RedisCluster {
         }
     }
 
+    /// Tells each master of the slots that it knows no owner of, and all others the same one.
+    async fn tell_lacking(&self) {
+        let mut owners = Vec::new();
+        for (index, node) in self.nodes.iter().enumerate().filter(|(_, it)| it.is_running()) {
+            let nodes: String = node.command(&["CLUSTER", "NODES"]).await.expect("CLUSTER NODES");
+            owners.push((index, owners_of_slots(&nodes)));
+        }
+        for slot in 0..SLOTS {
+            let known: HashSet<&str> =
+                owners.iter().filter_map(|(_, it)| it[slot].as_deref()).collect();
+            let Some(owner) = known.iter().next().filter(|_| known.len() == 1) else { continue };
+            for (index, _) in owners.iter().filter(|(_, it)| it[slot].is_none()) {
+                println!("node {index} knows no owner of slot {slot}, which is {owner}");
+                let words = ["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", owner];
+                // Of its master a replica learns by itself.
+                if let Err(error) = self.nodes[*index].command::<String>(&words).await {
+                    println!("node {index}: {error}");
+                }
+            }
+        }
+    }
+
     /// Has the nodes that were [added](Self::add) last give all their slots to another master, and leave. Does nothing
     /// where there is none.
     pub async fn remove_added(&mut self, to: usize) {
@@ -345,4 +372,20 @@ impl RedisCluster {
             node.command::<String>(&["CLUSTER", "FORGET", &id]).await.expect("CLUSTER FORGET");
         }
     }
+}
+
+/// Who has each slot, by what `CLUSTER NODES` answers.
+fn owners_of_slots(nodes: &str) -> Vec<Option<String>> {
+    let mut owners = vec![None; SLOTS];
+    for line in nodes.lines() {
+        let mut fields = line.split(' ');
+        let id = fields.next().unwrap_or_default();
+        for range in fields.skip(7).filter(|it| !it.starts_with('[')) {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let bounds = first.parse::<usize>().ok().zip(last.parse::<usize>().ok());
+            let (first, last) = bounds.expect("a range of slots");
+            owners[first..=last].fill(Some(id.to_owned()));
+        }
+    }
+    owners
 }

@@ -110,6 +110,12 @@ impl Record {
     pub(super) fn was_in(&self, from: At, to: At) -> bool {
         self.lives().iter().any(|(begun, end)| *begun < to && end.is_none_or(|end| end > from))
     }
+
+    /// Whether it asked to come in meanwhile, whatever became of that.
+    pub(super) fn tried(&self, from: At, to: At) -> bool {
+        let mut tries = self.entries.iter().filter(|(_, entry)| *entry == Entry::Tries);
+        tries.any(|(at, _)| (from..to).contains(at))
+    }
 }
 
 /// What was done to the service.

@@ -174,15 +174,16 @@ fn came_again(record: &Record, at: At, tolerance: Duration) -> bool {
     })
 }
 
-/// Whether a client had a stream whose replica may have been kept away until then from Redis: it takes the
-/// name again if it does not know yet that its client has gone.
+/// Whether a client had a stream, or was about to, whose replica may have been kept away until then from Redis: it
+/// takes the name again if it does not know yet that its client has gone, and repeats a join whose answer was lost.
 fn was_kept_away(room: &Room<'_>, record: &Record, at: At) -> bool {
     let Terms { linger, lease, tolerance, outage } = *room.terms;
     room.evidence.faults.iter().any(|(begun, fault)| {
         fault.keeps_one_replica_away()
             && *begun < at
             && at < *begun + outage + lease + linger + tolerance
-            && record.was_in(begun.saturating_sub(tolerance), at)
+            && (record.was_in(begun.saturating_sub(tolerance), at)
+                || record.tried(begun.saturating_sub(tolerance), at))
     })
 }
 
