@@ -132,7 +132,7 @@ async fn serve(
     signals: &mut Signals,
 ) -> Result<Ended, Error> {
     let certificates = certificates(config, &metrics)?;
-    let auth = Auth::load(&config.auth)?;
+    let auth = Auth::load(&config.auth, &config.api)?;
     let grpc = bind("server.addr", config.server.addr)?;
     let admin_port = bind("admin.addr", config.admin.addr)?;
 
@@ -230,7 +230,7 @@ impl Parts {
 /// and nobody is asked.
 pub fn check(config: &Config) -> Result<(), Error> {
     certificates(config, &Metrics::new())?;
-    Auth::load(&config.auth)?;
+    Auth::load(&config.auth, &config.api)?;
     Ok(shared::check(config)?)
 }
 

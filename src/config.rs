@@ -3,6 +3,7 @@
 //! `config/defaults.toml` has every key with its meaning. Nothing unknown is passed over, and
 //! everything that is wrong is reported at once.
 
+mod api;
 mod auth;
 mod layers;
 mod problem;
@@ -17,6 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use api::{ApiConfig, unfit as unfit_key};
 pub use auth::{AuthConfig, DefaultRole, KeySource};
 use layers::{FILE_VARIABLE, Layer};
 pub use problem::{Error, Origin, Problem};
@@ -38,6 +40,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Who may come in.
     pub auth: AuthConfig,
+    /// How backends are known.
+    pub api: ApiConfig,
     /// What replicas share.
     pub redis: RedisConfig,
     /// How long names are held.
@@ -65,6 +69,7 @@ impl Config {
             server: ServerConfig::read(reader),
             admin: AdminConfig::read(reader),
             auth: AuthConfig::read(reader),
+            api: ApiConfig::read(reader),
             redis: RedisConfig::read(reader),
             names: NamesConfig::read(reader),
             limits: LimitsConfig::read(reader),

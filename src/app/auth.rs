@@ -1,14 +1,14 @@
-//! The keys that verify tokens: read at the start, and kept up to date.
+//! The keys that verify tokens, and that of backends: read at the start, and kept up to date.
 
 use std::{sync::Arc, time::Duration};
 
-use roomcast_auth::{JwksSource, JwksStatus, Validation, Verifier};
+use roomcast_auth::{JwksSource, JwksStatus, Verifier};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    config::{AuthConfig, Config, KeySource},
+    config::{ApiConfig, AuthConfig, Config, KeySource},
     gateway::Authenticator,
     metrics::Metrics,
     token::keyring::{AuthError, KeyFile, Keyring, Origin, role},
@@ -23,17 +23,23 @@ const INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct Auth {
     pub(super) authenticator: Arc<Authenticator>,
     keyring: Option<Keyring>,
+    /// Where the key of backends is, if it is in a file.
+    api_key_file: Option<KeyFile>,
 }
 
 impl Auth {
     /// Reads what is configured. A key set is not asked for yet.
-    pub(super) fn load(config: &AuthConfig) -> Result<Self, AuthError> {
-        let keyring = Keyring::load(config)?;
+    pub(super) fn load(auth: &AuthConfig, api: &ApiConfig) -> Result<Self, AuthError> {
+        let keyring = Keyring::load(auth)?;
         let authenticator = match &keyring {
             None => Authenticator::open(),
-            Some(keyring) => Authenticator::tokens(keyring.verifier(), role(config.default_role)),
+            Some(keyring) => Authenticator::tokens(keyring.verifier(), role(auth.default_role)),
         };
-        Ok(Self { authenticator, keyring })
+        if let Some(key) = &api.key {
+            authenticator.know_backends_by(key.expose());
+        }
+        let api_key_file = api.key_file.clone().map(|it| KeyFile::read(KeyFile::API_KEY, it));
+        Ok(Self { authenticator, keyring, api_key_file: api_key_file.transpose()? })
     }
 
     /// Why nobody can be let in yet, if that is so.
@@ -57,19 +63,52 @@ impl Auth {
 
     /// Keeps the keys up to date until it is told to stop.
     pub(super) async fn watch(self, metrics: Metrics, stop: CancellationToken) {
-        match self.keyring {
-            None | Some(Keyring { origin: Origin::Fixed, .. }) => stop.cancelled().await,
-            Some(Keyring { origin: Origin::File(file), validation, .. }) => {
-                watch_file(&self.authenticator, &validation, file, &stop).await;
-            }
-            Some(Keyring { origin: Origin::KeySet(source), .. }) => {
-                let watched = async {
-                    tokio::join!(source.clone().run(), tell(&source, &metrics));
-                };
-                stop.run_until_cancelled(watched).await;
-            }
+        let Self { authenticator, keyring, api_key_file } = self;
+        tokio::join!(
+            watch_keys(&authenticator, keyring, &metrics, &stop),
+            watch_api_key(&authenticator, api_key_file, &stop)
+        );
+    }
+}
+
+/// Keeps the keys that verify tokens up to date.
+async fn watch_keys(
+    authenticator: &Authenticator,
+    keyring: Option<Keyring>,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) {
+    match keyring {
+        None | Some(Keyring { origin: Origin::Fixed, .. }) => stop.cancelled().await,
+        Some(Keyring { origin: Origin::File(file), validation, .. }) => {
+            let replace = |read: &KeyFile| {
+                let keys = read.keys()?;
+                authenticator.replace(Verifier::new(keys, validation.clone()));
+                Ok(())
+            };
+            watch_file(file, stop, replace).await;
+        }
+        Some(Keyring { origin: Origin::KeySet(source), .. }) => {
+            let watched = async {
+                tokio::join!(source.clone().run(), tell(&source, metrics));
+            };
+            stop.run_until_cancelled(watched).await;
         }
     }
+}
+
+/// Keeps the key of backends up to date.
+async fn watch_api_key(
+    authenticator: &Authenticator,
+    file: Option<KeyFile>,
+    stop: &CancellationToken,
+) {
+    let Some(file) = file else { return stop.cancelled().await };
+    let replace = |read: &KeyFile| {
+        authenticator.know_backends_by(read.api_key()?);
+        Ok(())
+    };
+    watch_file(file, stop, replace).await;
 }
 
 /// Tells an operator what is open that may not be meant to be.
@@ -89,10 +128,9 @@ pub(super) fn warn_of(config: &Config) {
 
 /// Puts a changed key in force. What cannot be used is told once, and what was in force stays.
 async fn watch_file(
-    authenticator: &Authenticator,
-    validation: &Validation,
     mut file: KeyFile,
     stop: &CancellationToken,
+    mut replace: impl FnMut(&KeyFile) -> Result<(), AuthError>,
 ) {
     let mut refused = None;
     while stop.run_until_cancelled(sleep(INTERVAL)).await.is_some() {
@@ -100,13 +138,15 @@ async fn watch_file(
         // A file on a network that hangs shall hold up nobody.
         let read = tokio::task::spawn_blocking(move || KeyFile::read(key, path)).await;
         let Ok(read) = read else { return };
-        let found = read.and_then(|read| Ok((read.keys()?, read)));
-        match found {
-            Ok((_, read)) if read.content == file.content => refused = None,
-            Ok((keys, read)) => {
-                authenticator.replace(Verifier::new(keys, validation.clone()));
+        let changed = match read {
+            Ok(read) if read.content == file.content => Ok(None),
+            read => read.and_then(|read| replace(&read).map(|()| Some(read))),
+        };
+        match changed {
+            Ok(None) => refused = None,
+            Ok(Some(read)) => {
                 (file, refused) = (read, None);
-                info!(key, "the key that verifies tokens was loaded anew");
+                info!(key, "the key was loaded anew");
             }
             Err(error) => {
                 let words = error.to_string();

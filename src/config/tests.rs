@@ -4,6 +4,7 @@ use tempfile::NamedTempFile;
 
 use super::*;
 
+mod api;
 mod auth;
 mod documentation;
 mod redis;

@@ -1,10 +1,15 @@
 //! Finds out whom a request is from.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use jiff::{SignedDuration, Timestamp};
 use roomcast_auth::{Role, TokenError, Verifier};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use super::{
     principal::{Bearer, Principal},
@@ -17,23 +22,51 @@ const GRACE: SignedDuration = SignedDuration::from_secs(25);
 /// What the value of the header begins with, in any case.
 const SCHEME: &str = "bearer ";
 
-/// How it is found out whom a request is from: not at all, or by a token.
+/// How it is found out whom a request is from: not at all, by a token, or by the key of backends.
 #[derive(Debug)]
 pub struct Authenticator {
     /// Held only to clone or to replace the pointer.
     verifier: Option<RwLock<Arc<Verifier>>>,
     default_role: Option<Role>,
+    /// The hash of the key of backends, if they have one.
+    api_key: RwLock<Option<KeyHash>>,
+}
+
+/// The SHA-256 of a key that is random: compared in constant time, and nothing of the key is kept.
+#[derive(Clone, Copy)]
+struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    fn of(key: &str) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    fn is_of(&self, key: &str) -> bool {
+        self.0.ct_eq(&Self::of(key).0).into()
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(..)")
+    }
 }
 
 impl Authenticator {
     /// Asks nobody who they are.
     pub fn open() -> Arc<Self> {
-        Arc::new(Self { verifier: None, default_role: None })
+        Arc::new(Self { verifier: None, default_role: None, api_key: RwLock::default() })
     }
 
     /// Wants a token that this verifies. Its bearer has the default role in rooms that it does not name.
     pub fn tokens(verifier: Verifier, default_role: Option<Role>) -> Arc<Self> {
-        Arc::new(Self { verifier: Some(RwLock::new(Arc::new(verifier))), default_role })
+        let verifier = Some(RwLock::new(Arc::new(verifier)));
+        Arc::new(Self { verifier, default_role, api_key: RwLock::default() })
+    }
+
+    /// Knows backends by this key from now on.
+    pub fn know_backends_by(&self, key: &str) {
+        *self.api_key.write().unwrap_or_else(PoisonError::into_inner) = Some(KeyHash::of(key));
     }
 
     /// Verifies by this from now on.
@@ -45,21 +78,19 @@ impl Authenticator {
 
     /// Whom a request with these headers is from.
     pub(super) fn principal(&self, headers: &HeaderMap) -> Result<Principal, Outcome> {
+        let api_key = *self.api_key.read().unwrap_or_else(PoisonError::into_inner);
+        if self.verifier.is_none() && api_key.is_none() {
+            return Ok(Principal::Anonymous);
+        }
+        let token = bearer_token(headers);
+        if let (Some(key), Ok(token)) = (api_key, &token)
+            && key.is_of(token)
+        {
+            return Ok(Principal::Backend);
+        }
+        // Where nobody needs a token, a bad one is none.
         let Some(verifier) = &self.verifier else { return Ok(Principal::Anonymous) };
-        let refuse = |why: &str| Outcome::Unauthenticated(why.to_owned());
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        let value = match (values.next(), values.next()) {
-            (Some(value), None) => value,
-            (None, _) => return Err(refuse("no token; send authorization: Bearer <token>")),
-            (Some(_), Some(_)) => return Err(refuse("more than one authorization header")),
-        };
-        let token = value.to_str().ok().and_then(|value| {
-            let (scheme, token) = value.split_at_checked(SCHEME.len())?;
-            scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim())
-        });
-        let token = token
-            .ok_or_else(|| refuse("malformed authorization header; send Bearer and the token"))?;
-        self.verified(verifier, token)
+        self.verified(verifier, token?)
     }
 
     /// Whom a token is for. Nobody needs one where nobody is asked.
@@ -85,6 +116,22 @@ impl Authenticator {
             Err(error) => Err(Outcome::Unauthenticated(error.to_string())),
         }
     }
+}
+
+/// The token of the header `authorization`, or what is wrong with it.
+fn bearer_token(headers: &HeaderMap) -> Result<&str, Outcome> {
+    let refuse = |why: &str| Outcome::Unauthenticated(why.to_owned());
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = match (values.next(), values.next()) {
+        (Some(value), None) => value,
+        (None, _) => return Err(refuse("no token; send authorization: Bearer <token>")),
+        (Some(_), Some(_)) => return Err(refuse("more than one authorization header")),
+    };
+    let token = value.to_str().ok().and_then(|value| {
+        let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+        scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim())
+    });
+    token.ok_or_else(|| refuse("malformed authorization header; send Bearer and the token"))
 }
 
 #[cfg(test)]
@@ -120,5 +167,30 @@ mod tests {
             let Outcome::Unauthenticated(said) = refusal(headers) else { panic!("{headers:?}") };
             assert!(said.contains(why), "{headers:?}: {said}");
         }
+    }
+
+    #[test]
+    fn a_backend_is_known_by_its_key_in_both_modes() {
+        let key = "k".repeat(32);
+        let bearer = |token: &str| {
+            let value = format!("Bearer {token}").parse().expect("a header value");
+            HeaderMap::from_iter([(AUTHORIZATION, value)])
+        };
+        let keys = Keys::from_secret(&[7; 32]).expect("long enough");
+        let tokens = Authenticator::tokens(Verifier::new(keys, Validation::default()), None);
+        let open = Authenticator::open();
+        for authenticator in [&tokens, &open] {
+            assert_ne!(authenticator.principal(&bearer(&key)), Ok(Principal::Backend), "unset");
+            authenticator.know_backends_by(&key);
+            assert_eq!(authenticator.principal(&bearer(&key)), Ok(Principal::Backend));
+            for other in ["", "k", &"k".repeat(31), &"k".repeat(33), &"K".repeat(32)] {
+                assert_ne!(authenticator.principal(&bearer(other)), Ok(Principal::Backend));
+            }
+            authenticator.know_backends_by(&"n".repeat(32));
+            assert_ne!(authenticator.principal(&bearer(&key)), Ok(Principal::Backend), "replaced");
+        }
+        assert_eq!(open.principal(&bearer("x")), Ok(Principal::Anonymous));
+        assert!(matches!(tokens.principal(&bearer("x")), Err(Outcome::Unauthenticated(_))));
+        assert!(!format!("{open:?}").contains('['));
     }
 }

@@ -6,7 +6,7 @@ use roomcast_auth::{
     JwksSource, JwksUrlError, KeyError, Keys, RefreshPolicy, Role, Validation, Verifier,
 };
 
-use crate::config::{AuthConfig, DefaultRole, KeySource};
+use crate::config::{AuthConfig, DefaultRole, KeySource, unfit_key};
 
 /// Why tokens cannot be verified with what is configured.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,14 @@ pub enum AuthError {
         key: &'static str,
         /// What is wrong with it.
         error: KeyError,
+    },
+    /// A key of backends that will not do.
+    #[error("{key}: a key has to be {needed}")]
+    ApiKey {
+        /// Which key of the configuration has it.
+        key: &'static str,
+        /// What it is not.
+        needed: &'static str,
     },
     /// Not a URL of a key set.
     #[error("auth.jwks_url: {0}")]
@@ -69,6 +77,8 @@ pub struct KeyFile {
 impl KeyFile {
     const SECRET: &str = "auth.secret_file";
     const PUBLIC_KEY: &str = "auth.public_key_file";
+    /// Names the file with the key of backends.
+    pub const API_KEY: &str = "api.key_file";
 
     /// Reads it, whatever it has.
     pub fn read(key: &'static str, path: PathBuf) -> Result<Self, AuthError> {
@@ -81,13 +91,26 @@ impl KeyFile {
     /// The key that it has.
     pub fn keys(&self) -> Result<Keys, AuthError> {
         let keys = if self.key == Self::SECRET {
-            // Without its line's end, as configuration reads it.
-            let last = self.content.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
-            Keys::from_secret(&self.content[..last.map_or(0, |last| last + 1)])
+            Keys::from_secret(self.line())
         } else {
             Keys::from_pem(&self.content)
         };
         keys.map_err(|error| AuthError::Key { key: self.key, error })
+    }
+
+    /// The key of backends that it has.
+    pub fn api_key(&self) -> Result<&str, AuthError> {
+        let key = std::str::from_utf8(self.line()).unwrap_or_default();
+        match unfit_key(key) {
+            None => Ok(key),
+            Some(needed) => Err(AuthError::ApiKey { key: self.key, needed }),
+        }
+    }
+
+    /// What it has without its line's end, as configuration reads it.
+    fn line(&self) -> &[u8] {
+        let last = self.content.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
+        &self.content[..last.map_or(0, |last| last + 1)]
     }
 }
 
