@@ -4,6 +4,7 @@
 pub mod conformance;
 mod log;
 pub mod memory;
+mod moderation;
 mod names;
 pub mod redis;
 
@@ -14,6 +15,10 @@ use tokio::sync::mpsc;
 
 pub use self::{
     log::{LogBounds, PageLimit},
+    moderation::{
+        Affected, BANS_PAGE, Ban, BanNote, Bans, DECISIONS, DecideError, Decision, ENFORCE_BATCH,
+        Enforcement, Measure, Silenced, Standing, Until,
+    },
     names::{
         CHECK_BATCH, Checked, Eviction, HEADS_BATCH, Hold, Join, JoinError, Joined, MEMBERS_PAGE,
         Members, MembersCursor, MembersPage, Overdue, Partition, Present, REAP_BATCH, ReapStep,
@@ -21,7 +26,7 @@ pub use self::{
     },
 };
 use crate::domain::{
-    Contact, Epoch, Event, Page, Position, RoomName, SessionId, StreamId, Username,
+    Contact, Epoch, Event, Identity, Page, Position, RoomName, SessionId, StreamId, Username,
 };
 
 /// What replicas share: for each room one log of events, one live channel and the names of its members.
@@ -70,6 +75,11 @@ use crate::domain::{
 /// judged in the step that does it, by the backplane's clock, so that an order that was under way while the backplane
 /// stood still is void. A member of whose replica the backplane knows nothing, since it lost data, is kept for a
 /// lease from when that is noticed.
+///
+/// **Moderated.** What was [decided](Self::decide) of an identity in a room outlives the room, and is judged by every
+/// join in its own step: who is banned is not let in, and a member that is muted, or has a role, has it from its
+/// joining on. Those who are in are dealt with by [`enforce`](Self::enforce), in one step with what the room is told. So
+/// whoever decides first, then looks who is in, and then enforces, misses nobody.
 ///
 /// **Bounded.** Every operation ends within the deadline that the implementation was built with.
 /// Queues are bounded; a caller waits while they are full.
@@ -180,6 +190,27 @@ pub trait Backplane: Send + Sync + 'static {
         evict: &[Eviction],
     ) -> Result<usize, Unavailable>;
 
+    /// Keeps something of a room from now on, or no longer. Says until when it holds.
+    async fn decide(&self, room: &RoomName, decision: Decision<'_>) -> Result<Until, DecideError>;
+
+    /// Does something to members, as far as they are still there, and tells the room. Returns to how many.
+    async fn enforce(&self, enforcement: Enforcement<'_>) -> Result<usize, Unavailable>;
+
+    /// How somebody stands in a room, or nobody in particular. Changes nothing.
+    async fn standing(
+        &self,
+        room: &RoomName,
+        identity: Option<&Identity>,
+    ) -> Result<Standing, Unavailable>;
+
+    /// A page of the bans of a room that hold. As for members, pages are no snapshot. Changes nothing.
+    async fn bans(
+        &self,
+        room: &RoomName,
+        cursor: Option<MembersCursor>,
+        limit: usize,
+    ) -> Result<Bans, Unavailable>;
+
     /// Events of a room's log with a sequence number above `after`, in order, as many as `limit`
     /// allows, together with the head at that moment.
     ///
@@ -281,6 +312,9 @@ pub enum AppendError {
     /// The name is no longer this hold's.
     #[error("the name is no longer held")]
     Stale,
+    /// The member may not speak now. Nothing was appended, and the message may be appended later.
+    #[error("the member may not speak")]
+    Silenced(Silenced),
     /// See [`Unavailable`].
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -17,6 +17,7 @@ mod listener;
 mod look;
 mod member;
 mod membership;
+mod moderation;
 mod reader;
 mod release_queue;
 mod room;
@@ -44,7 +45,8 @@ pub use self::{
     delivery_probe::{DeliveryProbe, Silent},
     entry::{Arrived, Claim, EnterError, SessionClaim, StartFrom},
     member::{Member, Notice},
-    membership::{Membership, Reacquired},
+    membership::{Membership, PutOut, Reacquired},
+    moderation::{Authority, Carried, Order, Target},
     reader::Reader,
     slot::{ENCODINGS, Encoder},
     unread::{Held, Unread},

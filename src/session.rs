@@ -27,7 +27,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 pub use self::{
     client_link::{ClientLink, Repeats, Responder},
     ending::Ending,
-    exchange::{Answer, Input, ReconnectReason, Refused, Say},
+    exchange::{Answer, Input, ReconnectReason, Refused, Say, muted},
     rights::{Allowed, Rights},
 };
 use self::{
@@ -122,6 +122,7 @@ async fn end(membership: Membership, ending: Ending) -> Ending {
     }
     match (ending.cause(), &ending) {
         (None, Ending::Superseded) => membership.hand_over(),
+        (None, Ending::PutOut(_)) => membership.put_out(),
         (None, _) => membership.lose_name(),
         (Some(_), Ending::Left) => {
             if membership.leave().await.is_err() {
@@ -257,12 +258,16 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
     }
 
     /// The client has shown a newer token.
-    fn on_renewed(&mut self, rights: Rights) {
+    fn on_renewed(&mut self, rights: Rights) -> Result<(), Ending> {
+        if !rights.sees && self.membership.member().role_set().is_none() {
+            return Err(Ending::Denied(rights::NO_ACCESS.to_owned()));
+        }
         // Whoever shows the same time again has been told.
         let longer = rights.expires > self.rights.expires;
         self.rights = rights;
         self.publisher.speaks = rights.speaks;
         self.expiry = if longer { rights.notice() } else { rights.end() };
+        Ok(())
     }
 
     fn on_over(&mut self) -> Result<(), Ending> {
@@ -293,10 +298,7 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
                 self.membership.note_leave();
                 Err(Ending::Left)
             }
-            Some(Ok(Input::Renewed(rights))) => {
-                self.on_renewed(rights);
-                Ok(())
-            }
+            Some(Ok(Input::Renewed(rights))) => self.on_renewed(rights),
             Some(Ok(Input::Unknown)) => Ok(()),
             Some(Ok(Input::Say(say))) => self.publisher.on_said(say),
             Some(Err(ending)) => Err(ending),

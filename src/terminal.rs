@@ -18,6 +18,7 @@ use crate::domain::{RoomName, RoomNameError};
 mod commands;
 mod editor;
 mod lines;
+mod moderated;
 mod plain;
 mod rich;
 mod show;

@@ -10,6 +10,7 @@ pub(crate) mod leases;
 pub(crate) mod lingering;
 pub(crate) mod listening;
 pub(crate) mod members;
+pub(crate) mod moderating;
 pub(crate) mod odd;
 pub(crate) mod owing;
 pub(crate) mod props;
@@ -166,6 +167,19 @@ macro_rules! suite {
                 members_are_listed_in_pages
                 who_stays_is_on_a_page_whoever_comes_and_goes
                 members_are_those_who_came_and_did_not_leave
+            }
+            moderating {
+                who_is_kicked_is_out_and_may_come_again
+                who_is_banned_does_not_come_in
+                a_ban_ends_by_itself_and_outlives_its_room
+                of_a_ban_and_joins_at_once_nobody_is_in
+                who_is_muted_is_silent_until_then
+                a_mute_is_before_or_after_each_message
+                a_role_goes_before_that_of_a_token
+                what_holds_in_a_room_holds_for_all_but_moderators
+                what_holds_in_a_room_outlives_it
+                of_an_empty_room_nothing_is_made
+                bans_are_listed_in_pages_and_bounded
             }
             owing {
                 what_a_name_owes_is_known_everywhere_and_passes

@@ -3,6 +3,7 @@
 //! Everything is behind one lock that is held for one short step at a time, never across an
 //! `await`. Every operation takes effect as a whole when its future is first polled, and never waits.
 
+mod decisions;
 mod leases;
 mod log;
 mod outlet_id;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use self::{
+    decisions::Decisions,
     leases::{Incarnation, Leases},
     outlet_id::OutletId,
     outlets::Outlets,
@@ -31,11 +33,14 @@ use self::{
     rooms::Rooms,
 };
 use super::{
-    AppendError, Appended, Backplane, Checked, Eviction, Hold, Join, JoinError, Joined, LogBounds,
-    Members, MembersPage, PageLimit, Partition, REAP_BATCH, ReapStep, Renewal, RoomHead, Seated,
-    Shard, Signals, Survey, Unavailable,
+    AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Enforcement, Eviction,
+    Hold, Join, JoinError, Joined, LogBounds, Members, MembersCursor, MembersPage, PageLimit,
+    Partition, REAP_BATCH, ReapStep, Renewal, RoomHead, Seated, Shard, Signals, Standing, Survey,
+    Unavailable, Until,
 };
-use crate::domain::{Contact, Epoch, Event, Page, Position, ReplicaId, RoomName, Username};
+use crate::domain::{
+    Contact, Epoch, Event, Identity, Page, Position, ReplicaId, RoomName, Username,
+};
 
 /// How a [`Memory`] behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +72,7 @@ pub struct Memory {
 #[derive(Debug)]
 struct State {
     rooms: Rooms,
+    decisions: Decisions,
     leases: Leases,
     outlets: Outlets,
 }
@@ -77,7 +83,12 @@ impl Memory {
         let MemoryConfig { lease, log, bytes, members_per_room, signal_queue } = config;
         let began = Instant::now();
         let rooms = Rooms::new(Rules { lease, log, members: members_per_room, began }, bytes);
-        let state = State { rooms, leases: Leases::new(lease), outlets: Outlets::default() };
+        let state = State {
+            rooms,
+            decisions: Decisions::default(),
+            leases: Leases::new(lease),
+            outlets: Outlets::default(),
+        };
         Self { signal_queue, lease, began, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -184,7 +195,10 @@ impl Backplane for Attached {
     async fn join(&self, join: Join<'_>) -> Result<Joined, JoinError> {
         let joined = self.step(|state, now| {
             let own = state.leases.own(self.outlet);
-            state.begin(&join.hold.room, now, |room, leases| room.join(now, leases, own, &join))
+            let decided = state.decisions.of(&join.hold.room, join.hold.identity.as_ref(), now);
+            state.begin(&join.hold.room, now, |room, leases| {
+                room.join(now, leases, own, &join, &decided)
+            })
         });
         joined.unwrap_or_else(|unavailable| Err(unavailable.into()))
     }
@@ -321,6 +335,35 @@ impl Backplane for Attached {
             });
             reaped.count()
         })
+    }
+
+    async fn decide(&self, room: &RoomName, decision: Decision<'_>) -> Result<Until, DecideError> {
+        self.step(|state, now| state.decisions.decide(room, decision, now))?
+    }
+
+    async fn enforce(&self, enforcement: Enforcement<'_>) -> Result<usize, Unavailable> {
+        self.step(|state, now| {
+            let done =
+                state.within(enforcement.room, now, |room, _| room.enforce(now, &enforcement));
+            done.unwrap_or(0)
+        })
+    }
+
+    async fn standing(
+        &self,
+        room: &RoomName,
+        identity: Option<&Identity>,
+    ) -> Result<Standing, Unavailable> {
+        self.step(|state, now| state.decisions.of(room, identity, now).standing(now))
+    }
+
+    async fn bans(
+        &self,
+        room: &RoomName,
+        cursor: Option<MembersCursor>,
+        limit: usize,
+    ) -> Result<Bans, Unavailable> {
+        self.step(|state, now| state.decisions.bans(room, cursor, limit, now))
     }
 
     async fn read(

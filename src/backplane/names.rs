@@ -4,10 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::Unavailable;
+use super::{Unavailable, moderation::Until};
 use crate::domain::{
-    Contact, Event, FencingToken, Head, LeftCause, Member, Position, ReplicaId, RoomName,
-    SecretHash, SessionId, StreamId, Username,
+    Contact, Event, FencingToken, Head, Identity, LeftCause, Member, Position, ReplicaId, RoomName,
+    RoomRole, RoomSettings, SecretHash, SessionId, StreamId, Username,
 };
 
 /// The most holds in one call of [`super::Backplane::check`].
@@ -48,6 +48,10 @@ pub struct Hold {
     pub token: FencingToken,
     /// The replica that has the stream.
     pub replica: ReplicaId,
+    /// Whom bans, mutes and roles of the room are about that concern it. `None`: nobody; it is a backend's.
+    pub identity: Option<Identity>,
+    /// The role in rooms in which none was set for the identity; [`RoomRole::None`] for no right to the room.
+    pub role: RoomRole,
     /// The room's head when this hold was last confirmed by a join or a check. Tells a
     /// backplane that lost its data from one in which the member was reaped.
     pub confirmed: Option<Position>,
@@ -114,6 +118,12 @@ pub struct Joined {
     pub client_seq: u64,
     /// [`RoomHead::takeovers`].
     pub takeovers: u64,
+    /// The role that was set for its identity in the room, if one was.
+    pub set_role: Option<RoomRole>,
+    /// What holds in the room.
+    pub settings: RoomSettings,
+    /// The sequence number of the session's first `joined`, or of the head where none was needed.
+    pub began: u64,
 }
 
 /// Why a name was not taken.
@@ -134,6 +144,18 @@ pub enum JoinError {
         /// The latest that it has seen.
         seen: u64,
     },
+    /// The session is over: a moderator has put it out a short while ago.
+    #[error("kicked: {reason}")]
+    Kicked {
+        /// Why, for people.
+        reason: Arc<str>,
+    },
+    /// Nobody of this identity may come in.
+    #[error("banned")]
+    Banned(Until),
+    /// It has no role in the room.
+    #[error("no access")]
+    Forbidden,
     /// The room has as many members as it may have. Only a new session is refused so: who comes back to
     /// one, or takes its name again, is not. Members that are evicted in the same step are gone.
     #[error("the room has {max} members already")]
@@ -293,6 +315,10 @@ pub struct Seated {
     pub stream: StreamId,
     /// [`Hold::attempt`] of that stream.
     pub attempt: u64,
+    /// The subject of its identity, if it has one.
+    pub subject: Option<Arc<str>>,
+    /// Its role in the room: the one that was set for it, or that of its token.
+    pub role: RoomRole,
 }
 
 /// Which members to list.
@@ -329,4 +355,8 @@ pub struct Present {
     pub since: Timestamp,
     /// The stream has dropped, and the name stays for a while.
     pub lingers: bool,
+    /// See [`Seated::subject`].
+    pub subject: Option<Arc<str>>,
+    /// See [`Seated::role`].
+    pub role: RoomRole,
 }

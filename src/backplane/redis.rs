@@ -21,6 +21,7 @@ mod lanes;
 mod link;
 mod listeners;
 mod location;
+mod moderating;
 mod node_connections;
 mod op;
 mod operations;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{DisplayName, SessionId};
+use super::{DisplayName, Moderation, SessionId};
 
 /// One event of a room. Its position is not part of it: the log gives that.
 #[derive(Clone, PartialEq, Debug)]
@@ -26,6 +26,7 @@ impl Event {
         AROUND
             + match &self.what {
                 EventKind::Said { content } => content.len(),
+                EventKind::Moderated(moderation) => moderation.reason.len(),
                 EventKind::Joined | EventKind::Left { .. } | EventKind::Unknown => 0,
             }
     }
@@ -55,6 +56,8 @@ pub enum EventKind {
         /// Why.
         cause: LeftCause,
     },
+    /// A moderator did something to the member, or to the room: then nobody's name is given.
+    Moderated(Arc<Moderation>),
     /// Something that this version cannot read. It has its place in the log and is shown to nobody.
     Unknown,
 }
@@ -74,6 +77,8 @@ pub enum LeftCause {
     ReplicaLost,
     /// Its stream had dropped, and it was not resumed in time.
     TimedOut,
+    /// A moderator put it out.
+    Kicked,
 }
 
 impl LeftCause {
@@ -86,6 +91,7 @@ impl LeftCause {
             Self::Shutdown => "shutdown",
             Self::ReplicaLost => "replica_lost",
             Self::TimedOut => "timed_out",
+            Self::Kicked => "kicked",
         }
     }
 }

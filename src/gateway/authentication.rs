@@ -76,6 +76,11 @@ impl Authenticator {
         }
     }
 
+    /// Whether whoever comes has to show a token.
+    pub(super) fn wants_tokens(&self) -> bool {
+        self.verifier.is_some()
+    }
+
     /// Whom a request with these headers is from.
     pub(super) fn principal(&self, headers: &HeaderMap) -> Result<Principal, Outcome> {
         let api_key = *self.api_key.read().unwrap_or_else(PoisonError::into_inner);

@@ -74,7 +74,8 @@ impl Chat {
         stream.take_place(&room)?;
         let (session, since, linger) = (SessionClaim::Plain, StartFrom::Now, Duration::ZERO);
         let (attempt, told) = (0, Arc::default());
-        let claim = Claim { room, name, session, since, linger, attempt, told };
+        let (identity, role) = (stream.principal.identity(&name), stream.principal.role(&room));
+        let claim = Claim { room, name, identity, role, session, since, linger, attempt, told };
         let arrived = stream.enter::<Self>(claim, asked, trace.as_ref()).await?;
         Ok((arrived.membership, dialect, trace))
     }

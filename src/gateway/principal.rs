@@ -6,13 +6,15 @@ use jiff::Timestamp;
 use roomcast_auth::Role;
 use tokio::time::Instant;
 
-use super::status::Outcome;
+use super::status::{Denial, Outcome};
 use crate::{
-    domain::{RoomName, Username},
+    backplane::Standing,
+    domain::{Identity, RoomName, RoomRole, Username},
     session::Rights,
 };
 
-/// Whoever a stream or a call is from. Every join and every unary call about a room passes through [`Principal::may`].
+/// Whoever a stream or a call is from. What it may in a room is judged by the backplane when it
+/// joins, and by [`Principal::may`] for calls.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Principal {
     /// Somebody of whom nothing is asked: what is served, anybody may ask for.
@@ -31,6 +33,12 @@ pub(super) struct Bearer {
     pub(super) default_role: Option<Role>,
 }
 
+impl Bearer {
+    fn identity(&self) -> Identity {
+        Identity::Subject(Arc::from(&*self.token.sub))
+    }
+}
+
 impl fmt::Debug for Bearer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Bearer(..)")
@@ -40,20 +48,69 @@ impl fmt::Debug for Bearer {
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Action {
-    /// To be a member.
-    Join,
     /// Who the members are.
     ListMembers,
     /// What happened.
     ListEvents,
+    /// To put somebody out, and the like.
+    Moderate,
+    /// To make moderators.
+    SetRole,
 }
 
 impl Principal {
-    /// Whether this may be done in a room: whoever may read there may do all of it.
-    pub(super) fn may(&self, action: Action, room: &RoomName) -> Result<(), Outcome> {
-        match (self.role(room), action) {
-            (Some(_), Action::Join | Action::ListMembers | Action::ListEvents) => Ok(()),
-            (None, _) => Err(Outcome::NoAccess(room.clone())),
+    /// Whether this may be done in a room by somebody who stands so there.
+    pub(super) fn may(
+        &self,
+        action: Action,
+        room: &RoomName,
+        standing: &Standing,
+    ) -> Result<(), Outcome> {
+        if let Some(until) = standing.banned {
+            return Err(Outcome::Denied(Denial::Banned(until)));
+        }
+        let role = standing.role.unwrap_or_else(|| self.role(room));
+        let needed = match action {
+            Action::ListMembers | Action::ListEvents => RoomRole::Reader,
+            Action::Moderate => RoomRole::Moderator,
+            Action::SetRole => RoomRole::Owner,
+        };
+        if role == RoomRole::None {
+            return Err(Outcome::Denied(Denial::NoAccess(room.clone())));
+        }
+        if role < needed {
+            return Err(Outcome::Denied(Denial::NeedsRole(needed, room.clone())));
+        }
+        let hidden = action == Action::ListEvents && standing.settings.history_hidden;
+        if hidden && role < RoomRole::Moderator {
+            return Err(Outcome::Denied(Denial::HistoryHidden(room.clone())));
+        }
+        Ok(())
+    }
+
+    /// Of whom moderators decide something that concerns it, under this name; nobody's for backends.
+    pub(super) fn identity(&self, name: &Username) -> Option<Identity> {
+        match self {
+            Self::Anonymous => Some(Identity::Name(name.skeleton().into())),
+            Self::Bearer(bearer) => Some(bearer.identity()),
+            Self::Backend => None,
+        }
+    }
+
+    /// The same where no name is given.
+    pub(super) fn nameless_identity(&self) -> Option<Identity> {
+        match self {
+            Self::Bearer(bearer) => Some(bearer.identity()),
+            Self::Anonymous | Self::Backend => None,
+        }
+    }
+
+    /// What others are told of who did something.
+    pub(super) fn shown_as(&self) -> &str {
+        match self {
+            Self::Backend => Username::SYSTEM,
+            Self::Bearer(bearer) => bearer.token.name.as_deref().unwrap_or("a moderator"),
+            Self::Anonymous => "",
         }
     }
 
@@ -61,7 +118,9 @@ impl Principal {
     pub(super) fn may_be_called(&self, name: &Username) -> Result<(), Outcome> {
         match self {
             Self::Bearer(bearer) => match &bearer.token.name {
-                Some(own) if own != name.display().as_str() => Err(Outcome::OtherName(own.clone())),
+                Some(own) if own != name.display().as_str() => {
+                    Err(Outcome::Denied(Denial::OtherName(own.clone())))
+                }
                 _ => Ok(()),
             },
             Self::Anonymous | Self::Backend => Ok(()),
@@ -80,7 +139,8 @@ impl Principal {
             // In many years is never.
             now.checked_add(time)
         };
-        Rights { speaks: self.role(room) >= Some(Role::Member), expires }
+        let role = self.role(room);
+        Rights { sees: role > RoomRole::None, speaks: role >= RoomRole::Member, expires }
     }
 
     /// Who it is, wherever it comes from.
@@ -91,11 +151,20 @@ impl Principal {
         }
     }
 
-    fn role(&self, room: &RoomName) -> Option<Role> {
+    /// The role in a room, unless another was set for it there.
+    pub(super) fn role(&self, room: &RoomName) -> RoomRole {
         match self {
-            Self::Bearer(bearer) => bearer.token.role_in(room.as_str(), bearer.default_role),
-            Self::Anonymous => Some(Role::Member),
-            Self::Backend => Some(Role::Owner),
+            Self::Bearer(bearer) => {
+                match bearer.token.role_in(room.as_str(), bearer.default_role) {
+                    None => RoomRole::None,
+                    Some(Role::Reader) => RoomRole::Reader,
+                    Some(Role::Member) => RoomRole::Member,
+                    Some(Role::Moderator) => RoomRole::Moderator,
+                    Some(Role::Owner) => RoomRole::Owner,
+                }
+            }
+            Self::Anonymous => RoomRole::Member,
+            Self::Backend => RoomRole::Owner,
         }
     }
 }

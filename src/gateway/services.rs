@@ -26,18 +26,19 @@ use super::{
     small::{self, Small},
     stream::{Protocol, StreamAcceptor, not_post},
     stream_sender::StreamSender,
-    v1::{V1, V1Config},
+    v1::{V1, V1Config, moderation::Moderators},
 };
 use crate::{
     domain::Network,
     hub::Hub,
     metrics::Refusal,
-    proto::PUBLIC_DESCRIPTORS,
+    proto::{PUBLIC_DESCRIPTORS, room::moderation_service_server::ModerationServiceServer},
     transport::{Incoming, Service},
 };
 
 /// The services' names in health checks; the empty one stands for the whole server.
-const NAMES: [&str; 3] = ["", "chat.ChatService", "roomcast.v1.RoomService"];
+const NAMES: [&str; 4] =
+    ["", "chat.ChatService", "roomcast.v1.RoomService", "roomcast.v1.ModerationService"];
 
 /// What the paths of calls begin with that need a token where any do.
 const V1_CALLS: &str = "/roomcast.v1.";
@@ -230,7 +231,9 @@ impl Services {
             authenticator,
         ));
         let (chat, v1) = (Chat::new(acceptor.clone(), chat), V1::new(acceptor.clone(), v1));
+        let moderation = ModerationServiceServer::new(Moderators(v1.clone()));
         let routes = Routes::new(v1.clone())
+            .add_service(moderation.accept_compressed(gzip).max_decoding_message_size(most))
             .add_service(health_service.accept_compressed(gzip).max_decoding_message_size(most))
             .add_service(reflect.accept_compressed(gzip).max_decoding_message_size(most))
             .add_service(alpha.accept_compressed(gzip).max_decoding_message_size(most))

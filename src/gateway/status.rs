@@ -1,13 +1,17 @@
-//! The one table from errors to gRPC status: code and text, and the details by which programs decide.
+//! The one table from errors to gRPC status: code and text, and the details by which programs decide. `denial` has the
+//! rows of those who have no right.
+
+mod denial;
 
 use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+pub(super) use self::denial::Denial;
 use super::admission::Full;
 use crate::{
-    domain::{RoomName, RoomNameError, UsernameError},
+    domain::{RoomNameError, UsernameError},
     hub::EnterError,
     metrics::Refusal,
     proto::room::ErrorReason,
@@ -79,10 +83,8 @@ pub(super) enum Outcome {
     UnknownKey,
     /// The keys that verify tokens are not known yet.
     KeysUnavailable,
-    /// The token gives no right to this room.
-    NoAccess(RoomName),
-    /// The token is for this name only.
-    OtherName(String),
+    /// Whoever asks has no right to it, or asks in vain.
+    Denied(Denial),
 }
 
 /// The status that tells a client of it.
@@ -128,6 +130,8 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
         Outcome::NotEntered(EnterError::Taken { .. }, name) => {
             (Code::AlreadyExists, format!("username \"{name}\" is already taken"))
         }
+        Outcome::NotEntered(EnterError::Banned(until), _) => denial::banned(*until),
+        Outcome::NotEntered(EnterError::Forbidden, _) => denial::forbidden(),
         Outcome::NotEntered(EnterError::NoSession, name) => (
             Code::NotFound,
             format!(
@@ -197,12 +201,7 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
         Outcome::Unauthenticated(why) => (Code::Unauthenticated, why.clone()),
         Outcome::UnknownKey => (Code::Unauthenticated, "the token's key id is not known".into()),
         Outcome::KeysUnavailable => (Code::Unavailable, NO_KEYS.into()),
-        Outcome::NoAccess(room) => {
-            (Code::PermissionDenied, format!("no access to room \"{room}\""))
-        }
-        Outcome::OtherName(name) => {
-            (Code::PermissionDenied, format!("this token is for the name \"{name}\""))
-        }
+        Outcome::Denied(denial) => denial.code_and_message(),
     }
 }
 
@@ -254,6 +253,8 @@ fn ended(ending: &Ending) -> (Code, String) {
         Ending::TokenExpired => (Code::Unauthenticated, "token expired".into()),
         Ending::Unauthenticated(why) => (Code::Unauthenticated, why.clone()),
         Ending::Denied(why) => (Code::PermissionDenied, why.clone()),
+        Ending::PutOut(put_out) => denial::put_out(put_out),
+        Ending::Muted(until) => denial::muted(*until),
     }
 }
 
@@ -325,9 +326,13 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         }
         Outcome::UnknownKey => (ErrorReason::InvalidToken, TryAgain),
         Outcome::Ended(Ending::TokenExpired) => (ErrorReason::TokenExpired, TryAgain),
-        Outcome::NoAccess(_) | Outcome::OtherName(_) | Outcome::Ended(Ending::Denied(_)) => {
+        Outcome::Denied(denial) => (denial.reason(), Stop),
+        Outcome::Ended(Ending::Denied(_)) | Outcome::NotEntered(EnterError::Forbidden, _) => {
             (ErrorReason::Forbidden, Stop)
         }
+        Outcome::NotEntered(EnterError::Banned(_), _) => (ErrorReason::Banned, Stop),
+        Outcome::Ended(Ending::PutOut(put_out)) => (denial::put_out_for(put_out).0, Stop),
+        Outcome::Ended(Ending::Muted(_)) => (ErrorReason::Muted, Stop),
         Outcome::KeysUnavailable => (ErrorReason::KeysUnavailable, TryAnother),
         Outcome::Name(_) => (ErrorReason::InvalidUsername, Stop),
         Outcome::Room(_) | Outcome::JoinRoom(_) | Outcome::RoomNotText => {
@@ -419,9 +424,13 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         | Outcome::Unauthenticated(_)
         | Outcome::Ended(Ending::Unauthenticated(_)) => Refusal::Unauthenticated,
         Outcome::Ended(Ending::TokenExpired) => Refusal::TokenExpired,
-        Outcome::NoAccess(_) | Outcome::OtherName(_) | Outcome::Ended(Ending::Denied(_)) => {
+        Outcome::Denied(denial) => return denial.refusal(),
+        Outcome::Ended(Ending::Denied(_)) | Outcome::NotEntered(EnterError::Forbidden, _) => {
             Refusal::Forbidden
         }
+        Outcome::NotEntered(EnterError::Banned(_), _) => Refusal::Banned,
+        Outcome::Ended(Ending::PutOut(put_out)) => denial::put_out_for(put_out).1,
+        Outcome::Ended(Ending::Muted(_)) => Refusal::Muted,
         Outcome::KeysUnavailable => Refusal::KeysUnavailable,
         Outcome::NotEntered(EnterError::NoSession, _) => Refusal::SessionEnded,
         Outcome::Ended(Ending::ContentTooLong { .. }) => Refusal::ContentTooLarge,

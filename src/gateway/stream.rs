@@ -26,8 +26,8 @@ use super::{
     egress::{Egress, EgressSource, Rest},
     encoding::Encoding,
     frames::{Frames, Receiver, frames},
-    principal::{Action, Principal},
-    status::{Outcome, code, code_name, refusal, status},
+    principal::Principal,
+    status::{Denial, Outcome, code, code_name, refusal, status},
 };
 use crate::{
     domain::{Network, RoomName, TraceParent, Username, forwarded_for},
@@ -403,9 +403,8 @@ impl ProtocolStream {
         self.egress.end(status, D::rest(outcome));
     }
 
-    /// Takes a place in a room among those of its address, if its principal may join.
+    /// Takes a place in a room among those of its address.
     pub(super) fn take_place(&mut self, room: &RoomName) -> Result<(), Outcome> {
-        self.principal.may(Action::Join, room)?;
         let entered = self.acceptor.admission.enter(self.peer.ip(), room);
         self.in_room = Some(entered.map_err(Outcome::Full)?);
         Ok(())
@@ -413,8 +412,6 @@ impl ProtocolStream {
 
     /// Whether its address may bring a new session into a room.
     pub(super) fn may_come(&self, room: &RoomName) -> Result<(), Outcome> {
-        // Else it would be told which rooms are open, at the expense of its address.
-        self.principal.may(Action::Join, room)?;
         let opens = !self.acceptor.hub.is_open(room);
         self.acceptor.arrivals.may_come(self.peer.ip(), opens).map_err(Outcome::Full)
     }
@@ -427,7 +424,7 @@ impl ProtocolStream {
         trace: Option<&TraceParent>,
     ) -> Result<Arrived, Outcome> {
         let hub = &self.acceptor.hub;
-        let (stream, name) = (Span::current(), claim.name.clone());
+        let (stream, name, room) = (Span::current(), claim.name.clone(), claim.room.clone());
         // As text, so that it is quoted: a name may look like the end of the span.
         stream.record("room", claim.room.as_str()).record("user", name.display().as_str());
         let join = hub.sampler().join(trace, &claim.room, D::METHOD, self.peer);
@@ -443,7 +440,11 @@ impl ProtocolStream {
             entered = hub.enter(claim, self.egress.reader()).instrument(join.clone()) => entered,
         };
         tell_answer(&join, &entered);
-        let arrived = entered.map_err(|error| Outcome::NotEntered(error, asked))?;
+        let arrived = entered.map_err(|error| match error {
+            EnterError::Forbidden => Outcome::Denied(Denial::NoAccess(room)),
+            EnterError::Banned(until) => Outcome::Denied(Denial::Banned(until)),
+            error => Outcome::NotEntered(error, asked),
+        })?;
         self.came = Some(Came::now(self.acceptor.arrivals.clone(), self.peer.ip()));
         let (session, trace) = (arrived.membership.member().session(), trace::traceparent(&join));
         let trace_id = trace.as_ref().map(TraceParent::trace_id);

@@ -7,8 +7,13 @@ use std::{
 
 use super::{Hub, Member, Membership, event_now, keeper, membership::Coming};
 use crate::{
-    backplane::{Eviction, Hold, Join, JoinError, Joined, ReapStep, Seated, Takeover, Unavailable},
-    domain::{EventKind, FencingToken, Position, RoomName, SecretHash, SessionId, Username},
+    backplane::{
+        Eviction, Hold, Join, JoinError, Joined, ReapStep, Seated, Takeover, Unavailable, Until,
+    },
+    domain::{
+        EventKind, FencingToken, Identity, Position, RoomName, RoomRole, SecretHash, SessionId,
+        Username,
+    },
     room::LogCursor,
     wakers::ReaderWaker,
 };
@@ -24,6 +29,10 @@ pub struct Claim {
     pub room: RoomName,
     /// The name.
     pub name: Username,
+    /// Whom decisions of moderators are about that concern it.
+    pub identity: Option<Identity>,
+    /// Its role, unless another was set for it in the room.
+    pub role: RoomRole,
     /// Its session.
     pub session: SessionClaim,
     /// What the member is to get of the past.
@@ -95,6 +104,12 @@ pub enum EnterError {
     /// There is no such session, or no more.
     #[error("the session has ended")]
     NoSession,
+    /// A moderator has banned whoever asks.
+    #[error("banned")]
+    Banned(Until),
+    /// Whoever asks has no role in the room.
+    #[error("no access to the room")]
+    Forbidden,
     /// The session went to yet another stream meanwhile.
     #[error("the session moved meanwhile")]
     Moved,
@@ -148,15 +163,25 @@ impl Hub {
         match joined {
             Ok(joined) => {
                 membership.admit(joined.position, place(&claim, &joined));
+                membership.member().set_role(joined.set_role);
                 membership.room().note_joined(joined.position.epoch, joined.takeovers);
                 membership.count_in(takeover.is_some());
                 self.watch(&claim.room).await;
                 let (head, client_seq) = (joined.written, joined.client_seq);
                 Ok(Arrived { membership, head, resumed: takeover.is_some(), client_seq })
             }
-            Err(JoinError::Ended) => {
+            // Who was put out may come again, as somebody new.
+            Err(JoinError::Ended | JoinError::Kicked { .. }) => {
                 membership.lose_name();
                 Err(EnterError::NoSession)
+            }
+            Err(JoinError::Banned(until)) => {
+                membership.lose_name();
+                Err(EnterError::Banned(until))
+            }
+            Err(JoinError::Forbidden) => {
+                membership.lose_name();
+                Err(EnterError::Forbidden)
             }
             Err(JoinError::Full { max, .. }) => {
                 membership.lose_name();
@@ -199,6 +224,8 @@ impl Hub {
             attempt: claim.attempt,
             token: FencingToken::from_bytes(rand::random()),
             replica: self.replica,
+            identity: claim.identity.clone(),
+            role: claim.role,
             confirmed: None,
         }
     }
@@ -297,7 +324,15 @@ impl Hub {
 
 /// Where the reader of somebody who is in begins.
 fn place(claim: &Claim, joined: &Joined) -> LogCursor {
+    let role = joined.set_role.unwrap_or(claim.role);
+    let hidden = joined.settings.history_hidden && role < RoomRole::Moderator;
+    // Of what happened before it came it sees nothing.
+    let first = Position::new(joined.position.epoch, joined.began.saturating_sub(1));
     match claim.since {
+        StartFrom::After(position) if hidden && position.seq < joined.began => {
+            LogCursor::after(first)
+        }
+        StartFrom::Latest(_) if hidden => LogCursor::after(first),
         StartFrom::Now => LogCursor::after(joined.position),
         StartFrom::After(position) => LogCursor::claimed(position),
         StartFrom::Latest(events) => {

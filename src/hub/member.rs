@@ -3,7 +3,7 @@
 use std::{
     future::{pending, poll_fn},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 use super::{catch_up_reader::CatchUpReader, chunk::SharedChunk, unread::Held};
 use crate::{
     backplane::Hold,
-    domain::{Event, EventKind, FencingToken, Page, Position, SessionId},
+    domain::{Event, EventKind, FencingToken, Page, Position, RoomRole, SessionId},
     room::LogCursor,
     wakers::ReaderWaker,
 };
@@ -29,6 +29,10 @@ pub struct Member {
     /// Where its own `left` is in the log, once that is known.
     left: OnceLock<Position>,
     reader: ReaderWaker,
+    /// Why a moderator has put it out.
+    kicked: OnceLock<Arc<str>>,
+    /// The letter of the role that was set for it in the room; zero for none.
+    set_role: AtomicU8,
     /// Bits of [`Notice`].
     notices: AtomicU8,
     /// Wakes the session.
@@ -85,6 +89,8 @@ pub enum Notice {
     Gone = 4,
     /// Another stream carries the session.
     Moved = 8,
+    /// A moderator has put it out.
+    Kicked = 16,
 }
 
 impl CatchUp {
@@ -112,6 +118,8 @@ impl Member {
             hold: Mutex::new(hold),
             admitted: AtomicBool::new(false),
             left: OnceLock::new(),
+            kicked: OnceLock::new(),
+            set_role: AtomicU8::new(0),
             reader,
             notices: AtomicU8::new(0),
             session_waker: AtomicWaker::new(),
@@ -238,6 +246,29 @@ impl Member {
         self.wake_reader();
     }
 
+    /// A moderator has put it out, as its `left` there tells.
+    pub(super) fn kick(&self, left: Position, reason: Arc<str>) {
+        let _ = self.kicked.set(reason);
+        self.note_left(left);
+        self.notify(Notice::Kicked);
+    }
+
+    /// Why a moderator has put it out.
+    pub fn kicked(&self) -> Option<Arc<str>> {
+        self.kicked.get().cloned()
+    }
+
+    /// It has this role in the room, whatever its token says; or that one.
+    pub(super) fn set_role(&self, role: Option<RoomRole>) {
+        let letter = role.and_then(|role| u8::try_from(role.letter()).ok());
+        self.set_role.store(letter.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The role that was set for it in the room.
+    pub fn role_set(&self) -> Option<RoomRole> {
+        RoomRole::from_letter(char::from(self.set_role.load(Ordering::Relaxed)))
+    }
+
     /// Where its own `left` is, if that is known.
     pub(super) fn left(&self) -> Option<Position> {
         self.left.get().copied()
@@ -315,7 +346,8 @@ impl Member {
     pub fn poll_notice(&self, cx: &mut Context<'_>) -> Poll<Notice> {
         self.session_waker.register(cx.waker());
         let notices = self.notices.load(Ordering::Acquire);
-        for notice in [Notice::Moved, Notice::TooSlow, Notice::Taken, Notice::Gone] {
+        for notice in [Notice::Kicked, Notice::Moved, Notice::TooSlow, Notice::Taken, Notice::Gone]
+        {
             if notices & notice as u8 != 0 {
                 self.notices.fetch_and(!(notice as u8), Ordering::AcqRel);
                 return Poll::Ready(notice);

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use super::{Hub, Member, RoomRef, reader::Reader, release_queue::Release, room::Room};
 use crate::{
-    backplane::{JoinError, Unavailable},
+    backplane::{JoinError, Unavailable, Until},
     domain::{LeftCause, Position},
     metrics::{InGauge, LeaseLoss, Leave},
     room::LogCursor,
@@ -30,6 +30,7 @@ use crate::{
 /// | [`release_later`](Self::release_later) | the same | for nothing |
 /// | [`linger`](Self::linger) | kept for a while, so that the session can be resumed; else released | a bounded time |
 /// | [`lose_name`](Self::lose_name) | the name is somebody else's: nothing is given back | for nothing |
+/// | [`put_out`](Self::put_out) | a moderator has given it back: nothing is left to do | for nothing |
 /// | [`hand_over`](Self::hand_over) | a newer stream of the session has them | for nothing |
 /// | dropped | lingers; else released, as asked for if it was, else as disconnected | for nothing |
 ///
@@ -60,7 +61,7 @@ pub(super) enum Coming {
 }
 
 /// What came of taking a name again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reacquired {
     /// It had never been lost for the others: what was said under it may go on.
     Kept,
@@ -72,6 +73,19 @@ pub enum Reacquired {
     Moved,
     /// It was not: the room has heard the session's end, and is not to hear of it again.
     Ended,
+    /// It was not: a moderator has put its bearer out.
+    PutOut(PutOut),
+}
+
+/// What a moderator did to somebody who is not in any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PutOut {
+    /// It may come again; why it was put out, for people.
+    Kicked(Arc<str>),
+    /// It may not, until then.
+    Banned(Until),
+    /// It has no role in the room any more.
+    Forbidden,
 }
 
 impl Membership {
@@ -154,6 +168,7 @@ impl Membership {
             Ok(Reacquired::Taken) => span.record("roomcast.outcome", "taken"),
             Ok(Reacquired::Moved) => span.record("roomcast.outcome", "moved"),
             Ok(Reacquired::Ended) => span.record("roomcast.outcome", "ended"),
+            Ok(Reacquired::PutOut(_)) => span.record("roomcast.outcome", "put out"),
             Err(Unavailable) => {
                 // Nobody would tell it again.
                 self.room().doubt(Duration::ZERO);
@@ -174,6 +189,7 @@ impl Membership {
         match hub.join(&hold, appended, coming).await {
             Ok(joined) => {
                 self.member().confirm(hold.token, joined.position);
+                self.member().set_role(joined.set_role);
                 self.room().note_joined(joined.position.epoch, joined.takeovers);
                 hub.metrics.leases_lost.of(LeaseLoss::Rejoined).inc();
                 Ok(if joined.told { Reacquired::Anew } else { Reacquired::Kept })
@@ -182,6 +198,9 @@ impl Membership {
                 hub.metrics.leases_lost.of(LeaseLoss::Taken).inc();
                 Ok(Reacquired::Taken)
             }
+            Err(JoinError::Kicked { reason }) => Ok(Reacquired::PutOut(PutOut::Kicked(reason))),
+            Err(JoinError::Banned(until)) => Ok(Reacquired::PutOut(PutOut::Banned(until))),
+            Err(JoinError::Forbidden) => Ok(Reacquired::PutOut(PutOut::Forbidden)),
             Err(JoinError::Ended) if last => Ok(Reacquired::Ended),
             Err(JoinError::Moved | JoinError::Overtaken { .. } | JoinError::Ended) => {
                 Ok(Reacquired::Moved)
@@ -267,6 +286,12 @@ impl Membership {
         self.count_out(Leave::NameLost);
     }
 
+    /// A moderator has given the name back and told the room.
+    pub fn put_out(mut self) {
+        self.over = true;
+        self.count_out(Leave::Kicked);
+    }
+
     /// The session goes on with another stream, which has the name.
     pub fn hand_over(mut self) {
         self.over = true;
@@ -286,6 +311,7 @@ fn leave(cause: LeftCause) -> Leave {
         LeftCause::Disconnected => Leave::Disconnected,
         // No member of this replica is lost with another one, and whoever lingers is not here.
         LeftCause::Ended | LeftCause::ReplicaLost | LeftCause::TimedOut => Leave::Ended,
+        LeftCause::Kicked => Leave::Kicked,
         LeftCause::Shutdown => Leave::Shutdown,
     }
 }

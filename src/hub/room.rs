@@ -1,6 +1,7 @@
 //! One room on this replica.
 
 mod catching_up;
+mod heeding;
 mod looking;
 mod reading;
 mod watching;
@@ -17,7 +18,10 @@ use std::{
 use slab::Slab;
 use tokio::time;
 
-use self::reading::{Gate, Reading};
+use self::{
+    heeding::Heeding,
+    reading::{Gate, Reading},
+};
 use super::{
     HubConfig, Member, Notice,
     chunk::{Chunk, ChunkBuilder, ChunkCache, SharedChunk},
@@ -76,6 +80,8 @@ struct State {
     stuck: Option<Instant>,
     /// When to ask where it stands.
     look: Look,
+    /// What moderators do to members here.
+    heeding: Heeding,
 }
 
 /// The window's bounds when it was last looked how far all readers have come.
@@ -115,6 +121,7 @@ impl Room {
             awaited: false,
             stuck: None,
             look: Look::new(config.lease, time::Instant::now()),
+            heeding: Heeding::default(),
         };
         let (opened, opening) = (AtomicBool::new(false), tokio::sync::Mutex::default());
         let (failures, refs) = (AtomicU64::new(0), AtomicUsize::new(0));
@@ -210,6 +217,7 @@ impl Room {
             let mut delivery = None;
             let bytes = match &item {
                 Item::Event(position, event) => {
+                    state.heeding.heed(*position, event, &state.readings);
                     if let Some(trace) = &event.trace {
                         let span = self.sampler.deliver(trace, &self.name, *position);
                         delivery = Delivery::begin(span, state.readings.len());

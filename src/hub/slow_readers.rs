@@ -67,6 +67,7 @@ pub(super) fn weight(event: &Event) -> usize {
     EVENT_OVERHEAD
         + match &event.what {
             EventKind::Said { content } => 2 * content.len(),
+            EventKind::Moderated(moderation) => 2 * moderation.reason.len(),
             EventKind::Joined | EventKind::Left { .. } | EventKind::Unknown => 0,
         }
 }

@@ -15,8 +15,8 @@ use crate::{
         memory::{Memory, MemoryConfig},
     },
     domain::{
-        Epoch, Event, EventKind, Position, ReplicaId, RoomName, SecretHash, SessionId, Username,
-        UsernameLimits,
+        Epoch, Event, EventKind, Identity, Position, ReplicaId, RoomName, RoomRole, SecretHash,
+        SessionId, Username, UsernameLimits,
     },
     metrics::Metrics,
     room::{Lost, Rate},
@@ -96,7 +96,9 @@ pub(crate) async fn enter_as(
 ) -> Membership {
     let name = Username::parse(name, UsernameLimits { max_chars: 64 }).expect("a good name");
     let (room, since, told) = (room.clone(), StartFrom::Now, Arc::new(true.into()));
-    let claim = Claim { room, name, session, since, linger, attempt: 0, told };
+    let (identity, role) = (Some(Identity::Name(name.skeleton().into())), RoomRole::Member);
+    let attempt = 0;
+    let claim = Claim { room, name, identity, role, session, since, linger, attempt, told };
     hub.enter(claim, nobody()).await.expect("the name is free").membership
 }
 

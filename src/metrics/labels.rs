@@ -85,6 +85,12 @@ label! {
         TokenExpired = "token_expired",
         /// What the token gives no right to.
         Forbidden = "forbidden",
+        /// Put out by a moderator.
+        Kicked = "kicked",
+        /// Banned from the room.
+        Banned = "banned",
+        /// Silenced by a moderator, in the chat protocol.
+        Muted = "muted",
         /// The keys that verify tokens are not known yet.
         KeysUnavailable = "keys_unavailable",
         /// The client sent nothing for too long.
@@ -155,6 +161,8 @@ label! {
         NameLost = "name_lost",
         /// A newer stream carries the session.
         Superseded = "superseded",
+        /// A moderator put it out.
+        Kicked = "kicked",
         /// The stream is gone, the session waits to be resumed.
         Lingering = "lingering",
     }
@@ -173,6 +181,8 @@ label! {
         OutOfOrder = "out_of_order",
         /// From somebody who may only read.
         Forbidden = "forbidden",
+        /// Silenced by a moderator.
+        Muted = "muted",
         /// The backplane does not answer.
         Unavailable = "unavailable",
     }

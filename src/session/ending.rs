@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::LeftCause;
+use crate::{backplane::Until, domain::LeftCause, hub::PutOut};
 
 /// Why a session ends.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +48,10 @@ pub enum Ending {
     Unauthenticated(String),
     /// The client has no right to what it does; says which.
     Denied(String),
+    /// A moderator has put it out, and told the room.
+    PutOut(PutOut),
+    /// A moderator has silenced the client, which cannot be told in another way.
+    Muted(Until),
 }
 
 impl Ending {
@@ -67,8 +71,9 @@ impl Ending {
             | Self::TooOld
             | Self::TokenExpired
             | Self::Unauthenticated(_)
-            | Self::Denied(_) => Some(LeftCause::Ended),
-            Self::NameLost | Self::Superseded => None,
+            | Self::Denied(_)
+            | Self::Muted(_) => Some(LeftCause::Ended),
+            Self::NameLost | Self::Superseded | Self::PutOut(_) => None,
         }
     }
 
@@ -91,7 +96,9 @@ impl Ending {
             | Self::TooOld
             | Self::TokenExpired
             | Self::Unauthenticated(_)
-            | Self::Denied(_) => true,
+            | Self::Denied(_)
+            | Self::PutOut(_)
+            | Self::Muted(_) => true,
             Self::Disconnected | Self::Stalled(_) => false,
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Ending, Rights};
 use crate::{
+    backplane::{Silenced, Until},
     domain::{Position, TraceParent},
     metrics::Nack,
 };
@@ -111,6 +112,18 @@ pub enum Refused {
     /// The client may only read.
     #[error("{READS}")]
     Forbidden,
+    /// A moderator has made the client a reader.
+    #[error("your role in this room lets you read, and not speak")]
+    Reader,
+    /// Nobody may speak but moderators.
+    #[error("the room is read-only")]
+    ReadOnly,
+    /// A moderator has silenced the client.
+    #[error("{}", muted(*.0))]
+    Muted(Until),
+    /// The room is in slow mode, and the client has just spoken.
+    #[error("the room is in slow mode; wait {} ms", .0.as_millis())]
+    SlowMode(Duration),
     /// It could not be stored in time.
     #[error(
         "it could not be stored in time; it may or may not be delivered, and once if it is sent again"
@@ -126,10 +139,27 @@ impl Refused {
         match self {
             Self::Empty => Nack::Empty,
             Self::TooLarge { .. } => Nack::TooLarge,
-            Self::TooFast(_) => Nack::TooFast,
+            Self::TooFast(_) | Self::SlowMode(_) => Nack::TooFast,
             Self::OutOfOrder { .. } => Nack::OutOfOrder,
-            Self::Forbidden => Nack::Forbidden,
+            Self::Forbidden | Self::Reader | Self::ReadOnly => Nack::Forbidden,
+            Self::Muted(_) => Nack::Muted,
             Self::Unavailable | Self::HeldAnew => Nack::Unavailable,
         }
     }
+}
+
+impl From<Silenced> for Refused {
+    fn from(silenced: Silenced) -> Self {
+        match silenced {
+            Silenced::Muted(until) => Self::Muted(until),
+            Silenced::Reader => Self::Reader,
+            Silenced::ReadOnly => Self::ReadOnly,
+            Silenced::SlowMode(wait) => Self::SlowMode(wait),
+        }
+    }
+}
+
+/// What is said to a client that is silenced.
+pub fn muted(until: Until) -> String {
+    until.map_or_else(|| "muted".to_owned(), |until| format!("muted until {until:.0}"))
 }

@@ -12,10 +12,15 @@ const NOTICE: Duration = Duration::from_secs(60);
 /// How long after that its stream ends.
 const GRACE: Duration = Duration::from_secs(25);
 
+/// What is said to a client whose newer token gives it no right to its room.
+pub(super) const NO_ACCESS: &str = "the newer token gives no access to the room";
+
 /// What a stream's client may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rights {
-    /// It may say something.
+    /// It may be in its room, unless a moderator has said otherwise.
+    pub sees: bool,
+    /// It may say something, unless a moderator has said otherwise.
     pub speaks: bool,
     /// When its token expires, if it has one.
     pub expires: Option<Instant>,
@@ -32,7 +37,7 @@ pub struct Allowed<'a> {
 
 impl Rights {
     /// Of a client that may do all, and for as long as it likes.
-    pub const FULL: Self = Self { speaks: true, expires: None };
+    pub const FULL: Self = Self { sees: true, speaks: true, expires: None };
 
     /// When its client is to be told that its time ends.
     pub(super) fn notice(&self) -> Option<Instant> {

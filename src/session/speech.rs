@@ -15,12 +15,15 @@ use super::{
     positions::Positions,
 };
 use crate::{
-    backplane::{AppendError, Appended, Hold},
+    backplane::{AppendError, Appended, Hold, Silenced},
     domain::{Event, EventKind, Member as Who},
     hub::{Hub, Membership},
     room::RateLimiter,
     trace,
 };
+
+/// How long a client that cannot be told to wait is held back by a room's slow mode; its stream is ended otherwise.
+const SLOW_MODE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long messages that are under way may hold up the end of a session.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -93,6 +96,8 @@ pub(super) struct Publisher<'a> {
     limiter: RateLimiter,
     /// What a client said too fast who cannot be told to wait, and when its time comes.
     held: Option<(Say, Instant)>,
+    /// When what is in `stale` may be said in a room in slow mode, of a client that cannot be told to wait.
+    slow_until: Option<Instant>,
     /// The highest client sequence of which it is not known whether it is in the log.
     uncertain: u64,
 }
@@ -124,6 +129,7 @@ impl<'a> Publisher<'a> {
             stale: VecDeque::new(),
             limiter: RateLimiter::owing(limits.rate, owed, now),
             held: None,
+            slow_until: None,
             uncertain: 0,
         }
     }
@@ -142,11 +148,15 @@ impl<'a> Publisher<'a> {
 
     /// Until when something waits that was said too fast.
     pub(super) fn paused(&self) -> Option<Instant> {
-        self.held.as_ref().map(|(_, until)| *until)
+        self.slow_until.or(self.held.as_ref().map(|(_, until)| *until))
     }
 
     /// Goes on with what waited.
     pub(super) fn go_on(&mut self) -> Result<(), Ending> {
+        if self.slow_until.take().is_some() {
+            self.say_again();
+            return Ok(());
+        }
         self.take_held().map_or(Ok(()), |say| self.on_said(say))
     }
 
@@ -210,7 +220,7 @@ impl<'a> Publisher<'a> {
                 return Ok(());
             }
             std::cmp::Ordering::Greater => Some(Refused::OutOfOrder { expected: self.next_seq }),
-            std::cmp::Ordering::Equal if !self.speaks => Some(Refused::Forbidden),
+            std::cmp::Ordering::Equal if !self.may_speak() => Some(Refused::Forbidden),
             std::cmp::Ordering::Equal if got == 0 => Some(Refused::Empty),
             std::cmp::Ordering::Equal if got > max => Some(Refused::TooLarge { got, max }),
             std::cmp::Ordering::Equal => self.count().err().map(Refused::TooFast),
@@ -260,6 +270,12 @@ impl<'a> Publisher<'a> {
         self.inflight.push_front(find.boxed());
     }
 
+    /// Whether its client may speak, as far as its token says. A role that was set in the room goes before that, and is
+    /// judged with each message.
+    fn may_speak(&self) -> bool {
+        self.speaks || self.membership.member().role_set().is_some()
+    }
+
     /// Makes a message of what a client without numbers said, if it is one.
     fn take_in(&mut self, say: Say) -> Result<Option<Message>, Ending> {
         if say.content.is_empty() {
@@ -271,7 +287,7 @@ impl<'a> Publisher<'a> {
 
     /// Whether a client without numbers may say this, and it is not too long.
     fn check(&self, say: &Say) -> Result<(), Ending> {
-        if !self.speaks {
+        if !self.may_speak() {
             return Err(Ending::Denied(READS.to_owned()));
         }
         let (got, max) = (say.content.len(), self.limits.content_bytes);
@@ -329,7 +345,7 @@ impl<'a> Publisher<'a> {
     ) -> Result<(), Ending> {
         self.note(answered)?;
         // All that went out under the lost hold comes back first.
-        if self.inflight.is_empty() && !self.stale.is_empty() {
+        if self.inflight.is_empty() && !self.stale.is_empty() && self.slow_until.is_none() {
             let ended = self.take_ready(input);
             return self.reacquire(ended, false).await;
         }
@@ -369,23 +385,49 @@ impl<'a> Publisher<'a> {
                 message.missing = Some("stale");
                 self.stale.push_back(Waiting::Message(message));
             }
+            Err(AppendError::Silenced(silenced)) => {
+                message.missing = Some("silenced");
+                return self.on_silenced(message, silenced);
+            }
             Err(AppendError::Unavailable(_)) => {
                 message.missing = Some("unavailable");
                 if self.link.is_none() {
                     return Err(Ending::Unavailable);
                 }
                 self.uncertain = self.uncertain.max(message.seq);
-                if self.stale.is_empty() {
-                    self.refuse(message.seq, Refused::Unavailable);
-                } else {
-                    // Its turn comes after those before it.
-                    let refused = Refused::Unavailable;
-                    let nack = Answer::Nack { client_seq: message.seq, refused };
-                    self.stale.push_back(Waiting::Later(Answered::Settled(nack)));
-                }
+                self.refuse_in_turn(message.seq, Refused::Unavailable);
             }
         }
         Ok(())
+    }
+
+    /// A moderator has had the client not say this, or not yet.
+    fn on_silenced(&mut self, message: Message, silenced: Silenced) -> Result<(), Ending> {
+        if self.link.is_some() {
+            self.refuse_in_turn(message.seq, silenced.into());
+            return Ok(());
+        }
+        match silenced {
+            Silenced::SlowMode(wait) if wait <= SLOW_MODE_PATIENCE => {
+                self.slow_until = Some(Instant::now() + wait);
+                self.stale.push_back(Waiting::Message(message));
+                Ok(())
+            }
+            Silenced::Muted(until) => Err(Ending::Muted(until)),
+            Silenced::Reader | Silenced::ReadOnly | Silenced::SlowMode(_) => {
+                Err(Ending::Denied(Refused::from(silenced).to_string()))
+            }
+        }
+    }
+
+    /// A message is not in the log. Its turn to be told so comes after those before it.
+    fn refuse_in_turn(&mut self, seq: u64, refused: Refused) {
+        if self.stale.is_empty() {
+            self.refuse(seq, refused);
+        } else {
+            let nack = Answer::Nack { client_seq: seq, refused };
+            self.stale.push_back(Waiting::Later(Answered::Settled(nack)));
+        }
     }
 
     fn note_appended(&mut self, mut message: Message, appended: Appended) {
@@ -418,13 +460,16 @@ impl<'a> Publisher<'a> {
             self.take_held();
         }
         let last_words = async {
-            while let Some(until) = self.paused() {
-                sleep_until(until).await;
-                self.go_on()?;
-            }
             loop {
+                while let Some(until) = self.paused() {
+                    sleep_until(until).await;
+                    self.go_on()?;
+                }
                 while let Some(answered) = self.inflight.next().await {
                     self.note(answered)?;
+                }
+                if self.paused().is_some() {
+                    continue;
                 }
                 if self.stale.is_empty() {
                     return Ok(());
@@ -443,7 +488,8 @@ impl<'a> Publisher<'a> {
             | Ending::ContentTooLong { .. }
             | Ending::Crowded
             | Ending::Unauthenticated(_)
-            | Ending::Denied(_) => {
+            | Ending::Denied(_)
+            | Ending::Muted(_) => {
                 let _ = last_words.await;
                 ending
             }
@@ -454,6 +500,7 @@ impl<'a> Publisher<'a> {
             | Ending::Silent(_)
             | Ending::LeaveNotStored
             | Ending::NameLost
+            | Ending::PutOut(_)
             | Ending::Superseded => ending,
         }
     }

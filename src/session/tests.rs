@@ -18,7 +18,7 @@ use crate::{
         },
         memory::{Memory, MemoryConfig},
     },
-    domain::{Page, ReplicaId, RoomName, Username, UsernameLimits},
+    domain::{Page, ReplicaId, RoomName, RoomRole, Username, UsernameLimits},
     hub::{
         Claim, EnterError, HubConfig, SessionClaim, StartFrom,
         testing::{self, nobody},
@@ -88,7 +88,8 @@ fn claim(room: &RoomName, session: SessionClaim) -> Claim {
     let name = Username::parse("bob", UsernameLimits { max_chars: 64 }).unwrap();
     let (since, linger) = (StartFrom::Now, Duration::ZERO);
     let (attempt, told) = (0, Arc::default());
-    Claim { room: room.clone(), name, session, since, linger, attempt, told }
+    let (room, identity, role) = (room.clone(), None, RoomRole::Member);
+    Claim { room, name, identity, role, session, since, linger, attempt, told }
 }
 
 /// Bob is on one replica, and another one carries his session on. Returns how his old stream ends.

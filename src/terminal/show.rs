@@ -1,15 +1,13 @@
 //! What is shown of what the library tells.
 
-use std::time::SystemTime;
-
-use jiff::Timestamp;
 use roomcast_client::{Event, EventKind, Gap, LeftCause, Members, Page, Position, Reason, Update};
 use roomcast_common::text::sanitise;
 use roomcast_proto::chat::ChatMessage;
 
 use super::{
     lines::{Place, Printer},
-    style::Style,
+    moderated,
+    style::{Style, timestamp},
 };
 
 /// Who tells of comings and goings.
@@ -147,6 +145,10 @@ fn line(event: &Event, style: &Style) -> Option<String> {
         EventKind::Said(content) => format!("[{time}] {name}: {}", sanitise(content)),
         EventKind::Joined => format!("[{time}] {SYSTEM}: {name} joined"),
         EventKind::Left(cause) => format!("[{time}] {SYSTEM}: {name} left{}", words(*cause)),
+        EventKind::Moderated(moderation) => {
+            let words = moderated::words(&name, moderation)?;
+            format!("[{time}] {SYSTEM}: {words}")
+        }
         // Of a later version, too.
         _ => return None,
     })
@@ -162,10 +164,6 @@ pub(super) fn line_of(message: &ChatMessage, style: &Style) -> String {
     let name = sanitise(username);
     let name = if name == SYSTEM { name } else { style.name(&name) };
     format!("[{time}] {name}: {}", sanitise(content))
-}
-
-fn timestamp(time: SystemTime) -> Timestamp {
-    Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// A cause that is worth a word.
@@ -215,7 +213,7 @@ pub(super) fn note_of_members(members: &Members) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use roomcast_client::{Epoch, Member};
 

@@ -3,6 +3,7 @@
 use std::{
     env,
     hash::{DefaultHasher, Hash, Hasher},
+    time::SystemTime,
 };
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -24,6 +25,11 @@ pub(super) enum Style {
         /// Names have colors and notes are dim.
         colored: bool,
     },
+}
+
+/// A time that the library tells, as it can be written.
+pub(super) fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 impl Style {

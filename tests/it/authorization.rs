@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jiff::{SignedDuration, Timestamp};
-use roomcast_auth::{Claims, Grant, Role, RoomcastClaim, Signer};
+use roomcast_auth::{Claims, Role, Signer};
 use roomcast_proto::room::{
     Authenticate, ListEventsRequest, ListMembersRequest, NackReason, connect_request::Frame as Ask,
 };
@@ -15,6 +14,7 @@ use tonic_health::pb::{
 
 use crate::harness::{
     ChatClient, Cluster, Dialect, Endpoint, Layout, Replica, RichClient, SOON, eventually,
+    tokens::{self, SECRET, claims, in_seconds, sign_with, token, with_roles},
 };
 
 on_both_backplanes!(
@@ -25,55 +25,6 @@ on_both_backplanes!(
     a_stream_ends_a_little_after_its_token,
     a_newer_token_counts_from_then_on,
 );
-
-const SECRET: &str = "a secret that only the tests know 0123456789";
-const ISSUER: &str = "https://id.example.com";
-const AUDIENCE: &str = "roomcast";
-
-/// So many seconds from now.
-fn in_seconds(seconds: i64) -> i64 {
-    (Timestamp::now() + SignedDuration::from_secs(seconds)).as_second()
-}
-
-/// What a good token of somebody says who may speak everywhere.
-fn claims(sub: &str) -> Claims {
-    let everywhere = Grant { rooms: "*".parse().expect("a pattern"), role: Role::Member };
-    Claims {
-        sub: sub.to_owned(),
-        exp: in_seconds(3600),
-        iat: None,
-        nbf: None,
-        iss: Some(ISSUER.to_owned()),
-        aud: Some(AUDIENCE.to_owned()),
-        name: None,
-        roomcast: Some(RoomcastClaim { rooms: vec![everywhere], admin: false }),
-    }
-}
-
-/// The same, with these roles only.
-fn with_roles(sub: &str, roles: &[(&str, Role)]) -> Claims {
-    let grant =
-        |&(rooms, role): &(&str, Role)| Grant { rooms: rooms.parse().expect("rooms"), role };
-    let rooms = roles.iter().map(grant).collect();
-    Claims { roomcast: Some(RoomcastClaim { rooms, admin: false }), ..claims(sub) }
-}
-
-fn sign_with(secret: &str, claims: &Claims) -> String {
-    Signer::from_secret(secret.as_bytes()).expect("long enough").sign(claims).expect("signed")
-}
-
-fn token(claims: &Claims) -> String {
-    sign_with(SECRET, claims)
-}
-
-async fn start(layout: Layout) -> Cluster {
-    let plan = layout.plan().with("ROOMCAST_AUTH__MODE", "token");
-    let plan = plan.with("ROOMCAST_AUTH__SECRET", SECRET);
-    plan.with("ROOMCAST_AUTH__ISSUER", ISSUER)
-        .with("ROOMCAST_AUTH__AUDIENCE", AUDIENCE)
-        .start()
-        .await
-}
 
 /// How asking for everything ends, by way of each protocol and each call.
 async fn all_ends(endpoint: &Endpoint) -> Vec<(Code, String)> {
@@ -93,7 +44,7 @@ async fn all_ends(endpoint: &Endpoint) -> Vec<(Code, String)> {
 }
 
 async fn who_shows_no_good_token_is_refused(layout: Layout) {
-    let cluster = start(layout).await;
+    let cluster = tokens::wanted(layout.plan()).start().await;
     let good = claims("mallory");
     let with = |change: fn(&mut Claims)| {
         let mut claims = good.clone();
@@ -149,7 +100,7 @@ async fn who_shows_no_good_token_is_refused(layout: Layout) {
 }
 
 async fn a_token_says_into_which_rooms_and_under_which_name(layout: Layout) {
-    let cluster = start(layout).await;
+    let cluster = tokens::wanted(layout.plan()).start().await;
     let bob =
         Claims { name: Some("bob".to_owned()), ..with_roles("b", &[("team-*", Role::Member)]) };
     let endpoint = cluster.endpoint(0).bearing(&token(&bob));
@@ -172,7 +123,7 @@ async fn a_token_says_into_which_rooms_and_under_which_name(layout: Layout) {
 }
 
 async fn a_reader_hears_and_does_not_speak(layout: Layout) {
-    let cluster = start(layout).await;
+    let cluster = tokens::wanted(layout.plan()).start().await;
     let mut alice = cluster.endpoint(0).bearing(&token(&claims("alice"))).enter("alice").await;
     let reader = token(&with_roles("r", &[("lobby", Role::Reader)]));
     let endpoint = cluster.endpoint(1).bearing(&reader);
@@ -199,7 +150,7 @@ async fn a_reader_hears_and_does_not_speak(layout: Layout) {
 }
 
 async fn a_session_is_its_subjects(layout: Layout) {
-    let cluster = start(layout).await;
+    let cluster = tokens::wanted(layout.plan()).start().await;
     let mut alice = cluster.endpoint(0).bearing(&token(&claims("alice"))).enter("alice").await;
     let endpoint = |replica, sub: &str| cluster.endpoint(replica).bearing(&token(&claims(sub)));
     let mut bob = RichClient::open(&endpoint(0, "b"), RichClient::asking("lobby", "bob")).await;
@@ -213,7 +164,7 @@ async fn a_session_is_its_subjects(layout: Layout) {
 }
 
 async fn a_stream_ends_a_little_after_its_token(layout: Layout) {
-    let cluster = start(layout).await;
+    let cluster = tokens::wanted(layout.plan()).start().await;
     let mut alice = cluster.endpoint(0).bearing(&token(&claims("alice"))).enter("alice").await;
     // Clocks may differ by that much.
     let expired = |sub: &str| token(&Claims { exp: in_seconds(-20), ..claims(sub) });
@@ -235,7 +186,7 @@ async fn a_stream_ends_a_little_after_its_token(layout: Layout) {
 }
 
 async fn a_newer_token_counts_from_then_on(layout: Layout) {
-    let cluster = start(layout).await;
+    let cluster = tokens::wanted(layout.plan()).start().await;
     let show = |claims: &Claims| Ask::Authenticate(Authenticate { token: token(claims) });
     let expiring = Claims { exp: in_seconds(-15), ..claims("b") };
     let endpoint = cluster.endpoint(0).bearing(&token(&expiring));

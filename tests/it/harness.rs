@@ -20,6 +20,7 @@ mod rich;
 mod shared;
 #[macro_use]
 mod stage;
+pub(crate) mod tokens;
 mod wire;
 
 use std::time::Duration;

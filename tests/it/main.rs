@@ -30,6 +30,7 @@ mod leaving;
 mod library;
 mod load;
 mod many_names;
+mod moderation;
 mod one_connection;
 mod open_files;
 mod outage;

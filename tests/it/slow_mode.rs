@@ -32,7 +32,7 @@ async fn said_until_bob_left(witness: &mut RichClient) -> usize {
         match event.what {
             Some(What::Said(_)) => said += 1,
             Some(What::Left(_)) => return said,
-            Some(What::Joined(_)) | None => {}
+            Some(What::Joined(_) | What::Moderated(_)) | None => {}
         }
     }
 }

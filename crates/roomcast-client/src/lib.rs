@@ -47,6 +47,7 @@ mod details;
 mod driver;
 mod error;
 mod handle;
+mod moderation;
 mod options;
 mod requests;
 mod stream;
@@ -61,6 +62,7 @@ pub use self::{
     details::Details,
     error::{CallError, Error, LeaveError, SayError},
     handle::{Client, Events},
+    moderation::{Moderation, ModerationAction},
     options::Options,
     requests::Said,
     tls::{Credentials, objection},

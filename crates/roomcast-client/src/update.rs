@@ -7,7 +7,7 @@ use roomcast_common::{Epoch, Position};
 use roomcast_proto::room as proto;
 use tonic::{Code, Status};
 
-use super::{details::Details, words::root_cause};
+use super::{details::Details, moderation::Moderation, words::root_cause};
 
 /// What comes out of [`Events`](super::Events), in the order of the room's log.
 #[derive(Clone, PartialEq, Debug)]
@@ -53,6 +53,8 @@ pub enum EventKind {
     Joined,
     /// The member went.
     Left(LeftCause),
+    /// A moderator did something to the member, or to the room.
+    Moderated(Moderation),
     /// Something of a kind that this version does not know.
     Unknown,
 }
@@ -175,6 +177,9 @@ impl Event {
                 Some(proto::event::What::Said(said)) => EventKind::Said(said.content),
                 Some(proto::event::What::Joined(_)) => EventKind::Joined,
                 Some(proto::event::What::Left(left)) => EventKind::Left(left.cause().into()),
+                Some(proto::event::What::Moderated(moderated)) => {
+                    EventKind::Moderated(moderated.into())
+                }
                 None => EventKind::Unknown,
             },
         })

@@ -14,11 +14,12 @@ use tokio::time::sleep;
 
 use crate::{
     backplane::{
-        AppendError, Appended, Backplane, Checked, Eviction, Hold, Join, JoinError, Joined,
-        Members, MembersPage, PageLimit, Partition, ReapStep, Renewal, RoomHead, Seated, Shard,
-        Survey, Unavailable,
+        AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Enforcement,
+        Eviction, Hold, Join, JoinError, Joined, Members, MembersCursor, MembersPage, PageLimit,
+        Partition, ReapStep, Renewal, RoomHead, Seated, Shard, Standing, Survey, Unavailable,
+        Until,
     },
-    domain::{Contact, Event, Page, Position, RoomName, Username},
+    domain::{Contact, Event, Identity, Page, Position, RoomName, Username},
 };
 
 /// How long it takes to show that something cannot be done.
@@ -113,6 +114,31 @@ impl Backplane for Odd {
         // Others are appended meanwhile.
         sleep(Duration::from_millis(10)).await;
         self.inner.append(hold, client_seq, event).await
+    }
+
+    async fn decide(&self, room: &RoomName, decision: Decision<'_>) -> Result<Until, DecideError> {
+        self.inner.decide(room, decision).await
+    }
+
+    async fn enforce(&self, enforcement: Enforcement<'_>) -> Result<usize, Unavailable> {
+        self.inner.enforce(enforcement).await
+    }
+
+    async fn standing(
+        &self,
+        room: &RoomName,
+        identity: Option<&Identity>,
+    ) -> Result<Standing, Unavailable> {
+        self.inner.standing(room, identity).await
+    }
+
+    async fn bans(
+        &self,
+        room: &RoomName,
+        cursor: Option<MembersCursor>,
+        limit: usize,
+    ) -> Result<Bans, Unavailable> {
+        self.inner.bans(room, cursor, limit).await
     }
 
     async fn subscribe(&self, room: &RoomName) -> Result<(), Unavailable> {

@@ -11,8 +11,8 @@ use crate::{
         Overdue, PageLimit, ReapStep, Renewal, RoomHead, Seated, Shard, Signal, Takeover, Verdict,
     },
     domain::{
-        Contact, Event, EventKind, FencingToken, Head, LeftCause, Member, Page, Position,
-        ReplicaId, RoomName, SessionId, StreamId, Username, UsernameLimits,
+        Contact, Event, EventKind, FencingToken, Head, Identity, LeftCause, Member, Page, Position,
+        ReplicaId, RoomName, RoomRole, SessionId, StreamId, Username, UsernameLimits,
     },
 };
 
@@ -38,7 +38,6 @@ pub(crate) fn some_hold(room: &RoomName, name: &str) -> Hold {
     let name = Username::parse(name, UsernameLimits { max_chars: 64 }).expect("a good name");
     Hold {
         room: room.clone(),
-        name,
         session: SessionId::from_bytes(rand::random()),
         since: jiff::Timestamp::UNIX_EPOCH,
         secret: None,
@@ -46,6 +45,9 @@ pub(crate) fn some_hold(room: &RoomName, name: &str) -> Hold {
         attempt: 0,
         token: some_token(),
         replica: ReplicaId::from_bytes([0; 16]),
+        identity: Some(Identity::Name(name.skeleton().into())),
+        role: RoomRole::Member,
+        name,
         confirmed: None,
     }
 }
@@ -91,6 +93,7 @@ pub(crate) fn line(seq: u64, event: &Event) -> String {
         EventKind::Said { content } => format!("{seq} {name}: {content}"),
         EventKind::Joined => format!("{seq} {name} joined"),
         EventKind::Left { .. } => format!("{seq} {name} left"),
+        EventKind::Moderated(_) => format!("{seq} {name} moderated"),
         EventKind::Unknown => format!("{seq} unknown"),
     }
 }

@@ -5,7 +5,7 @@ use tokio::join;
 use super::{Fixture, Setup, outlast_leases, props::*, replicas};
 use crate::{
     backplane::{AppendError, Hold, JoinError, Seated, Verdict},
-    domain::{Member, SecretHash},
+    domain::{Member, RoomRole, SecretHash},
 };
 
 /// A hold that can be resumed.
@@ -30,6 +30,8 @@ pub(crate) async fn who_has_a_name_is_looked_up(fixture: &impl Fixture) {
         lingers: false,
         stream: bob.token.stream(),
         attempt: 0,
+        subject: None,
+        role: RoomRole::Member,
     };
     for spelling in ["Bob", "bob"] {
         let found = b.lookup(&b.hold(&room, spelling)).await;

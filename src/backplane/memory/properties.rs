@@ -14,6 +14,7 @@ use self::{
     ops::{Op, op},
 };
 use super::{
+    decisions::Decided,
     leases::Leases,
     outlet_id::OutletId,
     outlets::Outlets,
@@ -25,8 +26,8 @@ use crate::{
         conformance::props::{EVER, event, evictions},
     },
     domain::{
-        Epoch, Event, EventKind, FencingToken, Position, ReplicaId, RoomName, SessionId, StreamId,
-        Username, UsernameLimits,
+        Epoch, Event, EventKind, FencingToken, Position, ReplicaId, RoomName, RoomRole, SessionId,
+        StreamId, Username, UsernameLimits,
     },
 };
 
@@ -112,6 +113,8 @@ impl History {
                     attempt: 0,
                     token: FencingToken::from_bytes(self.draw()),
                     replica: ReplicaId::from_bytes([0; 16]),
+                    identity: None,
+                    role: RoomRole::Member,
                     confirmed: None,
                 };
                 self.holds.push((hold.clone(), replica));
@@ -238,7 +241,8 @@ impl History {
         let contact = may_reap.then_some(EVER);
         let eviction = evict.map(|it| evictions(std::slice::from_ref(it)).remove(0));
         let join = Join { takeover, contact, evict: eviction.as_ref(), ..Join::new(hold, event) };
-        let outcome = self.room.join(self.now, &mut self.leases, incarnation, &join);
+        let outcome =
+            self.room.join(self.now, &mut self.leases, incarnation, &join, &Decided::default());
         let moved = self.room.take_moved();
         if let Some(own) = own {
             self.check_carried_on(by, hold, own, outcome);
@@ -365,7 +369,7 @@ impl History {
                     let left = present.remove(&name);
                     assert!(left == Some(session) || log_was_lost, "left without having come");
                 }
-                EventKind::Unknown => panic!("nobody appended that"),
+                EventKind::Moderated(_) | EventKind::Unknown => panic!("nobody appended that"),
                 EventKind::Said { .. } => {
                     let speaker = present.get(&name);
                     assert!(speaker == Some(&session) || log_was_lost, "a stranger speaks");

@@ -1,6 +1,7 @@
 //! One room as a pure state machine: no clock, no chance, no I/O. Time is an argument and never
 //! goes back; each call is one atomic step.
 
+mod moderating;
 mod reaping;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    decisions::Decided,
     leases::{Incarnation, Leases, later},
     log::Log,
     roster::{Came, Roster, RosterEntry},
@@ -21,7 +23,10 @@ use crate::{
         AppendError, Appended, Checked, Hold, Join, JoinError, Joined, LogBounds, Members,
         MembersPage, PageLimit, RoomHead, Seated, Verdict,
     },
-    domain::{Epoch, Event, Head, Page, Position, RoomName, SessionId, StreamId, Username},
+    domain::{
+        Epoch, Event, Head, Page, Position, RoomName, RoomRole, RoomSettings, SessionId, StreamId,
+        Username,
+    },
 };
 
 /// How many names may owe something before it is looked which ones do not any more.
@@ -63,8 +68,11 @@ pub(super) struct Room {
     takeovers: u64,
     /// No member's session lingers for longer; members that have gone may have.
     longest: Duration,
-    /// Sessions that have left within the last lease, in that order: a former stream of theirs has not.
-    left: VecDeque<(Instant, SessionId)>,
+    /// Sessions that have left within the last lease, in that order: a former stream of theirs has not. Those that a
+    /// moderator put out have a reason.
+    left: VecDeque<(Instant, SessionId, Option<Arc<str>>)>,
+    /// What holds for all but moderators.
+    settings: RoomSettings,
     /// The log tells more than who came and went by themselves.
     said: bool,
     /// When all of it is forgotten, unless something happens.
@@ -87,6 +95,7 @@ impl Room {
             takeovers: 0,
             longest: Duration::ZERO,
             left: VecDeque::new(),
+            settings: RoomSettings::default(),
             said: false,
             expires: now,
         };
@@ -137,10 +146,17 @@ impl Room {
         leases: &mut Leases,
         own: Incarnation,
         join: &Join<'_>,
+        decided: &Decided,
     ) -> Result<Joined, JoinError> {
         let Join { hold, takeover, evict, .. } = *join;
+        self.settings = decided.settings;
         let skeleton = hold.name.skeleton();
         let seat = self.seats.get(skeleton);
+        let own_seat = seat.filter(|seat| seat.member.session == hold.session);
+        // Whose answer was only lost is in.
+        if own_seat.is_none_or(|seat| seat.token != hold.token) {
+            self.admits(now, hold, decided)?;
+        }
         if let Some(seat) = seat.filter(|seat| seat.member.session == hold.session) {
             let same_stream = seat.token.stream() == hold.token.stream();
             if same_stream && seat.lingers && seat.token != hold.token {
@@ -158,7 +174,7 @@ impl Room {
                     Some(_) | None => return Err(JoinError::Moved),
                 }
             }
-            return Ok(self.join_again(now, leases, own, join));
+            return Ok(self.join_again(now, leases, own, join, decided));
         }
         let has_left = hold.confirmed.is_some() && self.has_left(now, hold.session);
         let told = hold.confirmed.is_none_or(|position| self.head().includes(position));
@@ -193,8 +209,8 @@ impl Room {
         let came = Came { position, told };
         leases.hold(own, now);
         self.longest = self.longest.max(hold.linger);
-        self.seats.insert(skeleton, RosterEntry::new(hold, own, came, join.appended));
-        Ok(self.joined(now, came, join.appended))
+        self.seats.insert(skeleton, RosterEntry::new(hold, own, came, join.appended, decided));
+        Ok(self.joined(now, came, join.appended, decided.role, came.position.seq))
     }
 
     /// See [`crate::backplane::Backplane::append`].
@@ -221,6 +237,10 @@ impl Room {
         if client_seq > seat.client_seq + 1 {
             return Err(AppendError::Stale);
         }
+        if let Some(silenced) = seat.silenced(now, self.settings) {
+            return Err(AppendError::Silenced(silenced));
+        }
+        seat.spoke = (!self.settings.slow_mode.is_zero()).then_some(now);
         self.said = true;
         seat.client_seq = client_seq;
         seat.last = self.log.push(now, event);
@@ -241,7 +261,7 @@ impl Room {
         let stream = hold.token.stream();
         self.seats.get(skeleton).filter(|seat| seat.is_carried_by(hold.session, stream))?;
         self.seats.remove(skeleton);
-        self.left.push_back((self.known_until(now), hold.session));
+        self.left.push_back((self.known_until(now), hold.session, None));
         let position = self.log.push(now, event);
         self.touch(now);
         Some(position)
@@ -338,12 +358,19 @@ impl Room {
         }
         self.expires = self.expires.max(self.owes_until);
         self.log.trim(now);
-        while self.left.front().is_some_and(|(until, _)| *until <= now) {
+        while self.left.front().is_some_and(|(until, ..)| *until <= now) {
             self.left.pop_front();
         }
     }
 
-    fn joined(&mut self, now: Instant, came: Came, client_seq: u64) -> Joined {
+    fn joined(
+        &mut self,
+        now: Instant,
+        came: Came,
+        client_seq: u64,
+        set_role: Option<RoomRole>,
+        began: u64,
+    ) -> Joined {
         self.touch(now);
         let position = came.position;
         Joined {
@@ -352,6 +379,9 @@ impl Room {
             told: came.told,
             client_seq,
             takeovers: self.takeovers,
+            set_role,
+            settings: self.settings,
+            began,
         }
     }
 
@@ -362,12 +392,14 @@ impl Room {
         leases: &mut Leases,
         own: Incarnation,
         join: &Join<'_>,
+        decided: &Decided,
     ) -> Joined {
         let hold = join.hold;
         let skeleton = hold.name.skeleton();
         let mut came = Came { position: self.head().position, told: false };
         let mut client_seq = join.appended;
         let mut lingers = false;
+        let mut began = came.position.seq;
         if let Some(seat) = self.seats.get_mut(skeleton) {
             let repeated = seat.token == hold.token;
             // Unless the join that the seat tells of is the one before the hold was confirmed.
@@ -381,18 +413,19 @@ impl Room {
                 self.takeovers += 1;
             }
             if !lingers {
-                seat.carry_on(hold, own);
+                seat.carry_on(hold, own, decided);
             }
             seat.came = came;
             seat.client_seq = seat.client_seq.max(join.appended);
             client_seq = seat.client_seq;
+            began = seat.began;
         }
         if !lingers {
             self.seats.keep(skeleton, None);
             self.longest = self.longest.max(hold.linger);
             leases.hold(own, now);
         }
-        self.joined(now, came, client_seq)
+        self.joined(now, came, client_seq, decided.role, began)
     }
 
     fn judge(&self, now: Instant, leases: &Leases, own: Incarnation, hold: &Hold) -> Verdict {

@@ -9,10 +9,18 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::leases::{Incarnation, Leases, later};
+use super::{
+    decisions::{Decided, Ends},
+    leases::{Incarnation, Leases, later},
+};
 use crate::{
-    backplane::{Hold, MEMBERS_PAGE, Members, MembersCursor, MembersPage, Present, Seated},
-    domain::{FencingToken, Member, Position, ReplicaId, SecretHash, SessionId, StreamId},
+    backplane::{
+        Hold, MEMBERS_PAGE, Members, MembersCursor, MembersPage, Present, Seated, Silenced,
+    },
+    domain::{
+        FencingToken, Identity, Member, Position, ReplicaId, RoomRole, RoomSettings, SecretHash,
+        SessionId, StreamId,
+    },
 };
 
 /// One name's entry in the roster, from `joined` to `left`.
@@ -39,6 +47,17 @@ pub(super) struct RosterEntry {
     pub(super) last: Position,
     /// The stream is gone.
     pub(super) lingers: bool,
+    /// The subject of its identity, if it has one.
+    subject: Option<Arc<str>>,
+    /// Its role by its token, and the one that was set for it.
+    role: RoomRole,
+    pub(super) set_role: Option<RoomRole>,
+    /// Until when it may not speak.
+    pub(super) muted: Option<Ends>,
+    /// When it last spoke in slow mode.
+    pub(super) spoke: Option<Instant>,
+    /// See [`crate::backplane::Joined::began`].
+    pub(super) began: u64,
     /// Numbers those who came. Only [`Roster`] sets it.
     number: u64,
     /// Until when the name is kept although its stream, or its replica, is gone. Only [`Roster`] changes it, together
@@ -57,8 +76,20 @@ pub(super) struct Came {
 
 impl RosterEntry {
     /// A seat just taken.
-    pub(super) fn new(hold: &Hold, own: Incarnation, came: Came, client_seq: u64) -> Self {
+    pub(super) fn new(
+        hold: &Hold,
+        own: Incarnation,
+        came: Came,
+        client_seq: u64,
+        decided: &Decided,
+    ) -> Self {
         Self {
+            subject: hold.identity.as_ref().and_then(Identity::subject).cloned(),
+            role: hold.role,
+            set_role: decided.role,
+            muted: decided.muted,
+            spoke: None,
+            began: came.position.seq,
             member: Member { name: hold.name.display().clone(), session: hold.session },
             since: hold.since,
             secret: hold.secret,
@@ -77,7 +108,10 @@ impl RosterEntry {
     }
 
     /// The session goes on under this hold.
-    pub(super) fn carry_on(&mut self, hold: &Hold, own: Incarnation) {
+    pub(super) fn carry_on(&mut self, hold: &Hold, own: Incarnation, decided: &Decided) {
+        self.role = hold.role;
+        self.set_role = decided.role;
+        self.muted = decided.muted;
         self.incarnation = own;
         self.since = hold.since;
         self.secret = hold.secret;
@@ -99,7 +133,33 @@ impl RosterEntry {
             lingers: self.lingers,
             stream: self.token.stream(),
             attempt: self.attempt,
+            subject: self.subject.clone(),
+            role: self.role(),
         }
+    }
+
+    /// Its role in the room.
+    fn role(&self) -> RoomRole {
+        self.set_role.unwrap_or(self.role)
+    }
+
+    /// Why it may not speak, if so.
+    pub(super) fn silenced(&self, now: Instant, settings: RoomSettings) -> Option<Silenced> {
+        if let Some(until) = self.muted.and_then(|ends| ends.holds(now)) {
+            return Some(Silenced::Muted(until));
+        }
+        if self.set_role == Some(RoomRole::Reader) {
+            return Some(Silenced::Reader);
+        }
+        if self.role() >= RoomRole::Moderator {
+            return None;
+        }
+        if settings.read_only {
+            return Some(Silenced::ReadOnly);
+        }
+        let next = self.spoke.map(|spoke| later(spoke, settings.slow_mode));
+        let wait = next.map(|next| next.saturating_duration_since(now));
+        wait.filter(|wait| !wait.is_zero()).map(Silenced::SlowMode)
     }
 
     /// Until when the name is kept. `None`: it is not any more.
@@ -195,9 +255,11 @@ impl Roster {
             .by_ref()
             .take(page.limit.clamp(1, MEMBERS_PAGE))
             .filter_map(|(number, skeleton)| {
-                let RosterEntry { member, since, lingers, .. } = self.get(skeleton)?;
-                let (member, since, lingers) = (member.clone(), *since, *lingers);
-                Some((*number, Present { member, since, lingers }))
+                let entry = self.get(skeleton)?;
+                let RosterEntry { member, since, lingers, subject, .. } = entry;
+                let (member, subject, role) = (member.clone(), subject.clone(), entry.role());
+                let (since, lingers) = (*since, *lingers);
+                Some((*number, Present { member, since, lingers, subject, role }))
             })
             .collect();
         let more = numbers.next().is_some();

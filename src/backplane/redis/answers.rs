@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     backplane::{Hold, JoinError, Joined, Overdue, Present, RoomHead, Verdict},
-    domain::{Event, Position, RoomName},
+    domain::{Event, Position, RoomName, RoomSettings},
 };
 
 /// What a join came to; `None` where the incarnation is lost.
@@ -29,12 +29,20 @@ pub(super) fn read_joined(
                 told: reply.int(2)? == 1,
                 client_seq: reply.int(3)?.unsigned_abs(),
                 takeovers: reply.int(4)?.unsigned_abs(),
+                set_role: reply.bytes(5)?.first().and_then(|letter| codec::set_role(*letter)),
+                settings: RoomSettings::from_number(reply.int(6)?.unsigned_abs()),
+                began: reply.int(7)?.unsigned_abs(),
             })
         }
         b"taken" => Err(JoinError::Taken),
         b"ended" => Err(JoinError::Ended),
         b"moved" => Err(JoinError::Moved),
         b"overtaken" => Err(JoinError::Overtaken { seen: reply.int(1)?.unsigned_abs() }),
+        b"kicked" => {
+            Err(JoinError::Kicked { reason: String::from_utf8_lossy(reply.bytes(1)?).into() })
+        }
+        b"banned" => Err(JoinError::Banned(codec::moderation::until(reply.int(1)?))),
+        b"forbidden" => Err(JoinError::Forbidden),
         b"full" => Err(JoinError::Full { max, overdue: reply.int(1)? == 1 }),
         b"overdue" => {
             let skeleton = hold.name.skeleton().as_bytes();

@@ -11,12 +11,34 @@
 -- messages were appended before: minus one, minus the seq of the session's last message; by how many that
 -- one is later than the first; the seq of the first that was not; the epoch in which that last one was written.
 
+-- When the sender may not say all of it: why (`muted`, `reader`, `read-only`, `slow`), the seq of its first message, how
+-- many were appended, and until when it is muted, in milliseconds of Redis's clock, or after how many it may go on.
+
 -- Where the hold begins and ends in a member's field, its incarnation in the hold, and what says that it lingers.
 local HOLD, HOLD_END, INCARNATION, LINGERS = 17, 96, 65, string.byte('l')
+local ROLES, SILENCE, SPOKE = 152, 154, 162
+-- The set role and the silence of a member of whom nothing was decided.
+local FREE = '-' .. string.rep('\0', 8)
 local sub = string.sub
 
 -- When leases end that were looked up: an incarnation is of one partition.
 local leases = {}
+
+-- Why a sender may not speak, and for how long, if so; or how long it has to wait after each message.
+local function silence(entry)
+  if settings == 0 and sub(entry, ROLES + 1, SPOKE - 1) == FREE then return nil end
+  local muted, spoke = struct.unpack('>dd', entry, SILENCE)
+  if muted > now then return 'muted', muted end
+  local role = sub(entry, ROLES + 1, ROLES + 1)
+  if role == 'r' then return 'reader', 0 end
+  if role == '-' then role = sub(entry, ROLES, ROLES) end
+  if settings == 0 or role == 'd' or role == 'o' then return nil end
+  if settings % 2 == 1 then return 'read-only', 0 end
+  local slow = math.floor(settings / 4)
+  if slow == 0 then return nil end
+  if spoke + slow > now then return 'slow', spoke + slow - now end
+  return nil, 0, slow
+end
 
 -- Appends the messages of one run, or as many of them as were not appended before. What the sender said before
 -- in this call is in `sender`.
@@ -35,11 +57,20 @@ local function append_run(sender, from, count, payload)
     end
     at = { -1 - sender.last_seq, known - 1, seq + 1, written }
   end
-  for a = payload + known, payload + count - 1 do emit(ARGV[a]) end
-  if known < count then
-    sender.last, sender.last_seq, sender.dirty = from + count - 1, seq, true
+  if known >= count then return at end
+  local why, time, slow = silence(sender.entry)
+  local may = why and 0 or slow and 1 or count - known
+  for a = payload + known, payload + known + may - 1 do emit(ARGV[a]) end
+  if may > 0 then
+    sender.last, sender.last_seq, sender.dirty = from + known + may - 1, seq, true
+    if slow then
+      sender.entry = sub(sender.entry, 1, SPOKE - 1) .. struct.pack('>d', now) .. sub(sender.entry, SPOKE + 8)
+    end
   end
-  return at
+  if known + may == count then return at end
+  -- Of those that were there before it is known; it is asked again for the others.
+  if known > 0 then return at end
+  return { why or 'slow', at, may, int(time > 0 and time or slow or 0) }
 end
 
 -- Who speaks, if the member has this hold, the lease stands, and it has not ended.

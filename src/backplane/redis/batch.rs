@@ -297,10 +297,23 @@ pub(super) fn split(
 }
 
 /// The answer of a run's nth message: the epoch, and its seq, or 0; or what the script says of one that was
-/// appended before.
+/// appended before; or why it was refused, and a time.
 fn message(epoch: &Value, run: &Value, nth: usize) -> Result<Reply, ReplyError> {
     let nth = i64::try_from(nth).map_err(|_| ReplyError::Unexpected("fewer messages"))?;
     let (epoch, rest) = match run {
+        Value::Array(refused) if refused.first().and_then(reply::as_bytes).is_some() => {
+            let number = |index| refused.get(index).and_then(reply::as_int);
+            let (Some(why), Some(first), Some(count), Some(time)) =
+                (refused.first(), number(1), number(2), refused.get(3))
+            else {
+                return Err(ReplyError::Unexpected("why messages are refused"));
+            };
+            if nth >= count {
+                let rest = vec![epoch.clone(), why.clone(), time.clone()];
+                return Ok(Reply { head: None, rest });
+            }
+            (epoch, vec![first + nth])
+        }
         Value::Array(known) => {
             let number = |index| known.get(index).and_then(reply::as_int);
             let (Some(last), Some(later), Some(next), Some(written)) =

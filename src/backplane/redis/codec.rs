@@ -1,5 +1,7 @@
 //! The bytes that replicas exchange: the internal envelope and roster entries.
 
+pub(super) mod moderation;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
@@ -9,8 +11,8 @@ use super::scripts::millis;
 use crate::{
     backplane::{Hold, Overdue, Present, Seated},
     domain::{
-        DisplayName, Event, EventKind, LeftCause, Member, ReplicaId, RoomName, SecretHash,
-        SessionId, StreamId, TraceParent,
+        DisplayName, Event, EventKind, Identity, LeftCause, Member, ReplicaId, RoomName, RoomRole,
+        SecretHash, SessionId, StreamId, TraceParent,
     },
     proto::internal,
 };
@@ -35,6 +37,9 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
         EventKind::Joined => internal::event::What::Joined(internal::Joined {}),
         EventKind::Left { cause } => {
             internal::event::What::Left(internal::Left { cause: encode_cause(*cause).into() })
+        }
+        EventKind::Moderated(moderation) => {
+            internal::event::What::Moderated(moderation::encode(moderation))
         }
         // Never made here, only read.
         EventKind::Unknown => return Vec::new(),
@@ -76,6 +81,9 @@ fn decode_event(event: internal::Event) -> Result<Event, CodecError> {
         Some(internal::event::What::Left(left)) => {
             EventKind::Left { cause: decode_cause(left.cause()) }
         }
+        Some(internal::event::What::Moderated(moderated)) => {
+            moderation::decode(moderated).map_or(EventKind::Unknown, EventKind::Moderated)
+        }
         // A kind that a later version invents.
         None => EventKind::Unknown,
     };
@@ -101,6 +109,7 @@ fn encode_cause(cause: LeftCause) -> internal::left::Cause {
         LeftCause::Shutdown => internal::left::Cause::Shutdown,
         LeftCause::ReplicaLost => internal::left::Cause::ReplicaLost,
         LeftCause::TimedOut => internal::left::Cause::TimedOut,
+        LeftCause::Kicked => internal::left::Cause::Kicked,
     }
 }
 
@@ -113,11 +122,12 @@ fn decode_cause(cause: internal::left::Cause) -> LeftCause {
         internal::left::Cause::Shutdown => LeftCause::Shutdown,
         internal::left::Cause::ReplicaLost => LeftCause::ReplicaLost,
         internal::left::Cause::TimedOut => LeftCause::TimedOut,
+        internal::left::Cause::Kicked => LeftCause::Kicked,
     }
 }
 
 /// Nanoseconds since the Unix epoch; those a 64-bit number cannot hold are past the year 2262.
-fn nanos(at: Timestamp) -> i64 {
+pub(super) fn nanos(at: Timestamp) -> i64 {
     i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
@@ -128,6 +138,11 @@ pub(super) fn encode_member(hold: &Hold) -> Vec<u8> {
         replica: hold.replica.to_string(),
         since_nanos: nanos(hold.since),
         secret_hash: hold.secret.map_or_else(Vec::new, |hash| hash.as_bytes().to_vec()).into(),
+        subject: hold
+            .identity
+            .as_ref()
+            .and_then(Identity::subject)
+            .map_or_else(String::new, ToString::to_string),
     }
     .encode_to_vec()
 }
@@ -154,6 +169,7 @@ pub(super) struct Entry {
     attempt: u64,
     linger: Duration,
     lingers: bool,
+    role: RoomRole,
     rest: internal::Member,
 }
 
@@ -168,7 +184,7 @@ pub(super) fn decode_entry(entry: &[u8]) -> Result<Entry, CodecError> {
     let session = uuid::Uuid::try_parse(field("session", 16..48)?);
     let session = session.map_err(|_| CodecError::Field("session"))?.into_bytes();
     let stream = field("token", 48..64)?.parse().map_err(|_| CodecError::Field("token"))?;
-    let rest = internal::Member::decode(entry.get(151..).ok_or(CodecError::Field("member"))?)?;
+    let rest = internal::Member::decode(entry.get(177..).ok_or(CodecError::Field("member"))?)?;
     Ok(Entry {
         member: Member {
             name: DisplayName::from_log(&rest.username),
@@ -179,8 +195,14 @@ pub(super) fn decode_entry(entry: &[u8]) -> Result<Entry, CodecError> {
         attempt: number("attempt", 122..142)?,
         linger: Duration::from_millis(number("time to linger", 112..122)?),
         lingers: entry[96] == b'l',
+        role: set_role(entry[152]).or_else(|| set_role(entry[151])).unwrap_or(RoomRole::None),
         rest,
     })
+}
+
+/// The role that a letter stands for, or `-` for none.
+pub(super) fn set_role(letter: u8) -> Option<RoomRole> {
+    RoomRole::from_letter(char::from(letter))
 }
 
 /// A number as scripts pack it.
@@ -200,7 +222,13 @@ impl Entry {
 
     /// A member in a list.
     pub(super) fn present(self) -> Result<Present, CodecError> {
-        Ok(Present { since: self.since()?, member: self.member, lingers: self.lingers })
+        Ok(Present {
+            since: self.since()?,
+            subject: self.subject(),
+            role: self.role,
+            lingers: self.lingers,
+            member: self.member,
+        })
     }
 
     /// Who has a name.
@@ -216,8 +244,15 @@ impl Entry {
             lingers: self.lingers,
             stream: self.stream,
             attempt: self.attempt,
+            subject: self.subject(),
+            role: self.role,
             member: self.member,
         })
+    }
+
+    fn subject(&self) -> Option<Arc<str>> {
+        let subject = &*self.rest.subject;
+        (!subject.is_empty()).then(|| Arc::from(subject))
     }
 
     fn since(&self) -> Result<Timestamp, CodecError> {
@@ -253,6 +288,7 @@ mod tests {
             LeftCause::Shutdown,
             LeftCause::ReplicaLost,
             LeftCause::TimedOut,
+            LeftCause::Kicked,
         ];
         let mut events = vec![
             event(EventKind::Said { content: Arc::from("hello\0") }),
@@ -271,6 +307,8 @@ mod tests {
         entry.push(lingers);
         entry.extend(format!("{:015}{:010}{:020}t", 1_764_000_000_000_u64, 10_000, 3).as_bytes());
         entry.extend(6.0_f64.to_be_bytes());
+        entry.extend(b"md");
+        entry.extend([0.0_f64; 3].map(f64::to_be_bytes).concat());
         entry.extend(member.encode_to_vec());
         entry
     }
@@ -283,10 +321,12 @@ mod tests {
             replica: replica.into(),
             since_nanos: 123_456_789,
             secret_hash: vec![1; 32].into(),
+            subject: "u1".into(),
         };
         let seated = decode_entry(&entry(b'h', &member)).unwrap().seated().unwrap();
         assert_eq!(seated.member.name.as_str(), "Bob");
         assert_eq!(seated.replica.to_string(), replica);
+        assert_eq!((seated.subject.as_deref(), seated.role), (Some("u1"), RoomRole::Moderator));
         assert_eq!(seated.since.as_nanosecond(), 123_456_789);
         assert_eq!((seated.attempt, seated.lingers, seated.client_seq), (3, false, 41));
         assert_eq!(seated.stream.to_string(), "0123456789abcdef");

@@ -109,6 +109,11 @@ impl Keys {
         format!("{}:{session}", self.of_room("ended", room))
     }
 
+    /// What moderators have decided of a room.
+    pub(super) fn decided(&self, room: &RoomName) -> String {
+        self.of_room("decided", room)
+    }
+
     /// The live channel of a room.
     pub(super) fn channel(&self, room: &RoomName) -> String {
         format!("{}{{{}}}:live:{room}", self.channels, self.tags[self.partition(room)])

@@ -21,6 +21,8 @@
 -- until      when the room is forgotten, in milliseconds of Redis's clock
 -- longest    no member's session lingers for longer, in milliseconds; members that have gone may have
 -- takeovers  how many streams have lost their sessions to newer ones
+-- settings   what holds for all but moderators: milliseconds of slow mode times 4, plus 2 where history is hidden, plus
+--            1 where nobody speaks
 -- and then, as text, "epoch:seq epoch:seq ...", where earlier epochs ended, the latest last.
 --
 -- A member is, at these places of its field,
@@ -32,7 +34,12 @@
 --   123   the number of its client's attempt, in 20 digits
 --   143   t if the room was told of its join, else u
 --   144   as a number: the seq of the join, or of the last entry before it
---   152   encoded, what is of no interest to scripts
+--   152   its role by its token, and the one that was set for it or -, a letter each: n none, r reader, m member,
+--         d moderator, o owner
+--   154   as numbers: until when it may not speak, or 0, and when it last spoke in slow mode, or 0, in milliseconds of
+--         Redis's clock
+--   170   as a number: the seq of the session's first join, or of the last entry before it
+--   178   encoded, what is of no interest to scripts
 -- The first 16 digits of a token are those of the stream.
 --
 -- ARGV[1] the replication id of this Redis, as the connection read it when it opened
@@ -45,7 +52,7 @@
 
 local PAST_EPOCHS, FEW_EPOCHS = 64, 8
 local SLACK, MARK, ROUNDS = 64, 64, 8
-local FORM = '>c16c40ddddddddd'
+local FORM = '>c16c40dddddddddd'
 
 -- Doubles print in scientific notation from 1e15 on; positions must not.
 local function int(number)
@@ -65,7 +72,7 @@ local OLDEST = now - age - age / 32
 
 -- The room that is open: its keys, its channel, and where its log stands.
 local ROOM, LOG, ROOMS, LIVE
-local epoch, replid, seq, oldest, first, bytes, gone, said, forgotten, longest, takeovers, past
+local epoch, replid, seq, oldest, first, bytes, gone, said, forgotten, longest, takeovers, settings, past
 local before, payloads
 -- The field `log` as it is.
 local STANDING
@@ -77,12 +84,12 @@ local function open(room, log, rooms, live, entry)
   ROOM, LOG, ROOMS, LIVE, STANDING = room, log, rooms, live, entry
   if entry then
     local rest
-    epoch, replid, seq, oldest, first, bytes, gone, said, forgotten, longest, takeovers, rest =
+    epoch, replid, seq, oldest, first, bytes, gone, said, forgotten, longest, takeovers, settings, rest =
       struct.unpack(FORM, entry)
     past = string.sub(entry, rest)
   else
-    epoch, replid, seq, oldest, first, bytes, gone, said, forgotten, longest, takeovers, past =
-      ARGV[2], nil, 0, now, 1, 0, 0, 0, 0, 0, 0, ''
+    epoch, replid, seq, oldest, first, bytes, gone, said, forgotten, longest, takeovers, settings, past =
+      ARGV[2], nil, 0, now, 1, 0, 0, 0, 0, 0, 0, 0, ''
   end
   before, payloads = seq, {}
   if replid == ARGV[1] then return end
@@ -172,7 +179,7 @@ local function keep(time, changes)
   local lives = forgotten >= now + time and before >= first
   if not lives then forgotten = now + time + math.floor(time / 8) end
   local packed = struct.pack(FORM, epoch, replid, seq, oldest, first, bytes, gone, said, forgotten, longest,
-    takeovers) .. past
+    takeovers, settings) .. past
   if packed ~= STANDING then
     local count = #changes
     changes[count + 1], changes[count + 2] = 'log', packed

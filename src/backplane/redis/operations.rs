@@ -11,6 +11,7 @@ use super::{
     arguments::{confirmed, contact, eviction, identity, text},
     codec,
     lane::Pipeline,
+    moderating::{self, read_silenced},
     op::Work,
     reply::{self, Reply, ReplyError},
     script_name::ScriptName,
@@ -18,11 +19,12 @@ use super::{
 };
 use crate::{
     backplane::{
-        AppendError, Appended, Backplane, Checked, Eviction, Hold, Join, JoinError, Joined,
-        MEMBERS_PAGE, Members, MembersCursor, MembersPage, PageLimit, Partition, ReapStep, Renewal,
-        RoomHead, Seated, Shard, Survey, Unavailable,
+        Affected, AppendError, Appended, BANS_PAGE, Backplane, Bans, Checked, DECISIONS,
+        DecideError, Decision, Enforcement, Eviction, Hold, Join, JoinError, Joined, MEMBERS_PAGE,
+        Members, MembersCursor, MembersPage, PageLimit, Partition, ReapStep, Renewal, RoomHead,
+        Seated, Shard, Standing, Survey, Unavailable, Until,
     },
-    domain::{Contact, Event, Page, Position, RoomName, Username},
+    domain::{Contact, Event, Identity, Page, Position, RoomName, Username},
 };
 
 #[async_trait]
@@ -65,6 +67,9 @@ impl Backplane for Redis {
         let (incarnation, _) = self.incarnations.current(self.keys().partition(&hold.room));
         let work = Work::Append { hold: hold.clone(), incarnation, client_seq, payload };
         let reply = self.lane(&hold.room).submit(work, Instant::now() + self.timeout).await?;
+        if let Some(silenced) = read_silenced(&reply) {
+            return Err(AppendError::Silenced(silenced));
+        }
         let (Ok(epoch), Ok(seq)) = (reply.epoch(0), reply.int(1)) else {
             return Err(Unavailable.into());
         };
@@ -225,6 +230,53 @@ impl Backplane for Redis {
         self.remove(partition, contact, evict).await
     }
 
+    async fn decide(&self, room: &RoomName, decision: Decision<'_>) -> Result<Until, DecideError> {
+        let (field, time, value) = moderating::decision(decision);
+        let args = vec![field, text(time), value, text(DECISIONS)];
+        let lane = self.lane(room);
+        let kept = self.script(lane, ScriptName::Decide, room, Vec::new(), args, |reply| {
+            Ok((reply.int(0)? == 1, codec::moderation::until(reply.int(1)?)))
+        });
+        let (kept, until) = kept.await?;
+        if kept { Ok(until) } else { Err(DecideError::Full) }
+    }
+
+    async fn enforce(&self, enforcement: Enforcement<'_>) -> Result<usize, Unavailable> {
+        let Enforcement { room, members, .. } = enforcement;
+        let ended = |it: &Affected| self.keys().ended(room, it.member.session);
+        let keys = members.iter().map(ended).collect();
+        let args = moderating::enforcement(&enforcement);
+        // In order with what members say.
+        self.script(self.lane(room), ScriptName::Enforce, room, keys, args, |reply| {
+            Ok(usize::try_from(reply.int(0)?).unwrap_or(0))
+        })
+        .await
+    }
+
+    async fn standing(
+        &self,
+        room: &RoomName,
+        identity: Option<&Identity>,
+    ) -> Result<Standing, Unavailable> {
+        let args = vec![identity.map_or_else(Vec::new, |it| it.key().into_bytes())];
+        let upkeep = self.upkeep(self.keys().partition(room));
+        let read = moderating::read_standing;
+        self.script(upkeep, ScriptName::Standing, room, Vec::new(), args, read).await
+    }
+
+    async fn bans(
+        &self,
+        room: &RoomName,
+        cursor: Option<MembersCursor>,
+        limit: usize,
+    ) -> Result<Bans, Unavailable> {
+        let cursor = cursor.map_or(0, |MembersCursor(cursor)| cursor);
+        let args = vec![text(cursor), text(limit.clamp(1, BANS_PAGE))];
+        let upkeep = self.upkeep(self.keys().partition(room));
+        let read = moderating::read_bans;
+        self.script(upkeep, ScriptName::Bans, room, Vec::new(), args, read).await
+    }
+
     async fn read(
         &self,
         room: &RoomName,
@@ -293,6 +345,8 @@ impl Redis {
             args.extend(contact(join.contact));
             args.push(text(u8::from(join.silent)));
             args.extend(eviction(join.evict));
+            args.push(hold.identity.as_ref().map_or_else(Vec::new, |it| it.key().into_bytes()));
+            args.push(text(hold.role.letter()));
             let max = self.members_per_room;
             let read = |reply: &Reply| read_joined(reply, hold, max);
             match self.member_script(ScriptName::Join, hold, args, read).await? {
@@ -315,7 +369,10 @@ impl Redis {
         args: Vec<Vec<u8>>,
         read: impl FnOnce(&Reply) -> Result<T, ReplyError>,
     ) -> Result<T, Unavailable> {
-        let keys = vec![self.keys().ended(&hold.room, hold.session)];
+        let mut keys = vec![self.keys().ended(&hold.room, hold.session)];
+        if name == ScriptName::Join {
+            keys.push(self.keys().decided(&hold.room));
+        }
         let (room, skeleton) = (hold.room.clone(), hold.name.skeleton().to_owned());
         let work = Work::Script { name, room, skeleton, keys, args };
         self.ask(self.lane(&hold.room), work, read).await

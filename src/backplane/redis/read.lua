@@ -12,7 +12,7 @@ local STEP = 16
 local standing = redis.call('HGET', KEYS[1], 'log')
 if not standing then return {} end
 -- As log.lua packs it.
-local epoch, _, seq, _, _, _, _, _, _, _, _, rest = struct.unpack('>c16c40ddddddddd', standing)
+local epoch, _, seq, _, _, _, _, _, _, _, _, _, rest = struct.unpack('>c16c40dddddddddd', standing)
 local entries, bytes = {}, 0
 local left, from = tonumber(ARGV[2]), string.format('%.0f-0', tonumber(ARGV[1]) + 1)
 while left > 0 and bytes < tonumber(ARGV[3]) do

@@ -49,6 +49,9 @@ local function lingers(entry) return string.sub(entry, 97, 97) == 'l' end
 local function lingers_until(entry) return tonumber(string.sub(entry, 98, 112)) end
 local function linger_of(entry) return tonumber(string.sub(entry, 113, 122)) end
 local function attempt_of(entry) return string.sub(entry, 123, 142) end
+local function roles_of(entry) return string.sub(entry, 152, 153) end
+local function spoke_of(entry) return struct.unpack('>d', entry, 162) end
+local function began_of(entry) return struct.unpack('>d', entry, 170) end
 
 -- The stream that a token belongs to.
 local function stream(token)
@@ -71,22 +74,41 @@ local function index_lingering(skeleton, ends)
   keep_until(LINGERING, now, ends + OCCUPIED)
 end
 
+-- The entry with another role set, or another end of its silence.
+local function with_role(entry, letter)
+  return string.sub(entry, 1, 152) .. letter .. string.sub(entry, 154)
+end
+local function with_silence(entry, ends)
+  return string.sub(entry, 1, 153) .. struct.pack('>d', ends) .. string.sub(entry, 162)
+end
+
 -- Notes that a session is over, or, of one that may go on, a stream: a join of it may still be under way, on a
 -- connection that was given up. Returns whether it is the first to note the session's end.
 -- It is noted for longer than a connection can hold a request back.
-local ALL, STREAMS, HELD_BACK = '1', 4 * 16, 30000
+local ALL, KICKED, STREAMS, HELD_BACK = 'a', 'k', 4 * 16, 30000
+local function is_all(ended)
+  local first = ended and string.sub(ended, 1, 1)
+  return first == 'a' and #ended == 1 or first == 'k'
+end
 local function note_end(mark, token, time)
   local ended = redis.call('GET', mark)
-  if ended == ALL then return false end
+  if is_all(ended) then return false end
   local ends = token and string.sub(stream(token) .. (ended or ''), 1, STREAMS) or ALL
   redis.call('SET', mark, ends, 'PX', int(math.max(time, HELD_BACK, redis.call('PTTL', mark))))
   return not token
 end
 
--- Whether a session or this stream of it is over.
+-- Notes that a moderator has ended a session, and why.
+local function note_kick(mark, reason, time)
+  redis.call('SET', mark, KICKED .. reason, 'PX', int(math.max(time, HELD_BACK)))
+end
+
+-- Whether a session or this stream of it is over; and why, if a moderator has ended it.
 local function has_ended(mark, token)
   local ended = redis.call('GET', mark)
-  return ended and (ended == ALL or string.find(ended, stream(token), 1, true)) and true or false
+  if not ended then return false end
+  if string.sub(ended, 1, 1) == KICKED then return true, string.sub(ended, 2) end
+  return is_all(ended) or string.find(ended, stream(token), 1, true) ~= nil
 end
 
 -- Until when a name is kept: to the end of the lease of its holder's replica and for as long as the session may

@@ -21,6 +21,10 @@ pub(super) enum ScriptName {
     Lookup,
     Members,
     Owe,
+    Decide,
+    Enforce,
+    Standing,
+    Bans,
     Contact,
     Canary,
     Trial,
@@ -35,6 +39,7 @@ impl ScriptName {
             Self::Read => Some(vec![keys.room(room), keys.log(room)]),
             Self::Lookup | Self::Members => Some(vec![keys.room(room)]),
             Self::Owe => Some(Vec::new()),
+            Self::Decide | Self::Standing | Self::Bans => Some(vec![keys.decided(room)]),
             Self::Append
             | Self::Join
             | Self::Leave
@@ -46,6 +51,7 @@ impl ScriptName {
             | Self::Survey
             | Self::Reap
             | Self::Bury
+            | Self::Enforce
             | Self::Contact
             | Self::Canary
             | Self::Trial
@@ -60,6 +66,30 @@ impl ScriptName {
 
     /// Whether it leaves the log alone.
     pub(super) fn is_apart(self) -> bool {
-        matches!(self, Self::Read | Self::Lookup | Self::Members | Self::Owe)
+        match self {
+            Self::Read
+            | Self::Lookup
+            | Self::Members
+            | Self::Owe
+            | Self::Decide
+            | Self::Standing
+            | Self::Bans => true,
+            Self::Append
+            | Self::Join
+            | Self::Leave
+            | Self::Linger
+            | Self::Check
+            | Self::Heads
+            | Self::Renew
+            | Self::Overdue
+            | Self::Survey
+            | Self::Reap
+            | Self::Bury
+            | Self::Enforce
+            | Self::Contact
+            | Self::Canary
+            | Self::Trial
+            | Self::Partitions => false,
+        }
     }
 }

@@ -37,7 +37,7 @@ macro_rules! on_partition {
 }
 
 /// In the order of [`ScriptName`].
-pub(super) const SOURCES: [&str; 19] = [
+pub(super) const SOURCES: [&str; 23] = [
     on_log!("append.lua"),
     on_log!("partition.lua", "roster.lua", "join.lua"),
     on_log!("partition.lua", "roster.lua", "leave.lua"),
@@ -53,6 +53,10 @@ pub(super) const SOURCES: [&str; 19] = [
     include_str!("lookup.lua"),
     include_str!("members.lua"),
     include_str!("owe.lua"),
+    include_str!("decide.lua"),
+    on_log!("partition.lua", "roster.lua", "enforce.lua"),
+    include_str!("standing.lua"),
+    include_str!("bans.lua"),
     include_str!("contact.lua"),
     include_str!("canary.lua"),
     include_str!("trial.lua"),

@@ -139,7 +139,8 @@ impl Encoder for Dialect {
             EventKind::Said { content } => (name.to_owned(), Arc::clone(content).to_string()),
             EventKind::Joined => ("System".to_owned(), format!("{name} joined")),
             EventKind::Left { .. } => ("System".to_owned(), format!("{name} left")),
-            EventKind::Unknown => return Bytes::new(),
+            // Its clients know nothing of moderators: they see who is gone.
+            EventKind::Moderated(_) | EventKind::Unknown => return Bytes::new(),
         };
         // RFC 3339, in UTC, ending in Z, with as many decimals as it takes.
         self.encode_message(ChatMessage { username, content, timestamp: event.at.to_string() })

@@ -6,6 +6,7 @@ use tonic_types::{ErrorInfo, StatusExt as _};
 
 use self::rows::rows;
 use super::*;
+use crate::hub::PutOut;
 
 /// What a client can do, as the details say it: whether it is final, and whether another replica helps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,16 +71,29 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Unauthenticated(_) => 46,
         Outcome::KeysUnavailable => 47,
         Outcome::UnknownKey => 53,
-        Outcome::NoAccess(_) => 48,
-        Outcome::OtherName(_) => 49,
+        Outcome::Denied(Denial::NoAccess(_)) => 48,
+        Outcome::Denied(Denial::OtherName(_)) => 49,
         Outcome::Ended(Ending::TokenExpired) => 50,
         Outcome::Ended(Ending::Unauthenticated(_)) => 51,
         Outcome::Ended(Ending::Denied(_)) => 52,
+        Outcome::Denied(Denial::Banned(_)) => 54,
+        Outcome::Denied(Denial::NeedsRole(..)) => 55,
+        Outcome::Denied(Denial::HistoryHidden(_)) => 56,
+        Outcome::Denied(Denial::AsHigh(_)) => 57,
+        Outcome::Denied(Denial::NobodyThere(_)) => 58,
+        Outcome::Denied(Denial::BadRequest(_)) => 59,
+        Outcome::Denied(Denial::TooManyDecisions) => 60,
+        Outcome::Ended(Ending::PutOut(PutOut::Kicked(_))) => 61,
+        Outcome::Ended(Ending::PutOut(PutOut::Banned(_))) => 62,
+        Outcome::Ended(Ending::PutOut(PutOut::Forbidden)) => 63,
+        Outcome::Ended(Ending::Muted(_)) => 64,
+        Outcome::NotEntered(EnterError::Banned(_), _) => 65,
+        Outcome::NotEntered(EnterError::Forbidden, _) => 66,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 54;
+const ROWS: usize = 67;
 
 /// What the details of a status say.
 fn details(status: &Status) -> Option<(String, Said)> {

@@ -106,7 +106,8 @@ impl Asked {
             SessionClaim::New(..) | SessionClaim::Plain => begun,
         };
         let attempt = join.attempt;
-        let claim = Claim { room, name, session, since, linger, attempt, told };
+        let (identity, role) = (principal.identity(&name), principal.role(&room));
+        let claim = Claim { room, name, identity, role, session, since, linger, attempt, told };
         Ok(Self { claim, token, name: join.username, trace })
     }
 }

@@ -11,7 +11,9 @@ use sha2::{Digest as _, Sha256};
 use self::history::{Found, History, Log};
 use super::translate;
 use crate::{
-    backplane::{Backplane, Members, MembersCursor, MembersPage, PageLimit, Present, Unavailable},
+    backplane::{
+        Backplane, Members, MembersCursor, MembersPage, PageLimit, Present, Standing, Unavailable,
+    },
     domain::{Page, RoomName},
     gateway::{
         principal::{Action, Principal},
@@ -39,7 +41,7 @@ pub(super) struct QueryLimits {
 
 impl QueryLimits {
     /// How many a client gets that asks for so many.
-    fn page(self, asked: u32) -> usize {
+    pub(super) fn page(self, asked: u32) -> usize {
         match usize::try_from(asked).unwrap_or(usize::MAX) {
             0 => self.page_size,
             asked => asked.min(self.page_size),
@@ -55,7 +57,7 @@ pub(super) async fn list_members(
     request: ListMembersRequest,
 ) -> Result<ListMembersResponse, Outcome> {
     let room = room(&request.room)?;
-    principal.may(Action::ListMembers, &room)?;
+    may(backplane, principal, Action::ListMembers, &room).await?;
     let from = PageToken::read(&request.page_token)?;
     let read = |page| backplane.members(&room, page);
     let page = members(read, from, limits.page(request.page_size)).await;
@@ -75,7 +77,7 @@ pub(super) async fn list_events(
     request: ListEventsRequest,
 ) -> Result<ListEventsResponse, Outcome> {
     let room = room(&request.room)?;
-    principal.may(Action::ListEvents, &room)?;
+    may(backplane, principal, Action::ListEvents, &room).await?;
     let log = RoomLog { backplane, room: &room };
     let limit = PageLimit { events: limits.page(request.page_size), bytes: PAGE_BYTES };
     let history = History { log: &log, limit };
@@ -92,14 +94,29 @@ pub(super) async fn list_events(
     })
 }
 
-fn room(name: &str) -> Result<RoomName, Outcome> {
+/// Whether this may be done in a room, by what was decided there.
+pub(super) async fn may(
+    backplane: &dyn Backplane,
+    principal: &Principal,
+    action: Action,
+    room: &RoomName,
+) -> Result<Standing, Outcome> {
+    let identity = principal.nameless_identity();
+    let standing = backplane.standing(room, identity.as_ref()).await.map_err(unavailable)?;
+    principal.may(action, room, &standing)?;
+    Ok(standing)
+}
+
+/// The room of that name; `lobby` where there is none.
+pub(super) fn room(name: &str) -> Result<RoomName, Outcome> {
     if name.is_empty() {
         return Ok(RoomName::lobby());
     }
     RoomName::parse(name).map_err(Outcome::JoinRoom)
 }
 
-fn unavailable(Unavailable: Unavailable) -> Outcome {
+/// What a call fails with whose room cannot be reached.
+pub(super) fn unavailable(Unavailable: Unavailable) -> Outcome {
     Outcome::Unreachable
 }
 
@@ -190,7 +207,7 @@ async fn members<'a>(
 }
 
 fn member(present: Present) -> Member {
-    let Present { member, since, lingers } = present;
+    let Present { member, since, lingers, .. } = present;
     Member {
         username: member.name.to_string(),
         since: Some(translate::timestamp(since)),

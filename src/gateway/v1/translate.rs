@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use prost_types::Duration as ProtoDuration;
 
 use crate::{
-    domain::{Epoch, Event, EventKind, LeftCause, Position, TraceParent},
+    domain::{
+        Epoch, Event, EventKind, LeftCause, Moderation, ModerationAction, Position, RoomSettings,
+        TraceParent,
+    },
     proto::room::{self as proto, connect_response::Frame, event::What as ProtoWhat},
     room::Lost,
     session::{Answer, ReconnectReason, Refused},
@@ -53,6 +56,7 @@ pub(super) fn event(at: Position, event: &Event) -> proto::Event {
         EventKind::Left { cause: why } => {
             Some(ProtoWhat::Left(proto::Left { cause: cause(*why).into() }))
         }
+        EventKind::Moderated(moderation) => Some(ProtoWhat::Moderated(moderated(moderation))),
         EventKind::Unknown => None,
     };
     proto::Event {
@@ -64,6 +68,45 @@ pub(super) fn event(at: Position, event: &Event) -> proto::Event {
     }
 }
 
+fn moderated(moderation: &Moderation) -> proto::Moderated {
+    use proto::ModerationAction as Told;
+    let mut told = proto::Moderated {
+        by: moderation.by.to_string(),
+        reason: moderation.reason.to_string(),
+        ..proto::Moderated::default()
+    };
+    let action = match moderation.action {
+        ModerationAction::Kicked => Told::Kicked,
+        ModerationAction::Banned(until) => {
+            told.until = until.map(timestamp);
+            Told::Banned
+        }
+        ModerationAction::Unbanned => Told::Unbanned,
+        ModerationAction::Muted(until) => {
+            told.until = until.map(timestamp);
+            Told::Muted
+        }
+        ModerationAction::Unmuted => Told::Unmuted,
+        ModerationAction::RoleSet(role) => {
+            told.role = role.map_or_else(String::new, |role| role.name().to_owned());
+            Told::RoleSet
+        }
+        ModerationAction::RoomSet(room) => {
+            told.settings = Some(settings(room));
+            Told::RoomSet
+        }
+    };
+    told.set_action(action);
+    told
+}
+
+/// What holds in a room.
+pub(super) fn settings(settings: RoomSettings) -> proto::RoomSettings {
+    let RoomSettings { slow_mode, read_only, history_hidden } = settings;
+    let slow_mode = (!slow_mode.is_zero()).then(|| duration(slow_mode));
+    proto::RoomSettings { slow_mode, read_only, history_hidden }
+}
+
 fn cause(cause: LeftCause) -> proto::LeftCause {
     match cause {
         LeftCause::Asked => proto::LeftCause::Asked,
@@ -72,6 +115,7 @@ fn cause(cause: LeftCause) -> proto::LeftCause {
         LeftCause::Shutdown => proto::LeftCause::Shutdown,
         LeftCause::ReplicaLost => proto::LeftCause::ReplicaLost,
         LeftCause::TimedOut => proto::LeftCause::TimedOut,
+        LeftCause::Kicked => proto::LeftCause::Kicked,
     }
 }
 
@@ -113,11 +157,16 @@ fn nack(client_seq: u64, refused: Refused) -> proto::Nack {
     let (reason, retry_after) = match refused {
         Refused::Empty => (proto::NackReason::Empty, None),
         Refused::TooLarge { .. } => (proto::NackReason::TooLarge, None),
-        Refused::TooFast(wait) => (proto::NackReason::TooFast, Some(wait)),
+        Refused::TooFast(wait) | Refused::SlowMode(wait) => {
+            (proto::NackReason::TooFast, Some(wait))
+        }
         Refused::OutOfOrder { .. } => {
             (proto::NackReason::OutOfOrder, Some(std::time::Duration::ZERO))
         }
-        Refused::Forbidden => (proto::NackReason::Forbidden, None),
+        Refused::Forbidden | Refused::Reader | Refused::ReadOnly => {
+            (proto::NackReason::Forbidden, None)
+        }
+        Refused::Muted(until) => (proto::NackReason::Muted, until.map(left)),
         Refused::Unavailable => (proto::NackReason::Unavailable, Some(RETRY)),
         Refused::HeldAnew => (proto::NackReason::Unavailable, Some(std::time::Duration::ZERO)),
     };
@@ -127,6 +176,11 @@ fn nack(client_seq: u64, refused: Refused) -> proto::Nack {
         retry_after: retry_after.map(duration),
         detail: refused.to_string(),
     }
+}
+
+/// How long it is until then.
+fn left(until: Timestamp) -> std::time::Duration {
+    std::time::Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -171,6 +225,7 @@ mod tests {
             (LeftCause::Shutdown, "LEFT_CAUSE_SHUTDOWN"),
             (LeftCause::ReplicaLost, "LEFT_CAUSE_REPLICA_LOST"),
             (LeftCause::TimedOut, "LEFT_CAUSE_TIMED_OUT"),
+            (LeftCause::Kicked, "LEFT_CAUSE_KICKED"),
         ] {
             let Some(ProtoWhat::Left(left)) = told(EventKind::Left { cause: why }).what else {
                 panic!("it is told as a leave");

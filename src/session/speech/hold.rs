@@ -5,7 +5,7 @@ use tracing::{debug, info, warn};
 
 use super::{Answered, Message, Publisher, Waiting};
 use crate::{
-    hub::{Notice, Reacquired},
+    hub::{Notice, PutOut, Reacquired},
     session::{Answer, Ending, Input, Refused},
 };
 
@@ -22,6 +22,10 @@ impl Publisher<'_> {
         }
         if notice == Notice::Moved {
             return Err(Ending::Superseded);
+        }
+        if notice == Notice::Kicked {
+            let reason = self.membership.member().kicked().unwrap_or_default();
+            return Err(Ending::PutOut(PutOut::Kicked(reason)));
         }
         while let Some(answered) = self.inflight.next().await {
             self.note(answered)?;
@@ -47,13 +51,7 @@ impl Publisher<'_> {
         let first_missing = appended + 1;
         match self.membership.reacquire(appended, last).await {
             Ok(Reacquired::Kept) => {
-                let hold = self.membership.member().hold();
-                for waiting in std::mem::take(&mut self.stale) {
-                    match waiting {
-                        Waiting::Message(message) => self.append(hold.clone(), message),
-                        Waiting::Later(later) => self.inflight.push_back(ready(later).boxed()),
-                    }
-                }
+                self.say_again();
                 ended
             }
             Ok(Reacquired::Anew) => {
@@ -72,6 +70,10 @@ impl Publisher<'_> {
                 self.forget_stale();
                 Err(Ending::Superseded)
             }
+            Ok(Reacquired::PutOut(put_out)) => {
+                self.forget_stale();
+                Err(Ending::PutOut(put_out))
+            }
             Ok(Reacquired::Taken) => {
                 info!("the lease had ended and somebody else holds the name");
                 self.forget_stale();
@@ -83,6 +85,17 @@ impl Publisher<'_> {
                 debug!("the hold cannot be cleared up yet");
                 self.drop_stale(Refused::Unavailable);
                 ended
+            }
+        }
+    }
+
+    /// Has everything appended that waited, in its order.
+    pub(super) fn say_again(&mut self) {
+        let hold = self.membership.member().hold();
+        for waiting in std::mem::take(&mut self.stale) {
+            match waiting {
+                Waiting::Message(message) => self.append(hold.clone(), message),
+                Waiting::Later(later) => self.inflight.push_back(ready(later).boxed()),
             }
         }
     }

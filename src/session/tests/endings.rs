@@ -13,7 +13,7 @@ use super::{answers::Taker, *};
 use crate::{
     backplane::Overdue,
     domain::{Event, EventKind, LeftCause, Position, SecretHash, SessionId},
-    hub::{Encoder, Membership, Reader},
+    hub::{Encoder, Membership, PutOut, Reader},
     room::Lost,
 };
 
@@ -92,7 +92,8 @@ fn row(end: &Ending) -> Row {
         | Ending::TooOld
         | Ending::TokenExpired
         | Ending::Unauthenticated(_)
-        | Ending::Denied(_) => lingers(Ended),
+        | Ending::Denied(_)
+        | Ending::Muted(_) => lingers(Ended),
         // Nobody has the token.
         Ending::Disconnected => (Some(Disconnected), Some(TimedOut), Some(Disconnected)),
         Ending::Stalled(_) => (Some(Ended), Some(TimedOut), Some(Ended)),
@@ -100,7 +101,9 @@ fn row(end: &Ending) -> Row {
         Ending::Unavailable | Ending::TooSlow => (Some(Ended), Some(Ended), Some(Ended)),
         // The room has heard all of it, and another stream or somebody else has the name: here, nobody has, and it
         // ends with the replica.
-        Ending::NameLost | Ending::Superseded => lingers(LeftCause::ReplicaLost),
+        Ending::NameLost | Ending::Superseded | Ending::PutOut(_) => {
+            lingers(LeftCause::ReplicaLost)
+        }
         // What becomes of a leave; no end of a stream by itself.
         Ending::LeaveNotStored => (Some(Asked), Some(TimedOut), Some(TimedOut)),
     }
@@ -127,6 +130,8 @@ async fn the_room_hears_what_the_table_says() {
         Ending::TokenExpired,
         Ending::Unauthenticated("x".to_owned()),
         Ending::Denied("x".to_owned()),
+        Ending::PutOut(PutOut::Forbidden),
+        Ending::Muted(None),
     ] {
         let (without, with, untold) = row(&end);
         assert_eq!(heard(end.clone(), Duration::ZERO, true).await, without, "{end:?}, no linger");
@@ -176,7 +181,7 @@ impl Encoder for Writer {
         match &event.what {
             EventKind::Said { content } => content.to_string().into(),
             EventKind::Left { .. } => "!".into(),
-            EventKind::Joined | EventKind::Unknown => Bytes::new(),
+            EventKind::Joined | EventKind::Moderated(_) | EventKind::Unknown => Bytes::new(),
         }
     }
 

@@ -35,6 +35,7 @@ impl Clock {
             proto::event::What::Said(said) => EventKind::Said(said.content),
             proto::event::What::Joined(_) => EventKind::Joined,
             proto::event::What::Left(left) => EventKind::Left(left.cause()),
+            proto::event::What::Moderated(_) => return None,
         };
         let position = position(event.position?);
         Some(Event { position, at: self.since(time), username: event.username, what })

@@ -135,6 +135,7 @@ fn what(event: &Event) -> (&str, &str) {
         What::Said(said) => ("said", &said.content),
         What::Joined(_) => ("joined", ""),
         What::Left(_) => ("left", ""),
+        What::Moderated(_) => ("moderated", ""),
     }
 }
 

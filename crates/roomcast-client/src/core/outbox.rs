@@ -169,7 +169,10 @@ impl<T> Outbox<T> {
         self.due = self.sent - 1;
         self.sent = 0;
         let wait = match reason {
-            NackReason::Empty | NackReason::TooLarge | NackReason::Forbidden => None,
+            NackReason::Empty
+            | NackReason::TooLarge
+            | NackReason::Forbidden
+            | NackReason::Muted => None,
             NackReason::TooFast | NackReason::Unavailable => Some(retry_after.unwrap_or(RETRY)),
             NackReason::Unspecified | NackReason::OutOfOrder => retry_after,
         };

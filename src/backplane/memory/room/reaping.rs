@@ -108,7 +108,7 @@ impl Room {
             return false;
         }
         if lingers {
-            self.left.push_back((self.known_until(now), overdue.member.session));
+            self.left.push_back((self.known_until(now), overdue.member.session, None));
         } else {
             // A replica that was paused may come back with a member that it still believes in. It is to hear of it.
             self.said = true;
@@ -121,7 +121,7 @@ impl Room {
 
     /// Whether a session has left a short while ago, or was not resumed in time.
     pub(super) fn has_left(&self, now: Instant, session: SessionId) -> bool {
-        self.left.iter().any(|(until, it)| *it == session && *until > now)
+        self.left.iter().any(|(until, it, _)| *it == session && *until > now)
     }
 
     /// Whether whoever has had this contact may reap that member.

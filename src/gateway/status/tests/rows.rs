@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::{super::*, Row, Said};
-use crate::backplane::Unavailable;
+use crate::{
+    backplane::Unavailable,
+    domain::{RoomName, RoomRole},
+    hub::PutOut,
+};
 
 /// All rows.
 pub(super) fn rows() -> Vec<Row> {
-    let tokens = token_rows();
-    [session_rows(), first_message_rows(), entry_rows(), other_rows(), request_rows(), tokens]
-        .concat()
+    let who = [token_rows(), moderation_rows()].concat();
+    [session_rows(), first_message_rows(), entry_rows(), other_rows(), request_rows(), who].concat()
 }
 
 fn session_rows() -> Vec<Row> {
@@ -375,14 +378,14 @@ fn token_rows() -> Vec<Row> {
             Some(Refusal::KeysUnavailable),
         ),
         (
-            Outcome::NoAccess(RoomName::lobby()),
+            Outcome::Denied(Denial::NoAccess(RoomName::lobby())),
             Code::PermissionDenied,
             "no access to room \"lobby\"",
             forbidden,
             refused,
         ),
         (
-            Outcome::OtherName("bob".into()),
+            Outcome::Denied(Denial::OtherName("bob".into())),
             Code::PermissionDenied,
             "this token is for the name \"bob\"",
             forbidden,
@@ -401,6 +404,60 @@ fn token_rows() -> Vec<Row> {
             "token expired",
             Some(("TOKEN_EXPIRED", Said::Again)),
             Some(Refusal::TokenExpired),
+        ),
+    ]
+}
+
+fn moderation_rows() -> Vec<Row> {
+    let denied = Code::PermissionDenied;
+    let row = |outcome, words, reason, refusal| -> Row {
+        (outcome, denied, words, Some((reason, Said::Final)), Some(refusal))
+    };
+    let forbidden = |outcome, words| row(outcome, words, "FORBIDDEN", Refusal::Forbidden);
+    let banned = |outcome, words| row(outcome, words, "BANNED", Refusal::Banned);
+    let put_out = |it| Outcome::Ended(Ending::PutOut(it));
+    let until = Some("2026-11-24T11:22:33.123456789Z".parse().unwrap());
+    let (lobby, no_name) = (RoomName::lobby, String::new);
+    vec![
+        banned(Outcome::Denied(Denial::Banned(until)), "banned until 2026-11-24T11:22:33Z"),
+        banned(put_out(PutOut::Banned(None)), "banned"),
+        banned(Outcome::NotEntered(EnterError::Banned(until), no_name()), "banned until 2026"),
+        forbidden(Outcome::NotEntered(EnterError::Forbidden, no_name()), "no access"),
+        forbidden(put_out(PutOut::Forbidden), "no access"),
+        forbidden(
+            Outcome::Denied(Denial::NeedsRole(RoomRole::Moderator, lobby())),
+            "the role moderator in room \"lobby\"",
+        ),
+        forbidden(
+            Outcome::Denied(Denial::HistoryHidden(lobby())),
+            "history of room \"lobby\" is hidden",
+        ),
+        forbidden(
+            Outcome::Denied(Denial::AsHigh("\"bob\"".into())),
+            "\"bob\" has a role that is as high",
+        ),
+        row(put_out(PutOut::Kicked("spam".into())), "kicked: spam", "KICKED", Refusal::Kicked),
+        row(Outcome::Ended(Ending::Muted(until)), "muted until 2026", "MUTED", Refusal::Muted),
+        (
+            Outcome::Denied(Denial::NobodyThere("nobody".into())),
+            Code::NotFound,
+            "nobody",
+            Some(("NOBODY_THERE", Said::Final)),
+            None,
+        ),
+        (
+            Outcome::Denied(Denial::BadRequest("whom?".into())),
+            Code::InvalidArgument,
+            "whom?",
+            Some(("INVALID_MESSAGE", Said::Final)),
+            None,
+        ),
+        (
+            Outcome::Denied(Denial::TooManyDecisions),
+            Code::ResourceExhausted,
+            "10000 bans, mutes and roles already",
+            Some(("TOO_MANY_DECISIONS", Said::Final)),
+            None,
         ),
     ]
 }

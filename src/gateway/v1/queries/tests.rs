@@ -11,7 +11,7 @@ use crate::{
         conformance::Replica,
         memory::{Memory, MemoryConfig},
     },
-    domain::{DisplayName, Position, ReplicaId, SessionId},
+    domain::{DisplayName, Position, ReplicaId, RoomRole, SessionId},
     gateway::status::status,
     proto::{
         self,
@@ -61,7 +61,7 @@ fn seqs(page: &ListEventsResponse) -> Vec<u64> {
         match event.what.as_ref().expect("it is known") {
             What::Said(said) => assert_eq!(said.content, seq.to_string()),
             What::Joined(_) => assert_eq!(seq, 1),
-            What::Left(_) => panic!("nobody went"),
+            What::Left(_) | What::Moderated(_) => panic!("nobody went"),
         }
         assert_eq!(event.username, "Bob");
         seq
@@ -245,7 +245,8 @@ fn scan(buckets: &[Vec<u8>], MembersPage { cursor, limit }: MembersPage) -> Memb
     let present = |number| {
         let session = SessionId::from_bytes([number; 16]);
         let member = crate::domain::Member { name: DisplayName::from_log("x"), session };
-        Present { member, since: jiff::Timestamp::UNIX_EPOCH, lingers: false }
+        let (subject, role) = (None, RoomRole::Member);
+        Present { member, since: jiff::Timestamp::UNIX_EPOCH, lingers: false, subject, role }
     };
     let next = (at < buckets.len()).then_some(MembersCursor(at as u64));
     let total = buckets.iter().map(Vec::len).sum();
