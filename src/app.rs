@@ -29,8 +29,8 @@ use crate::{
     descriptors,
     domain::{ReplicaId, UsernameLimits},
     gateway::{
-        ArrivalRates, Audit, Caps, ChatConfig, IntakeLimits, Router, Services, ServicesError,
-        Terms, V1Config,
+        AdminServiceConfig, ArrivalRates, Audit, Caps, ChatConfig, IntakeLimits, Router, Services,
+        ServicesError, Terms, V1Config,
     },
     hub::{Hub, HubConfig},
     lifecycle::Signals,
@@ -147,8 +147,15 @@ async fn serve(
         trusted: config.server.trusted_proxies.clone(),
         authenticator: auth.authenticator.clone(),
     };
-    let services =
-        Services::new(hub.clone(), terms, audit.clone(), plain(config), rich(config)).await?;
+    let services = Services::new(
+        hub.clone(),
+        terms,
+        audit.clone(),
+        plain(config),
+        rich(config),
+        backends(config),
+    )
+    .await?;
     let (tls, router) = (certificates.clone(), services.router.clone());
     let listener = Listener::new(listener(config), tls, router, metrics.clone());
 
@@ -369,6 +376,11 @@ fn rich(config: &Config) -> V1Config {
         idle_timeout: config.server.idle_timeout,
         drain_spread: config.drain.deadline / 4,
     }
+}
+
+fn backends(config: &Config) -> AdminServiceConfig {
+    let ChatConfig { names, session } = plain(config);
+    AdminServiceConfig { names, content_bytes: session.content_bytes }
 }
 
 fn listener(config: &Config) -> ListenerConfig {

@@ -6,6 +6,7 @@ mod log;
 pub mod memory;
 mod moderation;
 mod names;
+mod publish;
 pub mod redis;
 
 use std::{sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ pub use self::{
         Members, MembersCursor, MembersPage, Overdue, Partition, Present, REAP_BATCH, ReapStep,
         Renewal, RoomHead, RoomsCursor, Seated, Survey, Takeover, Verdict,
     },
+    publish::{IdempotencyKey, KEY_LIFETIME, Publish, PublishError, Published},
 };
 use crate::domain::{
     Contact, Epoch, Event, Identity, Page, Position, RoomName, SessionId, StreamId, Username,
@@ -246,6 +248,15 @@ pub trait Backplane: Send + Sync + 'static {
 
     /// Ends all work in bounded time: queued operations are finished first. Idempotent.
     async fn close(&self);
+
+    /// Appends a message of a service, which is no member: it has no place in the roster, needs no lease, and a room
+    /// that is not there begins, to be forgotten as one that its last member has left. With a key it is appended once
+    /// within [`KEY_LIFETIME`]: repeating it answers where it is, also when the first answer was lost. Without one,
+    /// repeating it may append it twice.
+    ///
+    /// Messages of one room whose futures are first polled one after another take effect in that order, except for
+    /// one that the backplane refuses for now and that is tried again.
+    async fn publish(&self, publish: Publish) -> Result<Published, PublishError>;
 }
 
 /// A part of the backplane, which may be away while others are not; some rooms are kept there. Means nothing to

@@ -1,6 +1,7 @@
 //! What all protocols share, and the protocols: who is let in, what their streams are sent, and how they end. Of
 //! the server only this module knows gRPC, and the exporter of spans.
 
+mod admin_service;
 mod admission;
 mod arrivals;
 mod asking;
@@ -22,6 +23,7 @@ mod stream_sender;
 mod v1;
 
 pub use self::{
+    admin_service::AdminServiceConfig,
     admission::Caps,
     arrivals::ArrivalRates,
     audit::Audit,

@@ -77,6 +77,8 @@ pub struct Handles {
     pub queue_items: Gauges<Queue>,
     /// `roomcast_events_in_total`: messages that this replica has accepted.
     pub events_in: Counter,
+    /// `roomcast_published_total`: those of them that services have published.
+    pub published: Counter,
     /// `roomcast_events_out_total`: events written to streams.
     pub events_out: Counter,
     /// `roomcast_joins_total`: members that came in here.
@@ -325,6 +327,7 @@ impl Handles {
             draining,
             queue_items,
             events_in: counter("events_in", "Messages accepted by this replica"),
+            published: counter("published", "Messages of services accepted by this replica"),
             events_out: counter("events_out", "Events written to streams"),
             joins: counter("joins", "Members that came in here"),
             resumes: counter("resumes", "Sessions that went on with a stream here"),

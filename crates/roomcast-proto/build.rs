@@ -6,10 +6,13 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=../../proto");
-    let descriptors = protox::compile(
-        ["chat.proto", "roomcast/v1/room.proto", "roomcast/v1/moderation.proto"],
-        ["../../proto"],
-    )?;
+    let files = [
+        "chat.proto",
+        "roomcast/v1/room.proto",
+        "roomcast/v1/moderation.proto",
+        "roomcast/v1/admin.proto",
+    ];
+    let descriptors = protox::compile(files, ["../../proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     std::fs::write(out.join("public.bin"), descriptors.encode_to_vec())?;
 

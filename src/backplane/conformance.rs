@@ -14,6 +14,7 @@ pub(crate) mod moderating;
 pub(crate) mod odd;
 pub(crate) mod owing;
 pub(crate) mod props;
+pub(crate) mod publishing;
 pub(crate) mod reading;
 pub(crate) mod reaping;
 pub(crate) mod resuming;
@@ -190,6 +191,13 @@ macro_rules! suite {
                 one_who_unsubscribed_hears_nothing
                 a_canary_comes_back_after_what_came_before
                 what_overflowed_is_announced_and_in_the_log
+            }
+            publishing {
+                a_service_is_heard_and_is_no_member
+                a_members_name_is_no_services
+                a_key_stands_for_one_message
+                publishes_take_effect_in_the_order_of_their_calls
+                what_is_published_is_kept_for_its_age
             }
             reading {
                 a_log_is_read_in_pages

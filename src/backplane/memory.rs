@@ -10,6 +10,7 @@ mod outlet_id;
 mod outlets;
 #[cfg(test)]
 mod properties;
+mod published;
 mod room;
 mod rooms;
 mod roster;
@@ -29,14 +30,15 @@ use self::{
     leases::{Incarnation, Leases},
     outlet_id::OutletId,
     outlets::Outlets,
+    published::PublishedKeys,
     room::{Room, Rules},
     rooms::Rooms,
 };
 use super::{
     AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Enforcement, Eviction,
     Hold, Join, JoinError, Joined, LogBounds, Members, MembersCursor, MembersPage, PageLimit,
-    Partition, REAP_BATCH, ReapStep, Renewal, RoomHead, Seated, Shard, Signals, Standing, Survey,
-    Unavailable, Until,
+    Partition, Publish, PublishError, Published, REAP_BATCH, ReapStep, Renewal, RoomHead, Seated,
+    Shard, Signals, Standing, Survey, Unavailable, Until,
 };
 use crate::domain::{
     Contact, Epoch, Event, Identity, Page, Position, ReplicaId, RoomName, Username,
@@ -75,6 +77,7 @@ struct State {
     decisions: Decisions,
     leases: Leases,
     outlets: Outlets,
+    published: PublishedKeys,
 }
 
 impl Memory {
@@ -88,6 +91,7 @@ impl Memory {
             decisions: Decisions::default(),
             leases: Leases::new(lease),
             outlets: Outlets::default(),
+            published: PublishedKeys::default(),
         };
         Self { signal_queue, lease, began, state: Arc::new(Mutex::new(state)) }
     }
@@ -396,6 +400,23 @@ impl Backplane for Attached {
 
     async fn close(&self) {
         self.memory.lock().detach(self.outlet);
+    }
+
+    async fn publish(&self, publish: Publish) -> Result<Published, PublishError> {
+        let published = self.step(|state, now| {
+            let Publish { room: name, key, .. } = &publish;
+            if let Some(key) = key
+                && let Some(known) = state.published.find(name, key, now)
+            {
+                return known;
+            }
+            let position = state.begin(name, now, |room, _| room.publish(now, &publish))?;
+            if let Some(key) = key {
+                state.published.remember(name, key, position, now);
+            }
+            Ok(Published { position, duplicate: false })
+        });
+        published.unwrap_or_else(|unavailable| Err(unavailable.into()))
     }
 }
 

@@ -9,6 +9,9 @@ use uuid::Uuid;
 pub struct SessionId(Uuid);
 
 impl SessionId {
+    /// Stands in the events of services, which have none.
+    pub const SERVICE: Self = Self::from_bytes([0; 16]);
+
     /// A session from its 16 bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))

@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use roomcast_auth::Role;
 use tokio::time::Instant;
 
-use super::status::{Denial, Outcome};
+use super::status::{AdminRefusal, Denial, Outcome};
 use crate::{
     backplane::Standing,
     domain::{Identity, RoomName, RoomRole, Username},
     session::Rights,
 };
+
+/// What is said to whoever calls what only backends and admins may, without being anybody.
+const NO_CREDENTIALS: &str = "this takes the key of backends (api.key), or the token of an admin";
 
 /// Whoever a stream or a call is from. What it may in a room is judged by the backplane when it
 /// joins, and by [`Principal::may`] for calls.
@@ -111,6 +114,16 @@ impl Principal {
             Self::Backend => Username::SYSTEM,
             Self::Bearer(bearer) => bearer.token.name.as_deref().unwrap_or("a moderator"),
             Self::Anonymous => "",
+        }
+    }
+
+    /// Whether it may do what concerns all rooms, or is no member's to do.
+    pub(super) fn may_administer(&self) -> Result<(), Outcome> {
+        match self {
+            Self::Backend => Ok(()),
+            Self::Bearer(bearer) if bearer.token.admin => Ok(()),
+            Self::Bearer(_) => Err(Outcome::Admin(AdminRefusal::NotAdmin)),
+            Self::Anonymous => Err(Outcome::Unauthenticated(NO_CREDENTIALS.to_owned())),
         }
     }
 

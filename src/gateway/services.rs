@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use super::{
     Answer, Peer,
+    admin_service::{self, AdminService, AdminServiceConfig},
     admission::{Admission, Admitted, Caps, Connected, Full, Party},
     arrivals::{ArrivalRates, Arrivals},
     audit::Audit,
@@ -37,8 +38,13 @@ use crate::{
 };
 
 /// The services' names in health checks; the empty one stands for the whole server.
-const NAMES: [&str; 4] =
-    ["", "chat.ChatService", "roomcast.v1.RoomService", "roomcast.v1.ModerationService"];
+const NAMES: [&str; 5] = [
+    "",
+    "chat.ChatService",
+    "roomcast.v1.RoomService",
+    "roomcast.v1.ModerationService",
+    "roomcast.v1.AdminService",
+];
 
 /// What the paths of calls begin with that need a token where any do.
 const V1_CALLS: &str = "/roomcast.v1.";
@@ -84,6 +90,7 @@ pub struct Router {
     acceptor: Arc<StreamAcceptor>,
     chat: Chat,
     v1: V1,
+    admin: AdminService,
     routes: Routes,
     health_checks: Arc<Semaphore>,
 }
@@ -153,8 +160,12 @@ impl Router {
         };
         let intake = party.intake.clone();
         // Health and reflection are open.
-        let principal = if request.uri().path().starts_with(V1_CALLS) {
-            match self.acceptor.authenticator.principal(request.headers()) {
+        let path = request.uri().path();
+        let (is_for_admins, max) = (admin_service::is_asked(path), self.admin.request_bytes(path));
+        let principal = if path.starts_with(V1_CALLS) {
+            let principal = self.acceptor.authenticator.principal(request.headers());
+            let may = |it: &Principal| if is_for_admins { it.may_administer() } else { Ok(()) };
+            match principal.and_then(|principal| may(&principal).map(|()| principal)) {
                 Ok(principal) => principal,
                 Err(outcome) => {
                     request.body_mut().settle().await;
@@ -165,7 +176,7 @@ impl Router {
             Principal::Anonymous
         };
         request.extensions_mut().insert((party, principal));
-        let request = request.map(|body| Body::new(Small::new(body, intake)));
+        let request = request.map(|body| Body::new(Small::of(max, body, intake)));
         // It is large, and streams have to carry as much.
         let answered = Box::pin(self.routes.clone().oneshot(request)).await;
         let mut response = answered.unwrap_or_else(|never| match never {});
@@ -210,6 +221,7 @@ impl Services {
         audit: Arc<Audit>,
         chat: ChatConfig,
         v1: V1Config,
+        admin: AdminServiceConfig,
     ) -> Result<Self, ServicesError> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
@@ -232,14 +244,16 @@ impl Services {
         ));
         let (chat, v1) = (Chat::new(acceptor.clone(), chat), V1::new(acceptor.clone(), v1));
         let moderation = ModerationServiceServer::new(Moderators(v1.clone()));
+        let admin = AdminService::new(acceptor.clone(), admin);
         let routes = Routes::new(v1.clone())
             .add_service(moderation.accept_compressed(gzip).max_decoding_message_size(most))
+            .add_service(admin.clone())
             .add_service(health_service.accept_compressed(gzip).max_decoding_message_size(most))
             .add_service(reflect.accept_compressed(gzip).max_decoding_message_size(most))
             .add_service(alpha.accept_compressed(gzip).max_decoding_message_size(most))
             .prepare();
         let health_checks = Arc::new(Semaphore::new(HEALTH_CHECKS));
-        let router = Router { acceptor, chat, v1, routes, health_checks };
+        let router = Router { acceptor, chat, v1, admin, routes, health_checks };
         let services = Self { router: Arc::new(router), health };
         services.set_serving(false).await;
         Ok(services)

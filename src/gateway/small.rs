@@ -30,20 +30,27 @@ const TIME: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Small<B> {
     body: B,
+    max: usize,
     left: usize,
     time: Pin<Box<Sleep>>,
     intake: Arc<Intake>,
 }
 
 impl<B> Small<B> {
+    #[cfg(test)]
     pub(super) fn new(body: B, intake: Arc<Intake>) -> Self {
-        Self { body, left: BYTES, time: Box::pin(sleep(TIME)), intake }
+        Self::of(BYTES, body, intake)
+    }
+
+    /// A body of at most `max` bytes.
+    pub(super) fn of(max: usize, body: B, intake: Arc<Intake>) -> Self {
+        Self { body, max, left: max, time: Box::pin(sleep(TIME)), intake }
     }
 }
 
 impl<B> Drop for Small<B> {
     fn drop(&mut self) {
-        self.intake.sub(BYTES - self.left);
+        self.intake.sub(self.max - self.left);
     }
 }
 
@@ -65,7 +72,7 @@ impl<B: Body<Data = Bytes, Error = h2::Error> + Unpin> Body for Small<B> {
             _ => 0,
         };
         let Some(left) = this.left.checked_sub(bytes) else {
-            return Poll::Ready(Some(Err(status(&Outcome::RequestTooLarge { max: BYTES }))));
+            return Poll::Ready(Some(Err(status(&Outcome::RequestTooLarge { max: this.max }))));
         };
         this.left = left;
         if bytes > 0 {

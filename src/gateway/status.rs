@@ -1,6 +1,7 @@
 //! The one table from errors to gRPC status: code and text, and the details by which programs decide. `denial` has the
 //! rows of those who have no right.
 
+mod admin;
 mod denial;
 
 use std::{collections::HashMap, time::Duration};
@@ -8,7 +9,7 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-pub(super) use self::denial::Denial;
+pub(super) use self::{admin::AdminRefusal, denial::Denial};
 use super::admission::Full;
 use crate::{
     domain::{RoomNameError, UsernameError},
@@ -85,6 +86,8 @@ pub(super) enum Outcome {
     KeysUnavailable,
     /// Whoever asks has no right to it, or asks in vain.
     Denied(Denial),
+    /// A call of `AdminService` is refused.
+    Admin(AdminRefusal),
 }
 
 /// The status that tells a client of it.
@@ -202,6 +205,7 @@ fn code_and_message(outcome: &Outcome) -> (Code, String) {
         Outcome::UnknownKey => (Code::Unauthenticated, "the token's key id is not known".into()),
         Outcome::KeysUnavailable => (Code::Unavailable, NO_KEYS.into()),
         Outcome::Denied(denial) => denial.code_and_message(),
+        Outcome::Admin(refusal) => refusal.code_and_message(),
     }
 }
 
@@ -256,6 +260,14 @@ fn ended(ending: &Ending) -> (Code, String) {
         Ending::PutOut(put_out) => denial::put_out(put_out),
         Ending::Muted(until) => denial::muted(*until),
     }
+}
+
+/// The same as fields of an answer that has several: code, text, reason, and whether to try again helps.
+pub(super) fn failure(outcome: &Outcome) -> (Code, String, ErrorReason, bool) {
+    let (code, message) = code_and_message(outcome);
+    let detail = detail(outcome);
+    let reason = detail.map_or(ErrorReason::Unspecified, |it| it.reason);
+    (code, message, reason, detail.is_some_and(|it| it.remedy != Remedy::Stop))
 }
 
 /// What else programs are told.
@@ -333,6 +345,7 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::NotEntered(EnterError::Banned(_), _) => (ErrorReason::Banned, Stop),
         Outcome::Ended(Ending::PutOut(put_out)) => (denial::put_out_for(put_out).0, Stop),
         Outcome::Ended(Ending::Muted(_)) => (ErrorReason::Muted, Stop),
+        Outcome::Admin(refusal) => refusal.reason(),
         Outcome::KeysUnavailable => (ErrorReason::KeysUnavailable, TryAnother),
         Outcome::Name(_) => (ErrorReason::InvalidUsername, Stop),
         Outcome::Room(_) | Outcome::JoinRoom(_) | Outcome::RoomNotText => {
@@ -409,6 +422,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         | Outcome::Unreachable
         | Outcome::PageToken
         | Outcome::NoMethod => return None,
+        Outcome::Admin(refused) => return refused.refusal(),
         Outcome::Ended(Ending::Unreadable(_))
         | Outcome::NoRegistration(_)
         | Outcome::NoJoin(_)

@@ -4,7 +4,7 @@ mod join;
 pub(super) mod moderation;
 mod queries;
 mod tokens;
-mod translate;
+pub(super) mod translate;
 
 use std::{
     convert::Infallible,

@@ -10,6 +10,7 @@ mod harness;
 mod attack;
 mod audit;
 mod authorization;
+mod backends;
 mod behind_envoy;
 mod budgets;
 mod calls;

@@ -20,7 +20,7 @@ on_both_backplanes!(
     an_unknown_method_is_unimplemented,
 );
 
-const SERVICES: [&str; 2] = ["", "chat.ChatService"];
+const SERVICES: [&str; 3] = ["", "chat.ChatService", "roomcast.v1.AdminService"];
 
 fn asked(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }

@@ -6,10 +6,10 @@ pub mod chat {
     tonic::include_proto!("chat");
 }
 
-/// The `v1` protocol, `proto/roomcast/v1/room.proto`.
+/// The `v1` protocol, `proto/roomcast/v1/`.
 pub mod room {
     tonic::include_proto!("roomcast.v1");
 }
 
-/// The encoded descriptors of both, for reflection.
+/// The encoded descriptors of all of them, for reflection.
 pub const PUBLIC_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.bin"));

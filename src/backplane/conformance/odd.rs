@@ -16,8 +16,8 @@ use crate::{
     backplane::{
         AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Enforcement,
         Eviction, Hold, Join, JoinError, Joined, Members, MembersCursor, MembersPage, PageLimit,
-        Partition, ReapStep, Renewal, RoomHead, Seated, Shard, Standing, Survey, Unavailable,
-        Until,
+        Partition, Publish, PublishError, Published, ReapStep, Renewal, RoomHead, Seated, Shard,
+        Standing, Survey, Unavailable, Until,
     },
     domain::{Contact, Event, Identity, Page, Position, RoomName, Username},
 };
@@ -261,5 +261,9 @@ impl Backplane for Odd {
 
     async fn close(&self) {
         self.inner.close().await;
+    }
+
+    async fn publish(&self, publish: Publish) -> Result<Published, PublishError> {
+        self.inner.publish(publish).await
     }
 }

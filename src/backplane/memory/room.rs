@@ -21,7 +21,7 @@ use super::{
 use crate::{
     backplane::{
         AppendError, Appended, Checked, Hold, Join, JoinError, Joined, LogBounds, Members,
-        MembersPage, PageLimit, RoomHead, Seated, Verdict,
+        MembersPage, PageLimit, Publish, PublishError, RoomHead, Seated, Verdict,
     },
     domain::{
         Epoch, Event, Head, Page, Position, RoomName, RoomRole, RoomSettings, SessionId, StreamId,
@@ -247,6 +247,22 @@ impl Room {
         let position = seat.last;
         self.touch(now);
         Ok(Appended { position, client_seq, duplicate: false })
+    }
+
+    /// See [`crate::backplane::Backplane::publish`].
+    pub(super) fn publish(
+        &mut self,
+        now: Instant,
+        publish: &Publish,
+    ) -> Result<Position, PublishError> {
+        let name = publish.name.as_ref();
+        if name.is_some_and(|name| self.seats.get(name.skeleton()).is_some()) {
+            return Err(PublishError::NameTaken);
+        }
+        self.said = true;
+        let position = self.log.push(now, Arc::clone(&publish.event));
+        self.touch(now);
+        Ok(position)
     }
 
     /// See [`crate::backplane::Backplane::leave`]. A name whose lease ended unnoticed is still

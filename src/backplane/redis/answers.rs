@@ -9,7 +9,9 @@ use super::{
     reply::{self, Reply, ReplyError},
 };
 use crate::{
-    backplane::{Hold, JoinError, Joined, Overdue, Present, RoomHead, Verdict},
+    backplane::{
+        Hold, JoinError, Joined, Overdue, Present, PublishError, Published, RoomHead, Verdict,
+    },
     domain::{Event, Position, RoomName, RoomSettings},
 };
 
@@ -101,4 +103,16 @@ pub(super) fn read_present(entry: &Value) -> Result<Present, ReplyError> {
     let entry = reply::as_bytes(entry).and_then(|entry| codec::decode_entry(entry).ok());
     let present = entry.and_then(|entry| entry.present().ok());
     present.ok_or(ReplyError::Unexpected("an entry of a roster"))
+}
+
+/// What a publish came to.
+pub(super) fn read_published(reply: &Reply) -> Result<Result<Published, PublishError>, ReplyError> {
+    Ok(match reply.int(1)? {
+        0 => Err(PublishError::NameTaken),
+        -1 => Err(PublishError::KeyReused),
+        seq => Ok(Published {
+            position: Position::new(reply.epoch(0)?, seq.unsigned_abs()),
+            duplicate: reply.int(2)? == 1,
+        }),
+    })
 }

@@ -1,5 +1,7 @@
 //! Makes one pipeline of many operations, and many answers of its replies.
 
+mod publishing;
+
 use std::{collections::HashMap, vec};
 
 use redis::{Cmd, Value};
@@ -56,12 +58,17 @@ impl Group {
 
     /// How many messages it appends, if it does.
     pub(super) fn appended(&self) -> Option<usize> {
-        (self.kind == Kind::Append).then_some(self.count)
+        matches!(self.kind, Kind::Append | Kind::Publish).then_some(self.count)
+    }
+
+    /// Whether it appends what members say, which may be refused for what became of a message before it.
+    pub(super) fn is_of_members(&self) -> bool {
+        self.kind == Kind::Append
     }
 
     /// Whether it counts only once a replica of Redis has it, where anything does.
     pub(super) fn is_stored(&self) -> bool {
-        matches!(self.kind, Kind::Append | Kind::Canary)
+        matches!(self.kind, Kind::Append | Kind::Publish | Kind::Canary)
     }
 
     /// Each part with its own part of the answer.
@@ -69,7 +76,7 @@ impl Group {
         let parts = std::mem::take(&mut self.parts);
         let values = match value {
             Value::Array(mut values)
-                if self.kind == Kind::Append && values.len() == parts.len() + 1 =>
+                if self.appended().is_some() && values.len() == parts.len() + 1 =>
             {
                 reply::take_over(&values.remove(0), replid);
                 values
@@ -83,6 +90,8 @@ impl Group {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Append,
+    /// Append what services say.
+    Publish,
     Renew,
     /// A script whose reply begins with where the log stands.
     Script,
@@ -106,12 +115,17 @@ struct Run<'a> {
 /// keep their order, but for messages of different senders that are appended by one command.
 pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>, Vec<Cmd>) {
     let mut groups: Vec<Group> = Vec::new();
-    let mut appending = Appending::default();
+    let (mut appending, mut publishing) =
+        (Appending::of(Kind::Append), Appending::of(Kind::Publish));
     let mut renewing: Option<usize> = None;
     for (index, op) in ops.iter().enumerate() {
         let group = match &op.work {
             Work::Append { hold, payload, .. } => {
                 appending.add(&mut groups, &hold.room, index, payload.len());
+                continue;
+            }
+            Work::Publish { room, payload, .. } => {
+                publishing.add(&mut groups, room, index, payload.len());
                 continue;
             }
             Work::Renew { .. } => {
@@ -130,6 +144,7 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
             Work::Canary { .. } => Group::of(Kind::Canary, index, 1, 0),
             Work::Script { room, .. } => {
                 appending.closed.insert(room, groups.len());
+                publishing.closed.insert(room, groups.len());
                 Group::of(Kind::Script, index, 1, 0)
             }
         };
@@ -140,8 +155,8 @@ pub(super) fn build(ops: &[Op], scripts: &Scripts, replid: &str) -> (Vec<Group>,
 }
 
 /// Which command appends what.
-#[derive(Default)]
 struct Appending<'a> {
+    kind: Kind,
     /// The command that the next message goes into, and which part of it each room has.
     group: Option<usize>,
     parts: HashMap<&'a RoomName, usize>,
@@ -150,6 +165,10 @@ struct Appending<'a> {
 }
 
 impl<'a> Appending<'a> {
+    fn of(kind: Kind) -> Self {
+        Self { kind, group: None, parts: HashMap::new(), closed: HashMap::new() }
+    }
+
     fn add(&mut self, groups: &mut Vec<Group>, room: &'a RoomName, op: usize, bytes: usize) {
         let closed = self.closed.get(room);
         if let Some(at) = self.group
@@ -170,13 +189,14 @@ impl<'a> Appending<'a> {
         }
         self.group = Some(groups.len());
         self.parts = HashMap::from([(room, 0)]);
-        groups.push(Group::of(Kind::Append, op, 1, bytes));
+        groups.push(Group::of(self.kind, op, 1, bytes));
     }
 }
 
 fn command(group: &mut Group, ops: &[Op], scripts: &Scripts, replid: &str) -> Cmd {
     match &ops[group.parts[0].ops[0]].work {
         Work::Append { .. } => append(&mut group.parts, ops, scripts, replid),
+        Work::Publish { .. } => publishing::command(&group.parts, ops, scripts, replid),
         Work::Renew { .. } => {
             scripts.renew(group.parts[0].ops.iter().map(|&index| &ops[index].work))
         }
@@ -262,7 +282,9 @@ pub(super) fn split(
     status: &Status,
 ) -> vec::IntoIter<Result<Reply, Unavailable>> {
     let parsed = match group.kind {
-        Kind::Plain | Kind::Canary | Kind::Renew | Kind::Append => reply::plain(value),
+        Kind::Plain | Kind::Canary | Kind::Renew | Kind::Append | Kind::Publish => {
+            reply::plain(value)
+        }
         Kind::Script => reply::stamped(value, replid),
     };
     let reply = match parsed {
@@ -281,6 +303,10 @@ pub(super) fn split(
                 (0..messages).map(|nth| message(epoch, run, nth).map_err(|_| Unavailable))
             });
             each.collect::<Vec<_>>().into_iter()
+        }
+        Kind::Publish => {
+            let each = publishing::answers(&reply.rest).into_iter();
+            each.map(|answer| answer.map_err(|_| Unavailable)).collect::<Vec<_>>().into_iter()
         }
         Kind::Renew => reply
             .rest

@@ -113,7 +113,9 @@ impl Fair {
 fn sender(work: &Work) -> (Option<&RoomName>, &str) {
     match work {
         Work::Append { hold, .. } => (Some(&hold.room), hold.name.skeleton()),
-        Work::Script { room, skeleton, .. } => (Some(room), skeleton),
+        Work::Script { room, skeleton, .. } | Work::Publish { room, skeleton, .. } => {
+            (Some(room), skeleton)
+        }
         Work::Renew { .. } | Work::Upkeep { .. } | Work::Canary { .. } | Work::Contact { .. } => {
             (None, "")
         }

@@ -114,6 +114,11 @@ impl Keys {
         self.of_room("decided", room)
     }
 
+    /// There for as long as it is known what was published in a room under this idempotency key.
+    pub(super) fn published(&self, room: &RoomName, key: &str) -> String {
+        self.of_room("published", room) + ":" + key
+    }
+
     /// The live channel of a room.
     pub(super) fn channel(&self, room: &RoomName) -> String {
         format!("{}{{{}}}:live:{room}", self.channels, self.tags[self.partition(room)])

@@ -10,6 +10,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
+    task::coop::unconstrained,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -92,7 +93,8 @@ impl Pipeline {
         let (reply, answer) = oneshot::channel();
         let answered = async {
             let op = Op { work, deadline, reply, asking: None };
-            self.ops.send(op).await.map_err(|_| Unavailable)?;
+            // What a task has done before must not have others overtake it.
+            unconstrained(self.ops.send(op)).await.map_err(|_| Unavailable)?;
             answer.await.map_err(|_| Unavailable)?
         };
         tokio::time::timeout_at(deadline, answered).await.map_err(|_| Unavailable)?

@@ -4,7 +4,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{address::Endpoint, incarnations::Incarnation, reply::Reply, script_name::ScriptName};
 use crate::{
-    backplane::{Hold, Unavailable},
+    backplane::{Hold, IdempotencyKey, Unavailable},
     domain::{ReplicaId, RoomName},
 };
 
@@ -30,6 +30,14 @@ pub(super) struct Op {
 pub(super) enum Work {
     /// Append a message; joined with others of its room into one script call.
     Append { hold: Hold, incarnation: Incarnation, client_seq: u64, payload: Vec<u8> },
+    /// Append a message of a service; joined with others into one script call.
+    Publish {
+        room: RoomName,
+        /// Of the name that no member may have; empty for the server's own.
+        skeleton: String,
+        key: Option<IdempotencyKey>,
+        payload: Vec<u8>,
+    },
     /// Renew the lease of a partition; joined with those of others into one script call, in no order with anything else.
     Renew { partition: usize, incarnation: Option<Incarnation> },
     /// Run a script on a partition, in no order with anything else.
@@ -61,7 +69,7 @@ impl Work {
     pub(super) fn room(&self) -> Option<&RoomName> {
         match self {
             Self::Append { hold, .. } => Some(&hold.room),
-            Self::Script { room, .. } => Some(room),
+            Self::Script { room, .. } | Self::Publish { room, .. } => Some(room),
             Self::Renew { .. }
             | Self::Upkeep { .. }
             | Self::Contact { .. }
@@ -72,7 +80,7 @@ impl Work {
     /// About how many bytes it takes to ask for it.
     pub(super) fn size(&self) -> usize {
         match self {
-            Self::Append { payload, .. } => payload.len(),
+            Self::Append { payload, .. } | Self::Publish { payload, .. } => payload.len(),
             Self::Renew { .. } => RENEW_BYTES,
             Self::Script { args, .. } | Self::Upkeep { args, .. } => {
                 args.iter().map(Vec::len).sum()

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Redis,
-    answers::{read_entry, read_joined, read_present, read_verdict},
+    answers::{read_entry, read_joined, read_present, read_published, read_verdict},
     arguments::{confirmed, contact, eviction, identity, text},
     codec,
     lane::Pipeline,
@@ -21,8 +21,9 @@ use crate::{
     backplane::{
         Affected, AppendError, Appended, BANS_PAGE, Backplane, Bans, Checked, DECISIONS,
         DecideError, Decision, Enforcement, Eviction, Hold, Join, JoinError, Joined, MEMBERS_PAGE,
-        Members, MembersCursor, MembersPage, PageLimit, Partition, ReapStep, Renewal, RoomHead,
-        Seated, Shard, Standing, Survey, Unavailable, Until,
+        Members, MembersCursor, MembersPage, PageLimit, Partition, Publish, PublishError,
+        Published, ReapStep, Renewal, RoomHead, Seated, Shard, Standing, Survey, Unavailable,
+        Until,
     },
     domain::{Contact, Event, Identity, Page, Position, RoomName, Username},
 };
@@ -323,6 +324,14 @@ impl Backplane for Redis {
         self.listeners.close();
         self.tasks.close();
         let _ = tokio::time::timeout(self.timeout, self.tasks.wait()).await;
+    }
+
+    async fn publish(&self, publish: Publish) -> Result<Published, PublishError> {
+        let Publish { room, name, event, key } = publish;
+        let (payload, pipeline) = (codec::encode(&event), self.lane(&room));
+        let skeleton = name.map_or_else(String::new, |name| name.skeleton().to_owned());
+        let work = Work::Publish { room, skeleton, key, payload };
+        self.ask(pipeline, work, read_published).await?
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) enum ScriptName {
     Canary,
     Trial,
     Partitions,
+    Publish,
 }
 
 impl ScriptName {
@@ -55,7 +56,8 @@ impl ScriptName {
             | Self::Contact
             | Self::Canary
             | Self::Trial
-            | Self::Partitions => None,
+            | Self::Partitions
+            | Self::Publish => None,
         }
     }
 
@@ -66,30 +68,15 @@ impl ScriptName {
 
     /// Whether it leaves the log alone.
     pub(super) fn is_apart(self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::Read
-            | Self::Lookup
-            | Self::Members
-            | Self::Owe
-            | Self::Decide
-            | Self::Standing
-            | Self::Bans => true,
-            Self::Append
-            | Self::Join
-            | Self::Leave
-            | Self::Linger
-            | Self::Check
-            | Self::Heads
-            | Self::Renew
-            | Self::Overdue
-            | Self::Survey
-            | Self::Reap
-            | Self::Bury
-            | Self::Enforce
-            | Self::Contact
-            | Self::Canary
-            | Self::Trial
-            | Self::Partitions => false,
-        }
+                | Self::Lookup
+                | Self::Members
+                | Self::Owe
+                | Self::Decide
+                | Self::Standing
+                | Self::Bans
+        )
     }
 }

@@ -6,7 +6,7 @@ use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection};
 
 use super::{keys::Keys, op::Work, script_name::ScriptName};
 use crate::{
-    backplane::LogBounds,
+    backplane::{KEY_LIFETIME, LogBounds},
     domain::{ReplicaId, RoomName},
 };
 
@@ -37,7 +37,7 @@ macro_rules! on_partition {
 }
 
 /// In the order of [`ScriptName`].
-pub(super) const SOURCES: [&str; 23] = [
+pub(super) const SOURCES: [&str; 24] = [
     on_log!("append.lua"),
     on_log!("partition.lua", "roster.lua", "join.lua"),
     on_log!("partition.lua", "roster.lua", "leave.lua"),
@@ -61,6 +61,7 @@ pub(super) const SOURCES: [&str; 23] = [
     include_str!("canary.lua"),
     include_str!("trial.lua"),
     include_str!("partitions.lua"),
+    on_log!("publish.lua"),
 ];
 
 impl Scripts {
@@ -139,6 +140,15 @@ impl Scripts {
         let mut cmd = redis::cmd("EVALSHA");
         cmd.arg(&self.hashes[ScriptName::Append as usize]).arg(keys.len()).arg(keys);
         self.add_common(&mut cmd, replid);
+        cmd
+    }
+
+    /// A call of `publish.lua` with all its keys, up to the arguments of its rooms.
+    pub(super) fn publish(&self, keys: &[String], replid: &str) -> Cmd {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(&self.hashes[ScriptName::Publish as usize]).arg(keys.len()).arg(keys);
+        self.add_common(&mut cmd, replid);
+        cmd.arg(millis(KEY_LIFETIME));
         cmd
     }
 

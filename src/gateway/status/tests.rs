@@ -89,11 +89,15 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Ended(Ending::Muted(_)) => 64,
         Outcome::NotEntered(EnterError::Banned(_), _) => 65,
         Outcome::NotEntered(EnterError::Forbidden, _) => 66,
+        Outcome::Admin(AdminRefusal::NotAdmin) => 67,
+        Outcome::Admin(AdminRefusal::Invalid(_)) => 68,
+        Outcome::Admin(AdminRefusal::NameOfMember(_)) => 69,
+        Outcome::Admin(AdminRefusal::KeyReused) => 70,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 67;
+const ROWS: usize = 71;
 
 /// What the details of a status say.
 fn details(status: &Status) -> Option<(String, Said)> {
@@ -149,7 +153,8 @@ fn every_reason_is_told_by_some_row() {
     assert_eq!(told, all);
     let documented = concat!(
         include_str!("../../../docs/protocol-v1.md"),
-        include_str!("../../../docs/protocol-chat.md")
+        include_str!("../../../docs/protocol-chat.md"),
+        include_str!("../../../docs/backends.md")
     );
     for reason in all {
         assert!(documented.contains(&format!("`{reason}`")), "{reason}");

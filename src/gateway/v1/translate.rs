@@ -20,18 +20,18 @@ const MAX_SEQ: u64 = (1 << 53) - 1;
 const RETRY: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// A position.
-pub(super) fn position(position: Position) -> proto::Position {
+pub(in crate::gateway) fn position(position: Position) -> proto::Position {
     proto::Position { epoch: position.epoch.0, seq: position.seq }
 }
 
 /// A position that came from a client. Events have sequence numbers far below the largest that is
 /// read; it stands for all beyond.
-pub(super) fn read_position(position: proto::Position) -> Position {
+pub(in crate::gateway) fn read_position(position: proto::Position) -> Position {
     Position::new(Epoch(position.epoch), position.seq.min(MAX_SEQ))
 }
 
 /// An instant.
-pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
+pub(in crate::gateway) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
     let mut stamp =
         prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() };
     stamp.normalize();
@@ -39,7 +39,7 @@ pub(super) fn timestamp(at: Timestamp) -> prost_types::Timestamp {
 }
 
 /// A length of time.
-pub(super) fn duration(time: std::time::Duration) -> ProtoDuration {
+pub(in crate::gateway) fn duration(time: std::time::Duration) -> ProtoDuration {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     // Below a thousand millions.
     let nanos = i32::try_from(time.subsec_nanos()).unwrap_or_default();
@@ -47,7 +47,7 @@ pub(super) fn duration(time: std::time::Duration) -> ProtoDuration {
 }
 
 /// An event. One that this version cannot read has its place and nothing else.
-pub(super) fn event(at: Position, event: &Event) -> proto::Event {
+pub(in crate::gateway) fn event(at: Position, event: &Event) -> proto::Event {
     let what = match &event.what {
         EventKind::Said { content } => {
             Some(ProtoWhat::Said(proto::Said { content: content.to_string() }))
@@ -120,7 +120,7 @@ fn cause(cause: LeftCause) -> proto::LeftCause {
 }
 
 /// What is gone.
-pub(super) fn gap(lost: &Lost) -> proto::Gap {
+pub(in crate::gateway) fn gap(lost: &Lost) -> proto::Gap {
     match lost {
         Lost::Range { from, to } => {
             proto::Gap { from: Some(position(*from)), to: Some(position(*to)) }

@@ -202,7 +202,7 @@ impl Driver {
                 continue;
             }
             let lost = !durable && group.is_stored();
-            let appends = group.appended().is_some();
+            let appends = group.is_of_members();
             let replid = &mut connection.replid;
             let mut replies = batch::split(&group, &part, value, replid, &self.status);
             for index in part.ops {

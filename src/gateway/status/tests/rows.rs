@@ -11,7 +11,7 @@ use crate::{
 
 /// All rows.
 pub(super) fn rows() -> Vec<Row> {
-    let who = [token_rows(), moderation_rows()].concat();
+    let who = [token_rows(), moderation_rows(), admin_rows()].concat();
     [session_rows(), first_message_rows(), entry_rows(), other_rows(), request_rows(), who].concat()
 }
 
@@ -457,6 +457,39 @@ fn moderation_rows() -> Vec<Row> {
             Code::ResourceExhausted,
             "10000 bans, mutes and roles already",
             Some(("TOO_MANY_DECISIONS", Said::Final)),
+            None,
+        ),
+    ]
+}
+
+fn admin_rows() -> Vec<Row> {
+    vec![
+        (
+            Outcome::Admin(AdminRefusal::NotAdmin),
+            Code::PermissionDenied,
+            "only backends and admins",
+            Some(("FORBIDDEN", Said::Final)),
+            Some(Refusal::Forbidden),
+        ),
+        (
+            Outcome::Admin(AdminRefusal::Invalid("why".into())),
+            Code::InvalidArgument,
+            "why",
+            Some(("INVALID_MESSAGE", Said::Final)),
+            None,
+        ),
+        (
+            Outcome::Admin(AdminRefusal::NameOfMember("bob".into())),
+            Code::AlreadyExists,
+            "a member of the room has the name \"bob\"",
+            Some(("NAME_TAKEN", Said::Final)),
+            None,
+        ),
+        (
+            Outcome::Admin(AdminRefusal::KeyReused),
+            Code::InvalidArgument,
+            "another message in this room",
+            Some(("IDEMPOTENCY_KEY_REUSED", Said::Final)),
             None,
         ),
     ]

@@ -1,0 +1,54 @@
+//! What calls of `AdminService` are refused for, beside what others are: a part of the table of statuses.
+
+use tonic::Code;
+
+use super::Remedy::{self, Stop};
+use crate::{metrics::Refusal, proto::room::ErrorReason};
+
+/// Why a call of `AdminService` fails.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::gateway) enum AdminRefusal {
+    /// It is for backends and admins.
+    NotAdmin,
+    /// A field is not allowed; says which and why.
+    Invalid(String),
+    /// A member of the room has the name that a service gave.
+    NameOfMember(String),
+    /// The idempotency key stands for another message.
+    KeyReused,
+}
+
+impl AdminRefusal {
+    pub(super) fn code_and_message(&self) -> (Code, String) {
+        match self {
+            Self::NotAdmin => {
+                (Code::PermissionDenied, "only backends and admins may do this".into())
+            }
+            Self::Invalid(why) => (Code::InvalidArgument, why.clone()),
+            Self::NameOfMember(name) => {
+                (Code::AlreadyExists, format!("a member of the room has the name \"{name}\""))
+            }
+            Self::KeyReused => (
+                Code::InvalidArgument,
+                "idempotency_key stands for another message in this room; take a new one".into(),
+            ),
+        }
+    }
+
+    pub(super) fn reason(&self) -> (ErrorReason, Remedy) {
+        match self {
+            Self::NotAdmin => (ErrorReason::Forbidden, Stop),
+            Self::Invalid(_) => (ErrorReason::InvalidMessage, Stop),
+            Self::NameOfMember(_) => (ErrorReason::NameTaken, Stop),
+            Self::KeyReused => (ErrorReason::IdempotencyKeyReused, Stop),
+        }
+    }
+
+    /// How it is counted. What backends do wrong is not.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::NotAdmin => Some(Refusal::Forbidden),
+            Self::Invalid(_) | Self::NameOfMember(_) | Self::KeyReused => None,
+        }
+    }
+}
