@@ -380,7 +380,8 @@ fn rich(config: &Config) -> V1Config {
 
 fn backends(config: &Config) -> AdminServiceConfig {
     let ChatConfig { names, session } = plain(config);
-    AdminServiceConfig { names, content_bytes: session.content_bytes }
+    let page_size = config.limits.page_size;
+    AdminServiceConfig { names, content_bytes: session.content_bytes, page_size }
 }
 
 fn listener(config: &Config) -> ListenerConfig {

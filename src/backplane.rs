@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub mod conformance;
+mod listing;
 mod log;
 pub mod memory;
 mod moderation;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 pub use self::{
+    listing::{Deletion, LIST_BATCH, ListError, ListPage, RoomNames, RoomSummary},
     log::{LogBounds, PageLimit},
     moderation::{
         Affected, BANS_PAGE, Ban, BanNote, Bans, DECISIONS, DecideError, Decision, ENFORCE_BATCH,
@@ -257,6 +259,21 @@ pub trait Backplane: Send + Sync + 'static {
     /// Messages of one room whose futures are first polled one after another take effect in that order, except for
     /// one that the backplane refuses for now and that is tried again.
     async fn publish(&self, publish: Publish) -> Result<Published, PublishError>;
+
+    /// A page of the names of all rooms. Changes nothing.
+    ///
+    /// Pages are no snapshot: a room that is there from the first page to the last one is on one of them, and may be on
+    /// two; one that comes or goes meanwhile may be missing, and one that was forgotten may be told. A page may be empty
+    /// although others follow: what one call does is bounded.
+    async fn room_names(&self, page: ListPage<'_>) -> Result<RoomNames, ListError>;
+
+    /// How rooms stand, at most [`LIST_BATCH`] of them, in their order; `None` for those that are not there. Changes
+    /// nothing, and keeps none of them from being forgotten.
+    async fn summaries(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomSummary>>, Unavailable>;
+
+    /// Deletes a room that nobody is in, and its log. Whoever comes later begins another one. What names owe and
+    /// idempotency keys stay as long as they would have.
+    async fn delete_room(&self, room: &RoomName) -> Result<Deletion, Unavailable>;
 }
 
 /// A part of the backplane, which may be away while others are not; some rooms are kept there. Means nothing to

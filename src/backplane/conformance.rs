@@ -9,6 +9,7 @@ pub(crate) mod joining;
 pub(crate) mod leases;
 pub(crate) mod lingering;
 pub(crate) mod listening;
+pub(crate) mod listing;
 pub(crate) mod members;
 pub(crate) mod moderating;
 pub(crate) mod odd;
@@ -198,6 +199,13 @@ macro_rules! suite {
                 a_key_stands_for_one_message
                 publishes_take_effect_in_the_order_of_their_calls
                 what_is_published_is_kept_for_its_age
+            }
+            listing {
+                rooms_are_listed_in_pages
+                who_is_there_all_the_time_is_listed
+                no_list_goes_on_from_rubbish
+                a_standing_tells_members_and_the_last_event
+                a_room_is_deleted_once_nobody_is_in
             }
             reading {
                 a_log_is_read_in_pages

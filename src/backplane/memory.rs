@@ -35,10 +35,11 @@ use self::{
     rooms::Rooms,
 };
 use super::{
-    AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Enforcement, Eviction,
-    Hold, Join, JoinError, Joined, LogBounds, Members, MembersCursor, MembersPage, PageLimit,
-    Partition, Publish, PublishError, Published, REAP_BATCH, ReapStep, Renewal, RoomHead, Seated,
-    Shard, Signals, Standing, Survey, Unavailable, Until,
+    AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Deletion, Enforcement,
+    Eviction, Hold, Join, JoinError, Joined, LIST_BATCH, ListError, ListPage, LogBounds, Members,
+    MembersCursor, MembersPage, PageLimit, Partition, Publish, PublishError, Published, REAP_BATCH,
+    ReapStep, Renewal, RoomHead, RoomNames, RoomSummary, Seated, Shard, Signals, Standing, Survey,
+    Unavailable, Until,
 };
 use crate::domain::{
     Contact, Epoch, Event, Identity, Page, Position, ReplicaId, RoomName, Username,
@@ -417,6 +418,25 @@ impl Backplane for Attached {
             Ok(Published { position, duplicate: false })
         });
         published.unwrap_or_else(|unavailable| Err(unavailable.into()))
+    }
+
+    async fn room_names(&self, page: ListPage<'_>) -> Result<RoomNames, ListError> {
+        let after = page.from.map(RoomName::parse).transpose().map_err(|_| ListError::Place)?;
+        let limit = page.limit.clamp(1, LIST_BATCH);
+        let names =
+            |state: &mut State, now| state.rooms.names(page.prefix, after.as_ref(), limit, now);
+        Ok(self.step(names)?)
+    }
+
+    async fn summaries(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomSummary>>, Unavailable> {
+        self.step(|state, now| {
+            let summary = |room| Some(state.rooms.get(room, now)?.summary());
+            rooms.iter().map(summary).collect()
+        })
+    }
+
+    async fn delete_room(&self, room: &RoomName) -> Result<Deletion, Unavailable> {
+        self.step(|state, now| state.rooms.delete(room, now, || Epoch(rand::random())))
     }
 }
 

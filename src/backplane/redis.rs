@@ -20,6 +20,7 @@ mod lane;
 mod lanes;
 mod link;
 mod listeners;
+mod listing;
 mod location;
 mod moderating;
 mod node_connections;

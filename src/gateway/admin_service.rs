@@ -1,6 +1,7 @@
 //! `roomcast.v1.AdminService`: what backends and admins do with rooms, without being in them.
 
 mod publishing;
+mod rooms;
 
 use std::{
     convert::Infallible,
@@ -27,13 +28,17 @@ use tower::{Service, service_fn};
 
 use self::publishing::{PublishLimits, Publisher};
 use super::{
+    admission::Party,
+    principal::Principal,
     small,
     status::{Outcome, status},
     stream::{StreamAcceptor, traceparent},
 };
 use crate::{
     domain::{RoomName, UsernameLimits},
-    proto::room::{PublishManyRequest, PublishRequest},
+    proto::room::{
+        DeleteRoomRequest, GetRoomRequest, ListRoomsRequest, PublishManyRequest, PublishRequest,
+    },
 };
 
 /// What the paths of its calls begin with.
@@ -55,6 +60,8 @@ pub struct AdminServiceConfig {
     pub names: UsernameLimits,
     /// The most bytes of a message's content.
     pub content_bytes: usize,
+    /// The most rooms in one page.
+    pub page_size: usize,
 }
 
 /// The service.
@@ -123,7 +130,7 @@ impl AdminService {
     }
 
     fn publisher(&self, request: &Request<Body>) -> Publisher {
-        let AdminServiceConfig { names, content_bytes } = *self.config;
+        let AdminServiceConfig { names, content_bytes, .. } = *self.config;
         let limits = PublishLimits { names, content_bytes };
         let trace = traceparent(request.headers());
         Publisher { hub: self.acceptor.hub.clone(), limits, trace }
@@ -138,6 +145,35 @@ impl AdminService {
     async fn publish_many(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let (publisher, turns) = (self.publisher(&request), self.large.clone());
         let answer = |_, asked: PublishManyRequest| publisher.publish_many(asked);
+        self.unary(request, turns, answer).await
+    }
+
+    async fn list_rooms(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let (turns, page_size) = (self.calls.clone(), self.config.page_size);
+        let answer = |it: Self, asked: ListRoomsRequest| async move {
+            rooms::list_rooms(it.acceptor.hub.backplane(), page_size, asked).await
+        };
+        self.unary(request, turns, answer).await
+    }
+
+    async fn get_room(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let turns = self.calls.clone();
+        let answer = |it: Self, asked: GetRoomRequest| async move {
+            rooms::get_room(it.acceptor.hub.backplane(), asked).await
+        };
+        self.unary(request, turns, answer).await
+    }
+
+    async fn delete_room(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let turns = self.calls.clone();
+        let subject = request.extensions().get::<(Arc<Party>, Principal)>();
+        let subject = subject.and_then(|(_, it)| it.subject()).map(str::to_owned);
+        let answer = |it: Self, asked: DeleteRoomRequest| {
+            let subject = subject.clone();
+            async move {
+                rooms::delete_room(it.acceptor.hub.backplane(), subject.as_deref(), asked).await
+            }
+        };
         self.unary(request, turns, answer).await
     }
 }
@@ -159,6 +195,9 @@ impl Service<Request<Body>> for AdminService {
         match request.uri().path().strip_prefix(CALLS) {
             Some("Publish") => self.clone().publish(request).boxed(),
             Some("PublishMany") => self.clone().publish_many(request).boxed(),
+            Some("ListRooms") => self.clone().list_rooms(request).boxed(),
+            Some("GetRoom") => self.clone().get_room(request).boxed(),
+            Some("DeleteRoom") => self.clone().delete_room(request).boxed(),
             Some(_) | None => ready(Ok(status(&Outcome::NoMethod).into_http())).boxed(),
         }
     }

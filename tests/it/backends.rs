@@ -1,6 +1,7 @@
 //! What backends do with rooms, by way of `roomcast.v1.AdminService`.
 
 mod publishing;
+mod rooms;
 
 use roomcast_proto::room::{PublishRequest, admin_service_client::AdminServiceClient};
 use tonic::{
@@ -9,6 +10,8 @@ use tonic::{
     service::interceptor::{InterceptedService, Interceptor},
     transport::Channel,
 };
+
+use tonic_types::StatusExt as _;
 
 use crate::harness::{Cluster, Endpoint};
 
@@ -49,4 +52,9 @@ fn message(room: &str, content: &str) -> PublishRequest {
 /// The same with an idempotency key.
 fn keyed(room: &str, content: &str, key: &str) -> PublishRequest {
     PublishRequest { idempotency_key: key.to_owned(), ..message(room, content) }
+}
+
+/// The reason in a status.
+fn reason(status: &tonic::Status) -> String {
+    status.get_details_error_info().expect("a reason").reason
 }

@@ -14,10 +14,11 @@ use tokio::time::sleep;
 
 use crate::{
     backplane::{
-        AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Enforcement,
-        Eviction, Hold, Join, JoinError, Joined, Members, MembersCursor, MembersPage, PageLimit,
-        Partition, Publish, PublishError, Published, ReapStep, Renewal, RoomHead, Seated, Shard,
-        Standing, Survey, Unavailable, Until,
+        AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Deletion,
+        Enforcement, Eviction, Hold, Join, JoinError, Joined, ListError, ListPage, Members,
+        MembersCursor, MembersPage, PageLimit, Partition, Publish, PublishError, Published,
+        ReapStep, Renewal, RoomHead, RoomNames, RoomSummary, Seated, Shard, Standing, Survey,
+        Unavailable, Until,
     },
     domain::{Contact, Event, Identity, Page, Position, RoomName, Username},
 };
@@ -265,5 +266,17 @@ impl Backplane for Odd {
 
     async fn publish(&self, publish: Publish) -> Result<Published, PublishError> {
         self.inner.publish(publish).await
+    }
+
+    async fn room_names(&self, page: ListPage<'_>) -> Result<RoomNames, ListError> {
+        self.inner.room_names(page).await
+    }
+
+    async fn summaries(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomSummary>>, Unavailable> {
+        self.inner.summaries(rooms).await
+    }
+
+    async fn delete_room(&self, room: &RoomName) -> Result<Deletion, Unavailable> {
+        self.inner.delete_room(room).await
     }
 }

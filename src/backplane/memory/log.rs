@@ -62,6 +62,11 @@ impl Log {
         self.shrink(bytes);
     }
 
+    /// The last event, if it is kept.
+    pub(super) fn last(&self) -> Option<&Arc<Event>> {
+        self.kept.back().map(|kept| &kept.event)
+    }
+
     /// How many bytes of events are kept.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

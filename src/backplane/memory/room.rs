@@ -21,7 +21,7 @@ use super::{
 use crate::{
     backplane::{
         AppendError, Appended, Checked, Hold, Join, JoinError, Joined, LogBounds, Members,
-        MembersPage, PageLimit, Publish, PublishError, RoomHead, Seated, Verdict,
+        MembersPage, PageLimit, Publish, PublishError, RoomHead, RoomSummary, Seated, Verdict,
     },
     domain::{
         Epoch, Event, Head, Page, Position, RoomName, RoomRole, RoomSettings, SessionId, StreamId,
@@ -350,6 +350,17 @@ impl Room {
     pub(super) fn read(&mut self, now: Instant, after: u64, limit: PageLimit) -> Page {
         self.log.trim(now);
         Page { head: Some(self.head()), events: self.log.read(after, limit) }
+    }
+
+    /// See [`crate::backplane::Backplane::standings`].
+    pub(super) fn summary(&self) -> RoomSummary {
+        let last_activity = self.log.last().map(|event| event.at);
+        RoomSummary { members: self.seats.len(), head: self.head(), last_activity }
+    }
+
+    /// It is forgotten from now on.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.expires = now;
     }
 
     fn head(&self) -> Head {

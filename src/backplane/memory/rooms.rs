@@ -1,11 +1,17 @@
 //! All rooms, and how they are forgotten.
 
-use std::collections::{BTreeSet, HashMap, hash_map::Entry};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    ops::Bound,
+};
 
 use tokio::time::Instant;
 
 use super::room::{Room, Rules};
-use crate::domain::{Epoch, RoomName};
+use crate::{
+    backplane::{Deletion, RoomNames},
+    domain::{Epoch, RoomName},
+};
 
 /// The most rooms that one operation looks at in order to forget them. More than one, since an
 /// operation begins at most one: so forgetting keeps up, whatever comes.
@@ -19,6 +25,8 @@ pub(super) struct Rooms {
     most_bytes: usize,
     bytes: usize,
     by_name: HashMap<RoomName, Room>,
+    /// The same names, in their order.
+    names: BTreeSet<RoomName>,
     /// One entry for each room: when to look whether it is to be forgotten. May be
     /// earlier or a little later than the room says by now.
     due: BTreeSet<(Instant, RoomName)>,
@@ -26,7 +34,14 @@ pub(super) struct Rooms {
 
 impl Rooms {
     pub(super) fn new(rules: Rules, most_bytes: usize) -> Self {
-        Self { rules, most_bytes, bytes: 0, by_name: HashMap::new(), due: BTreeSet::new() }
+        Self {
+            rules,
+            most_bytes,
+            bytes: 0,
+            by_name: HashMap::new(),
+            names: BTreeSet::new(),
+            due: BTreeSet::new(),
+        }
     }
 
     /// The room, if there is one.
@@ -56,6 +71,7 @@ impl Rooms {
             Entry::Vacant(place) => {
                 let room = place.insert(new());
                 self.due.insert((room.expires(), name.clone()));
+                self.names.insert(name.clone());
                 self.bytes += room.bytes();
                 room
             }
@@ -91,7 +107,55 @@ impl Rooms {
     fn forget(&mut self, name: &RoomName) {
         if let Some(room) = self.by_name.remove(name) {
             self.bytes -= room.bytes();
+            self.names.remove(name);
         }
+    }
+
+    /// See [`crate::backplane::Backplane::room_names`]: those that come after a name.
+    pub(super) fn names(
+        &self,
+        prefix: &str,
+        after: Option<&RoomName>,
+        limit: usize,
+        now: Instant,
+    ) -> RoomNames {
+        let from = match (RoomName::parse(prefix).ok(), after) {
+            (Some(prefix), Some(after)) if prefix <= *after => Bound::Excluded(after.clone()),
+            (None, Some(after)) => Bound::Excluded(after.clone()),
+            (Some(prefix), _) => Bound::Included(prefix),
+            (None, None) => Bound::Unbounded,
+        };
+        let mut looked = self
+            .names
+            .range((from, Bound::Unbounded))
+            .take_while(|name| name.as_str().starts_with(prefix));
+        let some: Vec<&RoomName> = looked.by_ref().take(limit).collect();
+        let next = looked.next().and_then(|_| some.last()).map(ToString::to_string);
+        let is_there =
+            |name: &RoomName| self.by_name.get(name).is_some_and(|room| room.expires() > now);
+        let names = some.into_iter().filter(|name| is_there(name)).cloned().collect();
+        RoomNames { names, next }
+    }
+
+    /// See [`crate::backplane::Backplane::delete_room`]. What is left takes no room, and is forgotten in its time.
+    pub(super) fn delete(
+        &mut self,
+        name: &RoomName,
+        now: Instant,
+        draw: impl FnOnce() -> Epoch,
+    ) -> Deletion {
+        let rules = self.rules;
+        let Some(room) = self.get(name, now) else { return Deletion::NotThere };
+        let members = room.summary().members;
+        if members > 0 {
+            return Deletion::Occupied(members);
+        }
+        let before = room.bytes();
+        *room = Room::new(name.clone(), draw(), rules, now);
+        room.end(now);
+        let after = room.bytes();
+        self.bytes = self.bytes + after - before;
+        Deletion::Deleted
     }
 
     /// A room that took so many bytes takes more, or fewer. Where all of them take too many, room is made for a

@@ -20,10 +20,10 @@ use super::{
 use crate::{
     backplane::{
         Affected, AppendError, Appended, BANS_PAGE, Backplane, Bans, Checked, DECISIONS,
-        DecideError, Decision, Enforcement, Eviction, Hold, Join, JoinError, Joined, MEMBERS_PAGE,
-        Members, MembersCursor, MembersPage, PageLimit, Partition, Publish, PublishError,
-        Published, ReapStep, Renewal, RoomHead, Seated, Shard, Standing, Survey, Unavailable,
-        Until,
+        DecideError, Decision, Deletion, Enforcement, Eviction, Hold, Join, JoinError, Joined,
+        ListError, ListPage, MEMBERS_PAGE, Members, MembersCursor, MembersPage, PageLimit,
+        Partition, Publish, PublishError, Published, ReapStep, Renewal, RoomHead, RoomNames,
+        RoomSummary, Seated, Shard, Standing, Survey, Unavailable, Until,
     },
     domain::{Contact, Event, Identity, Page, Position, RoomName, Username},
 };
@@ -333,6 +333,18 @@ impl Backplane for Redis {
         let work = Work::Publish { room, skeleton, key, payload };
         self.ask(pipeline, work, read_published).await?
     }
+
+    async fn room_names(&self, page: ListPage<'_>) -> Result<RoomNames, ListError> {
+        self.list(page).await
+    }
+
+    async fn summaries(&self, rooms: &[RoomName]) -> Result<Vec<Option<RoomSummary>>, Unavailable> {
+        self.standings_of(rooms).await
+    }
+
+    async fn delete_room(&self, room: &RoomName) -> Result<Deletion, Unavailable> {
+        self.delete(room).await
+    }
 }
 
 impl Redis {
@@ -388,7 +400,7 @@ impl Redis {
     }
 
     /// Runs a script on a room and reads its reply.
-    async fn script<T>(
+    pub(super) async fn script<T>(
         &self,
         lane: &Pipeline,
         name: ScriptName,

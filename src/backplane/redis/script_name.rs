@@ -30,17 +30,23 @@ pub(super) enum ScriptName {
     Trial,
     Partitions,
     Publish,
+    Rooms,
+    Summaries,
+    Delete,
 }
 
 impl ScriptName {
-    /// The keys that it takes first, where these are not the common ones: it leaves the log alone, and its
-    /// reply does not begin with where that stands.
+    /// The keys that it takes first, where these are not the common ones: then its reply does not begin with
+    /// where the log stands.
     pub(super) fn own_keys(self, keys: &Keys, room: &RoomName) -> Option<Vec<String>> {
         match self {
             Self::Read => Some(vec![keys.room(room), keys.log(room)]),
             Self::Lookup | Self::Members => Some(vec![keys.room(room)]),
             Self::Owe => Some(Vec::new()),
             Self::Decide | Self::Standing | Self::Bans => Some(vec![keys.decided(room)]),
+            Self::Delete => {
+                Some(vec![keys.rooms(keys.partition(room)), keys.room(room), keys.log(room)])
+            }
             Self::Append
             | Self::Join
             | Self::Leave
@@ -57,7 +63,9 @@ impl ScriptName {
             | Self::Canary
             | Self::Trial
             | Self::Partitions
-            | Self::Publish => None,
+            | Self::Publish
+            | Self::Rooms
+            | Self::Summaries => None,
         }
     }
 
@@ -66,7 +74,7 @@ impl ScriptName {
         matches!(self, Self::Heads | Self::Reap)
     }
 
-    /// Whether it leaves the log alone.
+    /// Whether its reply does not begin with where the log stands.
     pub(super) fn is_apart(self) -> bool {
         matches!(
             self,
@@ -77,6 +85,7 @@ impl ScriptName {
                 | Self::Decide
                 | Self::Standing
                 | Self::Bans
+                | Self::Delete
         )
     }
 }

@@ -37,7 +37,7 @@ macro_rules! on_partition {
 }
 
 /// In the order of [`ScriptName`].
-pub(super) const SOURCES: [&str; 24] = [
+pub(super) const SOURCES: [&str; 27] = [
     on_log!("append.lua"),
     on_log!("partition.lua", "roster.lua", "join.lua"),
     on_log!("partition.lua", "roster.lua", "leave.lua"),
@@ -62,6 +62,9 @@ pub(super) const SOURCES: [&str; 24] = [
     include_str!("trial.lua"),
     include_str!("partitions.lua"),
     on_log!("publish.lua"),
+    include_str!("rooms.lua"),
+    include_str!("summaries.lua"),
+    include_str!("delete.lua"),
 ];
 
 impl Scripts {

@@ -2,8 +2,8 @@
 
 use tonic::Code;
 
-use super::Remedy::{self, Stop};
-use crate::{metrics::Refusal, proto::room::ErrorReason};
+use super::Remedy::{self, Stop, TryAgain};
+use crate::{domain::RoomName, metrics::Refusal, proto::room::ErrorReason};
 
 /// Why a call of `AdminService` fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +16,10 @@ pub(in crate::gateway) enum AdminRefusal {
     NameOfMember(String),
     /// The idempotency key stands for another message.
     KeyReused,
+    /// There is no such room.
+    NoRoom(RoomName),
+    /// The room has so many members.
+    NotEmpty(usize),
 }
 
 impl AdminRefusal {
@@ -32,6 +36,11 @@ impl AdminRefusal {
                 Code::InvalidArgument,
                 "idempotency_key stands for another message in this room; take a new one".into(),
             ),
+            Self::NoRoom(room) => (Code::NotFound, format!("there is no room \"{room}\"")),
+            Self::NotEmpty(members) => (
+                Code::FailedPrecondition,
+                format!("the room has {members} members; delete it once they have left"),
+            ),
         }
     }
 
@@ -41,6 +50,8 @@ impl AdminRefusal {
             Self::Invalid(_) => (ErrorReason::InvalidMessage, Stop),
             Self::NameOfMember(_) => (ErrorReason::NameTaken, Stop),
             Self::KeyReused => (ErrorReason::IdempotencyKeyReused, Stop),
+            Self::NoRoom(_) => (ErrorReason::RoomNotFound, Stop),
+            Self::NotEmpty(_) => (ErrorReason::RoomNotEmpty, TryAgain),
         }
     }
 
@@ -48,7 +59,11 @@ impl AdminRefusal {
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::NotAdmin => Some(Refusal::Forbidden),
-            Self::Invalid(_) | Self::NameOfMember(_) | Self::KeyReused => None,
+            Self::Invalid(_)
+            | Self::NameOfMember(_)
+            | Self::KeyReused
+            | Self::NoRoom(_)
+            | Self::NotEmpty(_) => None,
         }
     }
 }

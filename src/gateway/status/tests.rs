@@ -93,11 +93,13 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Admin(AdminRefusal::Invalid(_)) => 68,
         Outcome::Admin(AdminRefusal::NameOfMember(_)) => 69,
         Outcome::Admin(AdminRefusal::KeyReused) => 70,
+        Outcome::Admin(AdminRefusal::NoRoom(_)) => 71,
+        Outcome::Admin(AdminRefusal::NotEmpty(_)) => 72,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 71;
+const ROWS: usize = 73;
 
 /// What the details of a status say.
 fn details(status: &Status) -> Option<(String, Said)> {

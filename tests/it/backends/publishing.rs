@@ -10,9 +10,8 @@ use roomcast_proto::room::{
     PublishRequest, PublishResponse, event::What, publish_result::Result as Published,
 };
 use tonic::Code;
-use tonic_types::StatusExt as _;
 
-use super::{Backend, KEY, backend, bearing, keyed, message};
+use super::{Backend, KEY, backend, bearing, keyed, message, reason};
 use crate::harness::{Cluster, Layout, RichClient, SOON, eventually};
 
 on_both_backplanes!(
@@ -30,11 +29,6 @@ async fn start(layout: Layout) -> Cluster {
 
 async fn publish(backend: &mut Backend, request: PublishRequest) -> PublishResponse {
     backend.publish(request).await.expect("published").into_inner()
-}
-
-/// The reason in a status.
-fn reason(status: &tonic::Status) -> String {
-    status.get_details_error_info().expect("a reason").reason
 }
 
 /// What was said in a room, in its order.

@@ -492,5 +492,19 @@ fn admin_rows() -> Vec<Row> {
             Some(("IDEMPOTENCY_KEY_REUSED", Said::Final)),
             None,
         ),
+        (
+            Outcome::Admin(AdminRefusal::NoRoom(RoomName::lobby())),
+            Code::NotFound,
+            "there is no room \"lobby\"",
+            Some(("ROOM_NOT_FOUND", Said::Final)),
+            None,
+        ),
+        (
+            Outcome::Admin(AdminRefusal::NotEmpty(3)),
+            Code::FailedPrecondition,
+            "the room has 3 members",
+            Some(("ROOM_NOT_EMPTY", Said::Again)),
+            None,
+        ),
     ]
 }
