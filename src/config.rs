@@ -20,6 +20,7 @@ use std::{
 
 pub use api::{ApiConfig, unfit as unfit_key};
 pub use auth::{AuthConfig, DefaultRole, KeySource};
+pub use layers::TOKEN_VARIABLE;
 use layers::{FILE_VARIABLE, Layer};
 pub use problem::{Error, Origin, Problem};
 use reader::{Entry, Reader};

@@ -6,14 +6,20 @@ use std::{
     time::Duration,
 };
 
-use roomcast_client::{Address, Credentials, Reason, SayError, TlsError, objection};
+use roomcast_client::{
+    AccessTokenError, Address, Credentials, ReadTokenError, Reason, SayError, TlsError, objection,
+};
 
 use self::{
     editor::Restored,
     lines::{Lines, Printer},
     style::Style,
+    token::{Given, TokenArgs},
 };
-use crate::domain::{RoomName, RoomNameError};
+use crate::{
+    config::TOKEN_VARIABLE,
+    domain::{RoomName, RoomNameError},
+};
 
 mod commands;
 mod editor;
@@ -23,6 +29,7 @@ mod plain;
 mod rich;
 mod show;
 mod style;
+mod token;
 
 /// Chat in a room: sends the lines of standard input and prints what arrives
 #[derive(clap::Args, Clone, Debug)]
@@ -45,6 +52,9 @@ pub struct Args {
     /// The certificate's key, in PEM form
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
+    /// The token to show.
+    #[command(flatten)]
+    pub token: TokenArgs,
     /// How many past events to show on coming in
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub history: u32,
@@ -65,6 +75,32 @@ pub enum Error {
     /// Certificates for an address that asks for no TLS.
     #[error("--ca, --cert and --key are for TLS: the address has to be https://{0}")]
     NoTls(Address),
+    /// The variable has no token.
+    #[error("{TOKEN_VARIABLE}: {0}")]
+    Variable(#[source] AccessTokenError),
+    /// The file has no token.
+    #[error("--token-file: {0}")]
+    TokenFile(#[from] ReadTokenError),
+    /// There is no token to show.
+    #[error("cannot get a token: {0}")]
+    NoToken(String),
+    /// The server wants a token, and none was given.
+    #[error(
+        "the server wants a token: name a file that has one with --token-file, or set {TOKEN_VARIABLE}"
+    )]
+    TokenWanted,
+    /// The server does not take the token, or wants one.
+    #[error("the server refused: {0}")]
+    Unauthenticated(String),
+    /// The token has expired, and there is no newer one.
+    #[error("the token has expired; from a file (--token-file) a newer one is read in time")]
+    TokenExpired,
+    /// A token would go over plain text to another machine.
+    #[error(
+        "the token would go to {0} over plain text: use https://{0}, or --insecure-token if nobody \
+         can read it on its way"
+    )]
+    InsecureToken(Address),
     /// No address was given.
     #[error("--addr: there is no address to connect to")]
     NoAddress,
@@ -149,6 +185,7 @@ impl From<Reason> for Error {
             Reason::Silent { to: addr } => {
                 Self::Unreachable { addr, cause: "it does not answer".to_owned() }
             }
+            Reason::NoToken { cause } => Self::NoToken(cause),
             other => Self::Ended(other.to_string()),
         }
     }
@@ -161,11 +198,15 @@ impl From<Reason> for Error {
 pub async fn run(args: Args) -> Result<(), Error> {
     let room = RoomName::parse(&args.room)?;
     let tls = credentials(&args)?;
+    let token = args.token.given()?;
     let mut outcome = if args.plain {
-        plain::run(&args, &room, tls.as_ref()).await
+        plain::run(&args, &room, tls.as_ref(), &token).await
     } else {
-        rich::run(&args, tls.clone()).await
+        rich::run(&args, tls.clone(), &token).await
     };
+    if matches!((&outcome, token), (Err(Error::Unauthenticated(_)), Given::Nothing)) {
+        return Err(Error::TokenWanted);
+    }
     if let Err(Error::Lost { addr, cause } | Error::Unreachable { addr, cause }) = &mut outcome
         && let Some(addr) = args.addr.iter().find(|it| it.to_string() == *addr)
         && let Some(objection) = objection(addr, tls.as_ref()).await

@@ -17,6 +17,8 @@ use super::{Flag, Origin, Problem};
 const PREFIX: &str = "ROOMCAST_";
 /// Names the file, which is no key of it.
 pub(super) const FILE_VARIABLE: &str = "ROOMCAST_CONFIG";
+/// Has the token that clients show, which is no key either.
+pub const TOKEN_VARIABLE: &str = "ROOMCAST_TOKEN";
 
 /// One source: keys with their full path, all of them known.
 pub(super) struct Layer {
@@ -216,7 +218,8 @@ fn ours(name: &OsStr) -> Option<Result<&str, String>> {
         let name = name.to_string_lossy();
         return name.starts_with(PREFIX).then(|| Err(name.into_owned()));
     };
-    (text.starts_with(PREFIX) && text != FILE_VARIABLE).then_some(Ok(text))
+    let is_key = text.starts_with(PREFIX) && ![FILE_VARIABLE, TOKEN_VARIABLE].contains(&text);
+    is_key.then_some(Ok(text))
 }
 
 /// Whether a variable is one of those that Kubernetes derives from a service called `roomcast`

@@ -82,6 +82,7 @@ fn later_sources_go_before_earlier_ones() {
             ("ROOMCAST_NAMES__LINGER", "250ms"),
             ("ROOMCAST_SERVER__ADDR", "0.0.0.0:1"),
             ("ROOMCAST_CONFIG", "/is/no/key"),
+            ("ROOMCAST_TOKEN", "is.no.key"),
             ("PATH", "/bin"),
         ])
     }

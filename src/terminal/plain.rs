@@ -3,7 +3,7 @@
 use std::{future, time::Duration};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use roomcast_client::{Address, Credentials, Reason, dial};
+use roomcast_client::{AccessToken, Address, Credentials, Reason, dial};
 use roomcast_proto::chat::{ChatMessage, chat_service_client::ChatServiceClient};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -18,6 +18,7 @@ use super::{
     lines::{Lines, Printer, Typed},
     show::line_of,
     style::Style,
+    token::Given,
 };
 use crate::domain::RoomName;
 
@@ -34,7 +35,9 @@ pub(super) async fn run(
     args: &Args,
     room: &RoomName,
     tls: Option<&Credentials>,
+    token: &Given,
 ) -> Result<(), Error> {
+    let token = args.token.once(&args.addr, token)?;
     let mut signals = signal(SignalKind::interrupt()).map_err(Error::Setup)?;
     let mut interrupts = stream::poll_fn(move |cx| signals.poll_recv(cx));
     let (client, addr) = tokio::select! {
@@ -42,7 +45,8 @@ pub(super) async fn run(
         _ = interrupts.next() => return Ok(()),
     };
     let standard = Standard::open().map_err(Error::Setup)?;
-    chat(client, &addr, &args.username, room, standard, interrupts).await
+    let member = Member { username: &args.username, room, token };
+    chat(client, &addr, member, standard, interrupts).await
 }
 
 type Client = ChatServiceClient<tonic::transport::Channel>;
@@ -84,21 +88,28 @@ impl Closing {
     }
 }
 
+/// Who comes in where.
+struct Member<'a> {
+    username: &'a str,
+    room: &'a RoomName,
+    token: Option<AccessToken>,
+}
+
 async fn chat(
     client: Client,
     addr: &Address,
-    username: &str,
-    room: &RoomName,
+    member: Member<'_>,
     Standard { mut lines, printer, style, _restored }: Standard,
     mut interrupts: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Error> {
     let (outgoing, mut queue) = mpsc::channel(OUTGOING);
-    let registration = ChatMessage { username: username.to_owned(), ..ChatMessage::default() };
+    let registration =
+        ChatMessage { username: member.username.to_owned(), ..ChatMessage::default() };
     // Before the call is made: some proxies hold it back until it has a body.
     let _ = outgoing.try_send(registration);
     let mut outgoing = Some(outgoing);
     let queue = stream::poll_fn(move |cx| queue.poll_recv(cx));
-    let mut inbound = Box::pin(call(client, room, queue));
+    let mut inbound = Box::pin(call(client, &member, queue));
     let mut output = Some(&printer);
     let mut closing: Option<Closing> = None;
     let mut outcome = Ok(());
@@ -144,11 +155,14 @@ async fn chat(
 /// a proxy may hold those back until the room says something.
 fn call(
     mut client: Client,
-    room: &RoomName,
+    member: &Member<'_>,
     queue: impl Stream<Item = ChatMessage> + Send + 'static,
 ) -> impl Stream<Item = Result<ChatMessage, Status>> {
     let mut request = Request::new(queue);
-    if let Ok(room) = MetadataValue::try_from(room.as_str()) {
+    if let Some(token) = &member.token {
+        token.authorize(&mut request);
+    }
+    if let Ok(room) = MetadataValue::try_from(member.room.as_str()) {
         request.metadata_mut().insert("chat-room", room);
     }
     stream::once(async move { client.chat_stream(request).await })
@@ -214,10 +228,12 @@ fn verdict(status: &Status, addr: &Address) -> Error {
                 | Code::PermissionDenied
                 | Code::FailedPrecondition
                 | Code::OutOfRange
-                | Code::Unimplemented
-                | Code::Unauthenticated,
+                | Code::Unimplemented,
             ..
         } => Error::Refused(reason.to_string()),
+        Reason::Ended { code: Code::Unauthenticated, .. } => {
+            Error::Unauthenticated(reason.to_string())
+        }
         _ => reason.into(),
     }
 }

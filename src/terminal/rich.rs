@@ -23,6 +23,7 @@ use super::{
     commands::{Command, HELP},
     lines::{Lines, Printer, Typed},
     show::{Screen, Us, note_of_members},
+    token::Given,
 };
 
 /// How long the last lines may take, and leaving after them, once somebody has interrupted.
@@ -35,14 +36,15 @@ const UNANSWERED: usize = 64;
 const NAMES: usize = 20;
 
 /// Chats until `exit`, the end of input, an interrupt, or the server's refusal.
-pub(super) async fn run(args: &Args, tls: Option<Credentials>) -> Result<(), Error> {
+pub(super) async fn run(args: &Args, tls: Option<Credentials>, token: &Given) -> Result<(), Error> {
     let mut signals = signal(SignalKind::interrupt()).map_err(Error::Setup)?;
     let mut interrupts = stream::poll_fn(move |cx| signals.poll_recv(cx));
     let mut options = Options::new(args.room.as_str(), args.username.as_str());
     options.history = args.history;
     options.join_within = Some(Duration::ZERO);
+    let connector = args.token.authorize(connector(args, tls)?, token);
     let joined = tokio::select! {
-        joined = Client::join(connector(args, tls)?, options) => joined,
+        joined = Client::join(connector, options) => joined,
         _ = interrupts.next() => return Ok(()),
     };
     let (client, events) = joined.map_err(refusal)?;
@@ -307,6 +309,10 @@ fn refusal(error: client::Error) -> Error {
             Error::Refused(message.clone())
         }
         client::Error::Refused { code, .. } => Error::Refused(code.description().to_owned()),
+        client::Error::InvalidToken { message } => Error::Unauthenticated(message),
+        client::Error::TokenExpired => Error::TokenExpired,
+        client::Error::Forbidden { message } => Error::Refused(message),
+        client::Error::InsecureToken { addr } => Error::InsecureToken(addr),
         client::Error::Superseded => Error::Ended(error.to_string()),
         client::Error::GaveUp { reason } => reason.into(),
     }
@@ -350,6 +356,11 @@ mod tests {
         assert_eq!(refused(Code::AlreadyExists, "taken"), "the server refused: taken");
         let silent = refused(Code::ResourceExhausted, "");
         assert_eq!(silent, "the server refused: Some resource has been exhausted");
+        let no_token = Reason::NoToken { cause: "x".to_owned() };
+        assert_eq!(gave_up(no_token), "cannot get a token: x");
+        let message = "no access".to_owned();
+        let forbidden = refusal(client::Error::Forbidden { message }).to_string();
+        assert_eq!(forbidden, "the server refused: no access");
         let superseded = refusal(client::Error::Superseded).to_string();
         assert_eq!(superseded, "the server ended the stream: somebody else uses this session");
     }

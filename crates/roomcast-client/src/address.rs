@@ -1,6 +1,6 @@
 //! Where a server is.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use http::Uri;
 
@@ -51,6 +51,16 @@ impl Address {
         self.uri.scheme_str() == Some("https")
     }
 
+    /// Whether what is sent there stays between the client and the server: over TLS, or on this machine.
+    pub fn is_confidential(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let ip = host.parse::<IpAddr>().map(|ip| ip.to_canonical());
+        self.is_tls()
+            || host.eq_ignore_ascii_case("localhost")
+            || ip.is_ok_and(|ip| ip.is_loopback())
+    }
+
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
@@ -83,6 +93,25 @@ mod tests {
         let address = Address::parse("https://chat.example:443/").unwrap();
         assert_eq!(address.to_string(), "chat.example:443");
         assert!(address.is_tls());
+    }
+
+    #[test]
+    fn what_is_sent_over_plain_text_stays_on_this_machine() {
+        for (text, confidential) in [
+            ("127.0.0.1:1", true),
+            ("127.8.8.8:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("LocalHost:1", true),
+            ("https://chat.example:1", true),
+            ("chat.example:1", false),
+            ("localhost.example:1", false),
+            ("10.0.0.1:1", false),
+            ("0.0.0.0:1", false),
+            ("[2001:db8::1]:1", false),
+        ] {
+            assert_eq!(Address::parse(text).unwrap().is_confidential(), confidential, "{text}");
+        }
     }
 
     #[test]

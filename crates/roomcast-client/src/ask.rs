@@ -66,14 +66,15 @@ impl Client {
     pub async fn members(&self, limit: usize) -> Result<Members, CallError> {
         let limit = if limit == 0 { usize::MAX } else { limit };
         let mut all = Members { members: Vec::new(), total: 0 };
-        let mut page_token = String::new();
+        let mut next = String::new();
         loop {
             let rest = u32::try_from(limit - all.members.len()).unwrap_or(0);
-            let token = std::mem::take(&mut page_token);
+            let page_token = std::mem::take(&mut next);
             let page = self
                 .ask(async |here: Connected| {
+                    let room = here.room.clone();
                     let request =
-                        ListMembersRequest { room: here.room, page_size: rest, page_token: token };
+                        here.request(ListMembersRequest { room, page_size: rest, page_token });
                     RoomServiceClient::new(here.channel).list_members(request).await
                 })
                 .await?;
@@ -83,7 +84,7 @@ impl Client {
             if page.next_page_token.is_empty() || all.members.len() == limit {
                 return Ok(all);
             }
-            page_token = page.next_page_token;
+            next = page.next_page_token;
         }
     }
 
@@ -97,7 +98,8 @@ impl Client {
         };
         let page = self
             .ask(async |here: Connected| {
-                let request = ListEventsRequest { room: here.room, page_size: limit, range };
+                let room = here.room.clone();
+                let request = here.request(ListEventsRequest { room, page_size: limit, range });
                 RoomServiceClient::new(here.channel).list_events(request).await
             })
             .await?;

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Address, CONNECT_TIMEOUT, Credentials, update::Reason, words::root_cause};
+use super::{
+    Address, CONNECT_TIMEOUT, Credentials, token_source::TokenSource, update::Reason,
+    words::root_cause,
+};
 
 /// What one stream may have in flight to an application that does not read.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -19,6 +22,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Connector {
     route: Route,
+    tokens: Option<TokenSource>,
+    /// Tokens may be read on their way.
+    insecure_tokens: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -37,7 +43,7 @@ pub(super) enum Way {
 impl Connector {
     /// Connects to this address, with a new connection for each attempt.
     pub fn new(addr: Address) -> Self {
-        Self { route: Route::Addresses { all: vec![addr], next: 0, tls: None } }
+        Self::by(Route::Addresses { all: vec![addr], next: 0, tls: None })
     }
 
     /// Tries this address, too: they are tried in turn. Over a channel that was given, nothing
@@ -64,7 +70,45 @@ impl Connector {
     /// attempt gets a new connection is then the channel's business: one whose peer hangs needs
     /// HTTP/2's keep-alive to notice.
     pub fn over(channel: Channel) -> Self {
-        Self { route: Route::Channel(channel) }
+        Self::by(Route::Channel(channel))
+    }
+
+    fn by(route: Route) -> Self {
+        Self { route, tokens: None, insecure_tokens: false }
+    }
+
+    /// Shows a token of this source with every stream and call, as servers in token mode want it.
+    ///
+    /// Over plain text it goes to this machine only: [`Client::join`](super::Client::join) refuses other addresses,
+    /// unless [`allow_insecure_tokens`](Self::allow_insecure_tokens) has been said. Over a channel that was given, it
+    /// always goes: what protects that one is its owner's business.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: TokenSource) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
+    /// Sends tokens also over plain text to other machines, for networks that encrypt by other means. Whoever can read
+    /// a token on its way can use it until it expires.
+    #[must_use]
+    pub fn allow_insecure_tokens(mut self) -> Self {
+        self.insecure_tokens = true;
+        self
+    }
+
+    /// Where tokens come from.
+    pub(super) fn tokens(&self) -> Option<&TokenSource> {
+        self.tokens.as_ref()
+    }
+
+    /// An address to which a token would go over plain text, and is not allowed to.
+    pub(super) fn insecure(&self) -> Option<&Address> {
+        match &self.route {
+            Route::Addresses { all, .. } if self.tokens.is_some() && !self.insecure_tokens => {
+                all.iter().find(|addr| !addr.is_confidential())
+            }
+            Route::Addresses { .. } | Route::Channel(_) => None,
+        }
     }
 
     /// How many ways there are.

@@ -2,6 +2,7 @@
 //!
 //! No I/O here: time and chance are arguments, so that each decision can be tested.
 
+pub(super) mod access_tokens;
 pub(super) mod notices;
 pub(super) mod outbox;
 pub(super) mod reader;

@@ -2,6 +2,7 @@
 
 mod connected;
 mod disconnected;
+mod tokens;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::{
     Connector,
     core::{
         Violation,
+        access_tokens::{AccessTokens, TokenVerdict},
         notices::Notices,
         outbox::{Outbox, Outcome, Resolved},
         reader::Reader,
@@ -29,7 +31,9 @@ use super::{
     requests::{
         Answer, Command, Connected, Ends, Entered, Joined, LEAVE_PATIENCE, Leave, Said, Told,
     },
-    stream::{Entry, Token},
+    stream::{Entry, SessionToken},
+    token_request::TokenRequests,
+    token_source::TokenSource,
     update::{Reason, position},
 };
 
@@ -37,10 +41,12 @@ use super::{
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// What is the least that is taken for it.
 const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(100);
+/// What the server means by refusing our session by a newer token.
+const OTHER_SUBJECT: &str = "the session belongs to another subject than the newer token";
 /// What the server gave us.
 #[derive(Debug)]
 struct Session {
-    token: Token,
+    token: SessionToken,
     username: String,
     ping_interval: Duration,
     content_bytes: usize,
@@ -67,6 +73,9 @@ pub(super) struct Driver {
     outbox: Outbox<Answer>,
     notices: Notices,
     policy: RetryPolicy,
+    tokens: AccessTokens,
+    /// What gets tokens; none where none are shown.
+    requests: Option<TokenRequests>,
     session: Option<Session>,
     /// How often we tried to come in or back.
     attempts: u64,
@@ -87,7 +96,10 @@ enum Stop {
 
 impl Driver {
     pub(super) fn new(connector: Connector, options: Options, ends: Ends) -> Self {
+        let source = connector.tokens();
         Self {
+            tokens: AccessTokens::new(source.is_some_and(TokenSource::is_renewable)),
+            requests: source.cloned().map(TokenRequests::new),
             connector,
             reader: Reader::new(options.history),
             options,
@@ -139,11 +151,10 @@ impl Driver {
             };
             self.outbox.lost();
             self.ends.here.send_replace(None);
-            match self.policy.judge(Stage::Within, &why, Instant::now()) {
-                Next::Again => {}
-                Next::Anew => self.session = None,
-                Next::Refused => return Stop::Failed(refused(why)),
-                Next::Superseded => return Stop::Failed(Error::Superseded),
+            match self.judge(Stage::Within, &why) {
+                Ok(Next::Anew) => self.session = None,
+                Ok(_) => {}
+                Err(error) => return Stop::Failed(error),
             }
             self.notices.away(why.clone());
         }
@@ -163,9 +174,38 @@ impl Driver {
             attempt: self.attempts,
             room: self.options.room.clone(),
             username: self.options.username.clone(),
-            token: self.session.as_ref().map(|session| session.token.clone()),
+            session_token: self.session.as_ref().map(|session| session.token.clone()),
+            access_token: self.tokens.for_attempt(),
             since: self.reader.since(),
             linger: self.options.linger,
+        }
+    }
+
+    /// What to do after a stream or an attempt has ended so; an error, if nothing.
+    fn judge(&mut self, stage: Stage, reason: &Reason) -> Result<Next, Error> {
+        let now = Instant::now();
+        let next = self.policy.judge(stage, reason, now);
+        let message = || match reason {
+            Reason::Ended { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        match self.tokens.judge(stage, reason, now) {
+            TokenVerdict::Unrelated => {}
+            TokenVerdict::Again => return Ok(Next::Again),
+            TokenVerdict::Invalid => return Err(Error::InvalidToken { message: message() }),
+            TokenVerdict::Expired => return Err(Error::TokenExpired),
+            TokenVerdict::Forbidden => return Err(Error::Forbidden { message: message() }),
+            TokenVerdict::OtherSubject => {
+                return Err(Error::Forbidden { message: OTHER_SUBJECT.to_owned() });
+            }
+        }
+        match (next, reason) {
+            (Next::Again | Next::Anew, _) => Ok(next),
+            (Next::Superseded, _) => Err(Error::Superseded),
+            (Next::Refused, Reason::Ended { code, .. }) => {
+                Err(Error::Refused { code: *code, message: message() })
+            }
+            (Next::Refused, _) => Err(Error::Refused { code: Code::Unknown, message: message() }),
         }
     }
 
@@ -184,7 +224,7 @@ impl Driver {
         let head = head.ok_or_else(|| Violation("a welcome without the room's head".to_owned()))?;
         let in_doubt = self.outbox.in_doubt();
         let session = Session {
-            token: Token(welcome.session_token),
+            token: SessionToken(welcome.session_token),
             username: welcome.username,
             ping_interval: welcome
                 .ping_interval
@@ -210,13 +250,16 @@ impl Driver {
         self.reader.welcomed(head, welcome.resumed, limits.latest);
         self.was_in = true;
         self.policy.welcomed(Instant::now());
+        self.tokens.welcomed();
         if let Some(leaving) = &mut self.leaving {
             leaving.sent = false;
         }
         self.settle(false);
-        self.ends
-            .here
-            .send_replace(Some(Connected { channel: channel.clone(), room: welcome.room }));
+        self.ends.here.send_replace(Some(Connected {
+            channel: channel.clone(),
+            room: welcome.room,
+            access_token: self.tokens.current().cloned(),
+        }));
         Ok(())
     }
 
@@ -287,16 +330,12 @@ fn resolve(resolved: Resolved<Answer>) {
             Outcome::Refused { reason: NackReason::TooLarge, detail } => {
                 Err(SayError::TooLarge(detail))
             }
+            Outcome::Refused { reason: NackReason::Forbidden, detail } => {
+                Err(SayError::Forbidden(detail))
+            }
             Outcome::Refused { detail, .. } => Err(SayError::Refused(detail)),
         };
         let _ = answer.send(outcome);
-    }
-}
-
-fn refused(reason: Reason) -> Error {
-    match reason {
-        Reason::Ended { code, message, .. } => Error::Refused { code, message },
-        other => Error::Refused { code: Code::Unknown, message: other.to_string() },
     }
 }
 

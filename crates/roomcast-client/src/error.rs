@@ -5,7 +5,7 @@ use std::time::Duration;
 use roomcast_common::text::sanitise;
 use tonic::{Code, Status};
 
-use super::update::Reason;
+use super::{address::Address, update::Reason};
 
 /// Why a client is in its room no more, or never came in. Each prints as one line.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -17,6 +17,29 @@ pub enum Error {
         code: Code,
         /// The status's message.
         message: String,
+    },
+    /// The server wants a token and takes none that there is: it is missing, malformed, signed by another key, expired,
+    /// or not for this server. Coming in anew helps, with a good token.
+    #[error("not authenticated: {message}")]
+    InvalidToken {
+        /// The status's message, which says why.
+        message: String,
+    },
+    /// The token has expired, and its source has no other. Coming in anew helps, with a newer token.
+    #[error("the token has expired, and there is no newer one")]
+    TokenExpired,
+    /// The token gives no right to be in this room under this name, or a newer one is of another subject than the
+    /// session. Coming in anew is no use without a token that says something else.
+    #[error("not allowed: {message}")]
+    Forbidden {
+        /// The status's message, which says what.
+        message: String,
+    },
+    /// A token would go over plain text to another machine.
+    #[error("a token would go to {addr} over plain text: use https://{addr}")]
+    InsecureToken {
+        /// Where.
+        addr: Address,
     },
     /// Another client has taken the session over, twice within a minute.
     #[error("somebody else uses this session")]
@@ -38,6 +61,9 @@ pub enum SayError {
     /// It is too long. It is not in the log.
     #[error("the message is too long: {0}")]
     TooLarge(String),
+    /// The client's token lets it read here, and not speak. It is not in the log.
+    #[error("the message was refused: {0}")]
+    Forbidden(String),
     /// The server refuses it for a reason that this version does not know. It is not in the log.
     #[error("the message was refused: {0}")]
     Refused(String),

@@ -48,6 +48,9 @@ impl Client {
     /// Comes into a room. Resolves when the client is in, or cannot come in: the server refuses it for
     /// good, or [`Options::join_within`] has passed. Dropping the future before takes everything back.
     pub async fn join(connector: Connector, options: Options) -> Result<(Self, Events), Error> {
+        if let Some(addr) = connector.insecure() {
+            return Err(Error::InsecureToken { addr: addr.clone() });
+        }
         let (say, says) = mpsc::channel(SAYS);
         let (leave, leaves) = mpsc::channel(1);
         let (told, updates) = mpsc::channel(UPDATES);

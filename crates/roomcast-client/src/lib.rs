@@ -39,6 +39,7 @@
 //! # }
 //! ```
 
+mod access_token;
 mod address;
 mod ask;
 mod connector;
@@ -52,10 +53,13 @@ mod options;
 mod requests;
 mod stream;
 mod tls;
+mod token_request;
+mod token_source;
 mod update;
 mod words;
 
 pub use self::{
+    access_token::{AccessToken, AccessTokenError, ReadTokenError},
     address::{Address, AddressError},
     ask::{Member, Members, Page, Range},
     connector::{Connector, dial},
@@ -66,6 +70,7 @@ pub use self::{
     options::Options,
     requests::Said,
     tls::{Credentials, objection},
+    token_source::TokenSource,
     update::{Event, EventKind, Gap, LeftCause, Reason, Update},
 };
 pub use roomcast_common::{Epoch, Position};

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use roomcast_common::Position;
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::transport::Channel;
+use tonic::{Request, transport::Channel};
 
 use super::{
+    access_token::AccessToken,
     error::{Error, LeaveError, SayError},
     update::Update,
 };
@@ -54,6 +55,18 @@ pub(super) type Leave = oneshot::Sender<Result<(), LeaveError>>;
 pub(super) struct Connected {
     pub(super) channel: Channel,
     pub(super) room: String,
+    pub(super) access_token: Option<AccessToken>,
+}
+
+impl Connected {
+    /// A call that says who asks.
+    pub(super) fn request<T>(&self, asked: T) -> Request<T> {
+        let mut request = Request::new(asked);
+        if let Some(token) = &self.access_token {
+            token.authorize(&mut request);
+        }
+        request
+    }
 }
 
 /// The ends of the handles.

@@ -11,6 +11,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tonic::{Code, Request, Streaming, transport::Channel};
 
 use super::{
+    access_token::AccessToken,
     core::reader::StartFrom,
     details::Details,
     update::{Reason, wire},
@@ -21,11 +22,11 @@ const OUTGOING: usize = 16;
 
 /// What proves that a session is ours. Does not show.
 #[derive(Clone)]
-pub(super) struct Token(pub(super) Vec<u8>);
+pub(super) struct SessionToken(pub(super) Vec<u8>);
 
-impl fmt::Debug for Token {
+impl fmt::Debug for SessionToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(..)")
+        f.write_str("SessionToken(..)")
     }
 }
 
@@ -34,7 +35,8 @@ impl fmt::Debug for Token {
 pub(super) struct Entry {
     pub(super) room: String,
     pub(super) username: String,
-    pub(super) token: Option<Token>,
+    pub(super) session_token: Option<SessionToken>,
+    pub(super) access_token: Option<AccessToken>,
     pub(super) since: StartFrom,
     pub(super) linger: Option<Duration>,
     pub(super) attempt: u64,
@@ -50,7 +52,7 @@ impl Entry {
         let join = Join {
             room: self.room,
             username: self.username,
-            session_token: self.token.map(|token| token.0).unwrap_or_default(),
+            session_token: self.session_token.map(|token| token.0).unwrap_or_default(),
             since,
             linger: self.linger.and_then(|linger| linger.try_into().ok()),
             traceparent: String::new(),
@@ -82,10 +84,15 @@ impl Stream {
     ) -> Result<(Self, Welcome), Reason> {
         let (frames, mut queue) = mpsc::channel(OUTGOING);
         // Before the call is made: some proxies hold it back until it has a body.
+        let access_token = entry.access_token.clone();
         let _ = frames.try_send(entry.into_frame());
         let queue = stream::poll_fn(move |cx| queue.poll_recv(cx));
         let mut client = RoomServiceClient::new(channel.clone());
-        let response = client.connect(Request::new(queue)).await;
+        let mut request = Request::new(queue);
+        if let Some(token) = access_token {
+            token.authorize(&mut request);
+        }
+        let response = client.connect(request).await;
         let mut inbound = response.map_err(|status| Reason::of(&status, &to))?.into_inner();
         let welcome = loop {
             let frame = inbound.message().await.map_err(|status| Reason::of(&status, &to))?;

@@ -1,6 +1,7 @@
 //! The client against a small server of the protocol that does what each test tells it.
 
 mod server;
+mod tokens;
 
 use std::time::Duration;
 
@@ -284,5 +285,5 @@ async fn dropped_handles_end_the_stream() {
 
 #[test]
 fn the_token_does_not_show() {
-    assert_eq!(format!("{:?}", stream::Token(b"secret".to_vec())), "Token(..)");
+    assert_eq!(format!("{:?}", stream::SessionToken(b"secret".to_vec())), "SessionToken(..)");
 }

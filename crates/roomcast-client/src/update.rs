@@ -129,6 +129,11 @@ pub enum Reason {
         /// What else it says, for programs.
         details: Details,
     },
+    /// There is no token to show: its source failed.
+    NoToken {
+        /// How.
+        cause: String,
+    },
     /// The server did what the protocol does not allow.
     Broken {
         /// What.
@@ -160,6 +165,7 @@ impl fmt::Display for Reason {
                 f.write_str(code.description())
             }
             Self::Ended { message, .. } => f.write_str(&sanitise(message)),
+            Self::NoToken { cause } => write!(f, "cannot get a token: {cause}"),
             Self::Broken { what } => write!(f, "the server broke the protocol: {what}"),
         }
     }

@@ -48,7 +48,8 @@ impl Person {
             let room = RoomName::lobby();
             let style = Style::Pipe;
             let standard = Standard { lines, printer, style, _restored: None };
-            super::chat(client, &addr, &username, &room, standard, interrupts).await
+            let member = Member { username: &username, room: &room, token: None };
+            super::chat(client, &addr, member, standard, interrupts).await
         });
         Self { keyboard, screen: lines::read(screen).unwrap(), interrupt, chat }
     }

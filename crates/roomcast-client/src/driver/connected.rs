@@ -12,9 +12,10 @@ use tokio::{
 };
 use tonic::{Status, transport::Channel};
 
-use super::{Driver, PING_INTERVAL, Stop, resolve, until};
+use super::{Driver, PING_INTERVAL, Stop, resolve, tokens::outcome, until};
 use crate::{
     CONNECT_TIMEOUT,
+    access_token::AccessToken,
     core::{Violation, outbox::Refusal, reader::Verdict},
     requests::{Command, Leave, Told},
     stream::{self, Stream},
@@ -50,6 +51,8 @@ enum Step {
     Command(Command),
     Leave(Leave),
     Dialed(Result<Channel, Reason>),
+    /// A call for a newer token has ended.
+    Token(Result<AccessToken, String>),
     Tick,
 }
 
@@ -64,6 +67,7 @@ impl Driver {
             }
             self.ping(&mut stream, now);
             self.begin_to_move(&mut moving, now);
+            self.renew_token(now);
             let step = self.step(&mut stream, &mut moving, now).await;
             let broken = match step {
                 Step::Frame(Ok(Some(frame))) => {
@@ -90,6 +94,11 @@ impl Driver {
                     Ok(())
                 }
                 Step::Dialed(channel) => self.moved(&mut stream, &mut moving, channel).await,
+                Step::Token(outcome) => {
+                    // Without one the stream goes on for as long as the token in use lets it.
+                    let _ = self.gotten(outcome);
+                    Ok(())
+                }
                 Step::Command(command) => {
                     self.take(command);
                     Ok(())
@@ -118,6 +127,7 @@ impl Driver {
         let reads = self.reads();
         let wants_place = self.place.is_none() && !self.deaf && self.leaving.is_none();
         let wants_slot = self.outbox.is_ready(now) || self.may_say_goodbye();
+        let wants_slot = wants_slot || self.tokens.is_unshown();
         let wants_slot = wants_slot && !stream.frames.is_closed();
         let has_room = self.outbox.has_room();
         let wakes = self.wakes_at(stream, moving.as_ref(), now);
@@ -133,6 +143,7 @@ impl Driver {
             Some(command) = self.ends.says.recv(), if has_room => Step::Command(command),
             Some(leave) = self.ends.leaves.recv() => Step::Leave(leave),
             channel = dialed(moving) => Step::Dialed(channel),
+            outcome = outcome(self.requests.as_mut()) => Step::Token(outcome),
             () = until(Some(wakes)) => Step::Tick,
         }
     }
@@ -153,7 +164,7 @@ impl Driver {
         };
         let sends = self.outbox.wakes_at().filter(|at| *at > now);
         let leaves = self.leaving.as_ref().map(|leaving| leaving.deadline);
-        let others = [silence, moves, sends, leaves].into_iter().flatten();
+        let others = [silence, moves, sends, leaves, self.token_due()].into_iter().flatten();
         others.fold(stream.spoke + interval, Instant::min)
     }
 
@@ -188,10 +199,17 @@ impl Driver {
         self.leaving.as_ref().is_some_and(|leaving| leaving.sent)
     }
 
-    /// Sends the next message, or the last frame.
+    /// Sends a newer token, the next message, or the last frame.
     fn speak(&mut self, slot: mpsc::OwnedPermit<ConnectRequest>) {
         let goodbye = self.may_say_goodbye();
-        let frame = match self.outbox.send_next(Instant::now()) {
+        let now = Instant::now();
+        if let Some(token) = self.tokens.show(now) {
+            let token = token.expose().to_owned();
+            let frame = connect_request::Frame::Authenticate(proto::Authenticate { token });
+            slot.send(ConnectRequest { frame: Some(frame) });
+            return;
+        }
+        let frame = match self.outbox.send_next(now) {
             Some((client_seq, content)) => connect_request::Frame::Say(proto::Say {
                 client_seq,
                 content: content.to_owned(),
@@ -239,7 +257,12 @@ impl Driver {
             Some(Frame::Welcome(_)) => {
                 return Err(Violation("a second welcome on one stream".to_owned()));
             }
-            Some(Frame::Pong(_) | Frame::TokenExpiring(_)) | None => {}
+            Some(Frame::TokenExpiring(expiring)) => {
+                let left = expiring.r#in.and_then(|it| Duration::try_from(it).ok());
+                let left = left.unwrap_or_default();
+                self.tokens.expires_in(left, Instant::now(), rand::random());
+            }
+            Some(Frame::Pong(_)) | None => {}
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! Coming in, and coming back.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
-use roomcast_proto::room::Welcome;
+use roomcast_proto::room::{ErrorReason, Welcome};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
-use super::{Driver, Stop, refused, until};
+use super::{Driver, Stop, until};
 use crate::{
     CONNECT_TIMEOUT,
     connector::Way,
@@ -15,6 +15,9 @@ use crate::{
     stream::{Entry, Stream},
     update::Reason,
 };
+
+/// The most that a server's word on when to try again counts for.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// How an attempt failed.
 pub(super) struct Failure {
@@ -37,7 +40,7 @@ impl Driver {
             if at_once > 0 {
                 at_once -= 1;
             } else {
-                let wait = self.policy.wait(rand::random());
+                let wait = self.policy.wait(rand::random()).max(key_comes(&why));
                 // A name that an earlier attempt of ours may have got is waited for, in bounded time.
                 let held = Code::AlreadyExists;
                 let held = matches!(&why, Reason::Ended { code, .. } if *code == held);
@@ -46,6 +49,10 @@ impl Driver {
                     return Err(Stop::Failed(Error::GaveUp { reason: why }));
                 }
                 self.meanwhile(sleep(wait)).await?;
+            }
+            if let Err(reason) = self.obtain_token().await? {
+                why = reason;
+                continue;
             }
             let (way, entry) = (self.connector.next_way(), self.entry());
             let failure = match self.meanwhile(enter(way, entry)).await? {
@@ -80,15 +87,14 @@ impl Driver {
         if astray {
             self.policy.went_astray();
         }
-        match self.policy.judge(self.stage(), &reason, Instant::now()) {
-            Next::Again => {}
+        match self.judge(self.stage(), &reason) {
             // The session has ended, which is what whoever leaves wants.
-            Next::Anew if self.has_said_all() => {
+            Ok(Next::Anew) if self.has_said_all() => {
                 return Err(Stop::Left);
             }
-            Next::Anew => self.session = None,
-            Next::Refused => return Err(Stop::Failed(refused(reason))),
-            Next::Superseded => return Err(Stop::Failed(Error::Superseded)),
+            Ok(Next::Anew) => self.session = None,
+            Ok(_) => {}
+            Err(error) => return Err(Stop::Failed(error)),
         }
         Ok(reason)
     }
@@ -99,7 +105,7 @@ impl Driver {
     }
 
     /// Does this, and takes in what there is to say meanwhile.
-    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
+    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stop> {
         let mut work = pin!(work);
         loop {
             let deadline = self.leaving.as_ref().map(|leaving| leaving.deadline);
@@ -123,6 +129,16 @@ impl Driver {
                 () = until(deadline) => return Err(Stop::Left),
             }
         }
+    }
+}
+
+/// In how long a server may know the key of the token that it has refused, if that is what it lacks.
+fn key_comes(reason: &Reason) -> Duration {
+    match reason {
+        Reason::Ended { details, .. } if details.known() == Some(ErrorReason::InvalidToken) => {
+            details.retry_after.unwrap_or_default().min(LONGEST_WAIT)
+        }
+        _ => Duration::ZERO,
     }
 }
 

@@ -4,8 +4,8 @@ use std::{pin::Pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream::poll_fn};
 use roomcast_proto::room::{
-    self as proto, ConnectRequest, ConnectResponse, ListEventsRequest, ListEventsResponse,
-    ListMembersRequest, ListMembersResponse,
+    self as proto, ConnectRequest, ConnectResponse, ErrorReason, ListEventsRequest,
+    ListEventsResponse, ListMembersRequest, ListMembersResponse,
     connect_request::Frame as Asked,
     connect_response::Frame,
     room_service_server::{RoomService, RoomServiceServer},
@@ -16,6 +16,8 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
+use tonic_types::{ErrorDetails, StatusExt as _};
+
 use crate::*;
 
 pub(super) const SOON: Duration = Duration::from_secs(10);
@@ -24,6 +26,8 @@ pub(super) const SOON: Duration = Duration::from_secs(10);
 pub(super) struct Line {
     pub(super) asked: Streaming<ConnectRequest>,
     pub(super) frames: mpsc::Sender<Result<ConnectResponse, Status>>,
+    /// The value of `authorization`.
+    pub(super) authorization: Option<String>,
 }
 
 impl Line {
@@ -68,6 +72,24 @@ impl Line {
         self.says(Frame::Ack(proto::Ack { client_seq, position, duplicate })).await;
     }
 
+    /// The stream ends with a reason for programs.
+    pub(super) async fn refuses(self, code: Code, reason: ErrorReason, message: &str) {
+        let details = ErrorDetails::with_error_info(reason.as_str_name(), "roomcast", []);
+        let _ = self.frames.send(Err(Status::with_error_details(code, message, details))).await;
+    }
+
+    pub(super) async fn expires_in(&self, left: Duration) {
+        let left = Some(left.try_into().unwrap());
+        self.says(Frame::TokenExpiring(proto::TokenExpiring { r#in: left })).await;
+    }
+
+    pub(super) async fn hears_token(&mut self) -> String {
+        match self.hears().await {
+            Asked::Authenticate(shown) => shown.token,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(super) async fn ends(self, code: Code, message: &str) {
         let _ = self.frames.send(Err(Status::new(code, message))).await;
     }
@@ -104,6 +126,11 @@ pub(super) fn text(content: &str) -> proto::event::What {
     proto::event::What::Said(proto::Said { content: content.to_owned() })
 }
 
+fn authorization<T>(request: &Request<T>) -> Option<String> {
+    let value = request.metadata().get("authorization")?;
+    value.to_str().ok().map(str::to_owned)
+}
+
 #[derive(Clone)]
 pub(super) struct Fake(mpsc::Sender<Line>);
 
@@ -116,7 +143,8 @@ impl RoomService for Fake {
         request: Request<Streaming<ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let (frames, mut queue) = mpsc::channel(64);
-        let line = Line { asked: request.into_inner(), frames };
+        let authorization = authorization(&request);
+        let line = Line { asked: request.into_inner(), frames, authorization };
         self.0.send(line).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(Box::pin(poll_fn(move |cx| queue.poll_recv(cx)))))
     }
@@ -125,10 +153,13 @@ impl RoomService for Fake {
         &self,
         request: Request<ListMembersRequest>,
     ) -> Result<Response<ListMembersResponse>, Status> {
+        // Who shows a token is told which.
+        let name = authorization(&request).unwrap_or_else(|| "m".to_owned());
         let request = request.into_inner();
         assert_eq!(request.room, "lobby");
         let first = request.page_token.parse().unwrap_or(0_u64);
-        let member = |n| proto::Member { username: format!("m{n}"), ..proto::Member::default() };
+        let member =
+            |n| proto::Member { username: format!("{name}{n}"), ..proto::Member::default() };
         Ok(Response::new(ListMembersResponse {
             members: (first..5).take(2).map(member).collect(),
             next_page_token: if first < 3 { (first + 2).to_string() } else { String::new() },
@@ -183,7 +214,12 @@ impl Stage {
 
     /// Bob is in, at position 10.
     pub(super) async fn bob(&mut self) -> (Client, Events, Line) {
-        let joining = self.joins(Options::new("lobby", "bob"));
+        self.bob_by(Connector::new(self.addr.clone())).await
+    }
+
+    /// The same by this connector.
+    pub(super) async fn bob_by(&mut self, connector: Connector) -> (Client, Events, Line) {
+        let joining = Client::join(connector, Options::new("lobby", "bob"));
         let welcoming = async {
             let mut line = self.line().await;
             let join = line.hears_join().await;
