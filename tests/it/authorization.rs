@@ -14,7 +14,7 @@ use tonic_health::pb::{
 
 use crate::harness::{
     ChatClient, Cluster, Dialect, Endpoint, Layout, Replica, RichClient, SOON, eventually,
-    tokens::{self, SECRET, claims, in_seconds, sign_with, token, with_roles},
+    tokens::{SECRET, claims, in_seconds, sign_with, token, with_roles},
 };
 
 on_both_backplanes!(
@@ -44,7 +44,7 @@ async fn all_ends(endpoint: &Endpoint) -> Vec<(Code, String)> {
 }
 
 async fn who_shows_no_good_token_is_refused(layout: Layout) {
-    let cluster = tokens::wanted(layout.plan()).start().await;
+    let cluster = layout.plan().wanting_tokens().start().await;
     let good = claims("mallory");
     let with = |change: fn(&mut Claims)| {
         let mut claims = good.clone();
@@ -100,7 +100,7 @@ async fn who_shows_no_good_token_is_refused(layout: Layout) {
 }
 
 async fn a_token_says_into_which_rooms_and_under_which_name(layout: Layout) {
-    let cluster = tokens::wanted(layout.plan()).start().await;
+    let cluster = layout.plan().wanting_tokens().start().await;
     let bob =
         Claims { name: Some("bob".to_owned()), ..with_roles("b", &[("team-*", Role::Member)]) };
     let endpoint = cluster.endpoint(0).bearing(&token(&bob));
@@ -123,7 +123,7 @@ async fn a_token_says_into_which_rooms_and_under_which_name(layout: Layout) {
 }
 
 async fn a_reader_hears_and_does_not_speak(layout: Layout) {
-    let cluster = tokens::wanted(layout.plan()).start().await;
+    let cluster = layout.plan().wanting_tokens().start().await;
     let mut alice = cluster.endpoint(0).bearing(&token(&claims("alice"))).enter("alice").await;
     let reader = token(&with_roles("r", &[("lobby", Role::Reader)]));
     let endpoint = cluster.endpoint(1).bearing(&reader);
@@ -150,7 +150,7 @@ async fn a_reader_hears_and_does_not_speak(layout: Layout) {
 }
 
 async fn a_session_is_its_subjects(layout: Layout) {
-    let cluster = tokens::wanted(layout.plan()).start().await;
+    let cluster = layout.plan().wanting_tokens().start().await;
     let mut alice = cluster.endpoint(0).bearing(&token(&claims("alice"))).enter("alice").await;
     let endpoint = |replica, sub: &str| cluster.endpoint(replica).bearing(&token(&claims(sub)));
     let mut bob = RichClient::open(&endpoint(0, "b"), RichClient::asking("lobby", "bob")).await;
@@ -164,7 +164,7 @@ async fn a_session_is_its_subjects(layout: Layout) {
 }
 
 async fn a_stream_ends_a_little_after_its_token(layout: Layout) {
-    let cluster = tokens::wanted(layout.plan()).start().await;
+    let cluster = layout.plan().wanting_tokens().start().await;
     let mut alice = cluster.endpoint(0).bearing(&token(&claims("alice"))).enter("alice").await;
     // Clocks may differ by that much.
     let expired = |sub: &str| token(&Claims { exp: in_seconds(-20), ..claims(sub) });
@@ -186,7 +186,7 @@ async fn a_stream_ends_a_little_after_its_token(layout: Layout) {
 }
 
 async fn a_newer_token_counts_from_then_on(layout: Layout) {
-    let cluster = tokens::wanted(layout.plan()).start().await;
+    let cluster = layout.plan().wanting_tokens().start().await;
     let show = |claims: &Claims| Ask::Authenticate(Authenticate { token: token(claims) });
     let expiring = Claims { exp: in_seconds(-15), ..claims("b") };
     let endpoint = cluster.endpoint(0).bearing(&token(&expiring));

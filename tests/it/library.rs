@@ -22,7 +22,7 @@ async fn join(cluster: &Cluster, name: &str, order: [usize; 3]) -> (Client, Even
 }
 
 /// The future, polled once: what is said is on its way, behind what was before.
-async fn begun<F: Future>(say: F) -> impl Future<Output = F::Output> {
+pub(crate) async fn begun<F: Future>(say: F) -> impl Future<Output = F::Output> {
     let mut say = Box::pin(maybe_done(say));
     let _ = futures_util::poll!(&mut say);
     async move {

@@ -17,6 +17,7 @@ mod calls;
 mod caps;
 mod chaos;
 mod claims;
+mod client_tokens;
 mod clients;
 mod command_line;
 mod command_line_client;

@@ -105,7 +105,7 @@ impl Moderator {
 
 /// Replicas that want tokens, and know the key of backends.
 async fn start(layout: Layout) -> Cluster {
-    let plan = tokens::wanted(layout.plan()).with("ROOMCAST_API__KEY", KEY);
+    let plan = layout.plan().wanting_tokens().with("ROOMCAST_API__KEY", KEY);
     // All calls come from one address.
     plan.with("ROOMCAST_LIMITS__QUERY_INTERVAL", "0s").start().await
 }

@@ -45,7 +45,7 @@ pub(crate) fn sign_with(secret: &str, claims: &Claims) -> String {
     Signer::from_secret(secret.as_bytes()).expect("long enough").sign(claims).expect("signed")
 }
 
-/// The same, signed with what servers know.
+/// A token that replicas of a [`Plan::wanting_tokens`] take.
 pub(crate) fn token(claims: &Claims) -> String {
     sign_with(SECRET, claims)
 }
@@ -55,10 +55,10 @@ pub(crate) fn of_role(sub: &str, role: Role) -> String {
     token(&with_roles(sub, &[("*", role)]))
 }
 
-/// Has replicas want tokens.
-pub(crate) fn wanted(plan: Plan) -> Plan {
-    plan.with("ROOMCAST_AUTH__MODE", "token")
-        .with("ROOMCAST_AUTH__SECRET", SECRET)
-        .with("ROOMCAST_AUTH__ISSUER", ISSUER)
-        .with("ROOMCAST_AUTH__AUDIENCE", AUDIENCE)
+impl Plan {
+    /// Replicas that want tokens, by [`SECRET`].
+    pub(crate) fn wanting_tokens(self) -> Self {
+        let plan = self.with("ROOMCAST_AUTH__MODE", "token").with("ROOMCAST_AUTH__SECRET", SECRET);
+        plan.with("ROOMCAST_AUTH__ISSUER", ISSUER).with("ROOMCAST_AUTH__AUDIENCE", AUDIENCE)
+    }
 }
