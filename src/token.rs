@@ -2,7 +2,14 @@
 
 pub mod keyring;
 
-use std::{fmt::Write as _, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{self, Read},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +21,9 @@ use crate::config::{AuthConfig, KeySource};
 
 /// How long a key set may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most that is read of a token, in bytes.
+const MAX_TOKEN: u64 = 64 * 1024;
 
 /// What `roomcast token` is asked for.
 #[derive(Args, Clone, Debug)]
@@ -42,7 +52,7 @@ pub struct TokenOptions {
     /// The key's id in a key set
     #[arg(long, value_name = "ID", requires = "private_key")]
     key_id: Option<String>,
-    /// Make none, but say what this one allows, or why it is refused
+    /// Make none, but say what this one allows, or why it is refused; - reads it from standard input, where `ps` does not show it
     #[arg(long, value_name = "TOKEN", conflicts_with_all = ["sub", "name", "rooms", "private_key"])]
     check: Option<String>,
 }
@@ -66,6 +76,9 @@ pub enum TokenCommandError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// Standard input cannot be read.
+    #[error("cannot read a token from standard input: {0}")]
+    Input(#[source] io::Error),
     /// A key that is none.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -86,6 +99,7 @@ pub enum TokenCommandError {
 /// Does what is asked. Returns what is to be printed.
 pub async fn run(args: &TokenOptions, config: &AuthConfig) -> Result<String, TokenCommandError> {
     match &args.check {
+        Some(token) if token == "-" => check(read_token(io::stdin())?.trim(), config).await,
         Some(token) => check(token.trim(), config).await,
         None => make(args, config),
     }
@@ -126,6 +140,13 @@ fn make(args: &TokenOptions, config: &AuthConfig) -> Result<String, TokenCommand
         }),
     };
     Ok(format!("{}\n", signer.sign(&claims)?))
+}
+
+/// Reads a token to the end of the input. One that is too long is not whole, and refused as such.
+fn read_token(input: impl Read) -> Result<String, TokenCommandError> {
+    let mut token = String::new();
+    input.take(MAX_TOKEN).read_to_string(&mut token).map_err(TokenCommandError::Input)?;
+    Ok(token)
 }
 
 async fn check(token: &str, config: &AuthConfig) -> Result<String, TokenCommandError> {

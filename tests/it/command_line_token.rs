@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use tonic::Code;
 
-use crate::harness::{Cluster, Finished, SOON, roomcast, run};
+use crate::harness::{Cluster, Finished, SOON, roomcast, run, run_reading};
 
 const SECRET: &str = "a secret of the command line 0123456789abcdef";
 
@@ -51,6 +51,14 @@ async fn a_check_says_what_a_token_allows_or_why_it_is_refused() {
     for line in ["sub   b", "name  bob", "room  team-*: moderator", "others: none"] {
         assert!(check.stdout.lines().any(|it| it == line), "{line}: {check:?}");
     }
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("token");
+    fs::write(&path, format!("{bob}\n")).expect("write a token");
+    let input = fs::File::open(&path).expect("open it").into();
+    let read = run_reading(with_secret(&["token", "--check", "-"]), input, SOON).await;
+    assert_eq!((read.code, read.stdout), (Some(0), check.stdout), "from standard input");
+    let nothing = token(&["--check", "-"]).await;
+    assert!(nothing.stderr.starts_with("error: refused: "), "{nothing:?}");
     let expired = made(&["--sub", "b", "--ttl=-1h"]).await;
     for (bad, why) in [("a.b.c", "malformed"), (&*expired, "token expired")] {
         let check = token(&["--check", bad]).await;

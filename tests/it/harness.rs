@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub(crate) use roomcast_testkit::{
     Authority, FaultProxy, Finished, Log, Pair, PairFiles, Probe, Redis, RedisCluster, Replica,
-    SOON, Sentinels, eventually, free_port, get, roomcast, run,
+    SOON, Sentinels, eventually, free_port, get, roomcast, run, run_reading,
 };
 
 pub(crate) use self::{

@@ -45,10 +45,15 @@ pub fn roomcast(arguments: &[&str]) -> Command {
 }
 
 /// Runs to the end, for at most `within`, with nothing on standard input.
-pub async fn run(mut command: Command, within: Duration) -> Finished {
+pub async fn run(command: Command, within: Duration) -> Finished {
+    run_reading(command, Stdio::null(), within).await
+}
+
+/// The same with this on standard input.
+pub async fn run_reading(mut command: Command, input: Stdio, within: Duration) -> Finished {
     let shown = format!("{command:?}");
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

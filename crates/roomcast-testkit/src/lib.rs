@@ -23,7 +23,7 @@ use std::time::Duration;
 #[cfg(feature = "certificates")]
 pub use self::authority::{Authority, Pair, PairFiles};
 pub use self::{
-    command::{Finished, roomcast, run},
+    command::{Finished, roomcast, run, run_reading},
     envoy::Envoy,
     fault_proxy::FaultProxy,
     http::{Probe, get},
