@@ -4,8 +4,9 @@
 //! Load is offered on schedule, whatever the server does with it. A figure only counts when
 //! nothing was lost, doubled or out of order; else the run fails.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use roomcast_client::{AccessTokenError, ReadTokenError};
 use roomcast_testkit::StartError;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,11 +19,13 @@ mod report;
 mod server;
 mod shared;
 mod suite;
+mod token;
 mod usage;
 mod wire;
 
 use plan::Plan;
 use server::{Launch, Program, Server};
+use token::VARIABLE as TOKEN_VARIABLE;
 use usage::Process;
 
 /// Drive servers with chat clients, measure them from outside and check what they deliver
@@ -39,6 +42,15 @@ pub struct Args {
     /// help them, such as Redis or a proxy
     #[arg(long, value_name = "PID", requires = "addr")]
     pid: Vec<u32>,
+    /// The file; the variable has a token itself.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "addr",
+        help = "File with the token that all clients show, where the servers want one: for any name, and good until \
+                the run is over [env: ROOMCAST_TOKEN, the token itself]"
+    )]
+    token_file: Option<PathBuf>,
     /// Start the baseline instead of roomcast: a plain tonic server with a channel per client
     #[arg(long, conflicts_with = "addr")]
     baseline: bool,
@@ -104,6 +116,12 @@ pub enum Error {
         /// What is allowed.
         rule: String,
     },
+    /// The file has no token.
+    #[error("--token-file: {0}")]
+    TokenFile(#[source] ReadTokenError),
+    /// The variable has none.
+    #[error("{TOKEN_VARIABLE}: {0}")]
+    TokenVariable(#[source] AccessTokenError),
     /// A server of the bench itself could not serve.
     #[error("the bench cannot serve on {addr}: {reason}")]
     Baseline {
@@ -228,6 +246,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
 
 async fn measure(args: &Args) -> Result<(), Error> {
     let mut plan = Plan::new(args)?;
+    plan.headers = token::headers(args.token_file.as_deref())?;
     let mut pids = args.pid.clone();
     // Ends when it is dropped, whichever way this function is left.
     let mut _server = None;

@@ -184,7 +184,8 @@ impl Client<'_> {
         if let Some(room) = plan.room_name(plan.room_of(self.id)) {
             request = request.header("chat-room", room);
         }
-        let request = request.body(()).expect("all its parts are well-formed");
+        let mut request = request.body(()).expect("all its parts are well-formed");
+        request.headers_mut().extend(plan.headers.clone());
         let (response, mut outgoing) = requests.ready().await?.send_request(request, false)?;
         send(&mut outgoing, wire::frame(plan.name(self.id), String::new())).await?;
         Ok((response, outgoing))

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use http::HeaderMap;
+
 use super::{Args, Error};
 
 /// The most messages in one run: the order of all is kept in memory.
@@ -25,6 +27,8 @@ pub(super) struct Plan {
     pub(super) measured: Duration,
     /// Tells this run's names and messages from those of others on the same server.
     pub(super) tag: u16,
+    /// What each request has besides: the token, where there is one.
+    pub(super) headers: HeaderMap,
 }
 
 impl Plan {
@@ -65,6 +69,7 @@ impl Plan {
             warmup: Duration::from_secs(args.warmup.into()),
             measured: Duration::from_secs(args.seconds.into()),
             tag: rand::random::<u16>() & 0xfff,
+            headers: HeaderMap::new(),
         })
     }
 
@@ -173,6 +178,7 @@ pub(super) mod tests {
             warmup: Duration::ZERO,
             measured: Duration::from_secs(1),
             tag: 0xabc,
+            headers: HeaderMap::new(),
         }
     }
 

@@ -74,6 +74,23 @@ async fn a_variable_has_a_token_for_both_protocols(layout: Layout) {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bench_drives_replicas_that_want_tokens() {
+    let cluster = Layout::Memory.plan().wanting_tokens().start().await;
+    let addr = cluster.replicas[0].grpc().to_string();
+    let bench = async |token: &str| {
+        let load = ["--clients", "6", "--senders", "2", "--rate", "20", "--seconds", "1"];
+        let mut command =
+            roomcast(&[&["bench", "--addr", &addr, "--warmup", "0"], &load[..]].concat());
+        command.env("ROOMCAST_TOKEN", token);
+        run(command, 3 * SOON).await
+    };
+    let driven = bench(&token(&claims("bench"))).await;
+    assert_eq!(driven.code, Some(0), "{driven:?}");
+    let refused = bench("").await;
+    assert!(refused.code == Some(1) && refused.stderr.contains("no token"), "{refused:?}");
+}
+
 async fn what_is_wrong_is_one_clear_line(layout: Layout) {
     let cluster = layout.plan().wanting_tokens().start().await;
     let addr = cluster.replicas[0].grpc().to_string();

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::plan::Plan;
+use http::HeaderMap;
 
 /// A load.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,7 @@ impl Load {
             warmup: pace.warmup,
             measured: pace.measured(self),
             tag: rand::random::<u16>() & 0xfff,
+            headers: HeaderMap::new(),
         }
     }
 }
