@@ -8,6 +8,10 @@
 //! room's log, or is told by [`Update::Gap`] what is gone; and what it says is in the log once when
 //! [`Client::say`] resolves.
 //!
+//! Where the server wants tokens, [`Connector::with_tokens`] says where they come from ([`TokenSource`]). They are renewed
+//! while the stream is open. [`Error::InvalidToken`] and [`Error::TokenExpired`] ask for a good one, and
+//! [`Error::Forbidden`] says that another one would not help.
+//!
 //! ```no_run
 //! use roomcast_client::{Address, Client, Connector, EventKind, Options, Update};
 //!

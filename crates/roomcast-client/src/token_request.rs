@@ -35,7 +35,7 @@ impl TokenRequests {
         if self.deadline.is_some() {
             return;
         }
-        self.deadline = Instant::now().checked_add(self.source.patience());
+        self.deadline = Some(Instant::now() + self.source.patience());
         while self.call.try_join_next().is_some() {}
         self.spawn();
     }

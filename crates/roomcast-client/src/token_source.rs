@@ -9,6 +9,8 @@ use super::access_token::AccessToken;
 
 /// How long getting a token may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The most that may be said for that.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) type Gotten = Result<AccessToken, BoxError>;
@@ -73,10 +75,10 @@ impl TokenSource {
         })
     }
 
-    /// How long a call may take; 10 s unless it is said.
+    /// How long a call may take, a day at the most; 10 s unless it is said.
     #[must_use]
     pub fn within(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = patience.min(LONGEST_PATIENCE);
         self
     }
 

@@ -113,15 +113,17 @@ async fn a_source_that_fails_panics_and_hangs_holds_up_nothing() {
     let (bob, mut events, mut line) = stage.bob_by(stage.with(tokens)).await;
     line.expires_in(Duration::ZERO).await;
     // The stream goes on meanwhile.
-    let mut seq = 10;
-    let newer = loop {
-        seq += 1;
-        line.tells(seq, "eve", text("news")).await;
-        hears(&mut events, seq, "news").await;
-        if let Ok(newer) = timeout(Duration::from_millis(100), line.hears_token()).await {
-            break newer;
+    let going_on = async {
+        for seq in 11.. {
+            line.tells(seq, "eve", text("news")).await;
+            hears(&mut events, seq, "news").await;
+            if let Ok(newer) = timeout(Duration::from_millis(100), line.hears_token()).await {
+                return newer;
+            }
         }
+        unreachable!("there are enough numbers");
     };
+    let newer = timeout(SOON, going_on).await.expect("no newer token is shown");
     assert_eq!(newer, "token-6");
     drop(bob);
 }
