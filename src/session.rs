@@ -262,11 +262,12 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         if !rights.sees && self.membership.member().role_set().is_none() {
             return Err(Ending::Denied(rights::NO_ACCESS.to_owned()));
         }
-        // Whoever shows the same time again has been told.
+        // Whoever was told and shows the same time again is not told again.
+        let told = self.expiry == self.rights.end();
         let longer = rights.expires > self.rights.expires;
         self.rights = rights;
         self.publisher.speaks = rights.speaks;
-        self.expiry = if longer { rights.notice() } else { rights.end() };
+        self.expiry = if longer || !told { rights.notice() } else { rights.end() };
         Ok(())
     }
 
