@@ -30,7 +30,7 @@ use crate::{
     domain::{ReplicaId, UsernameLimits},
     gateway::{
         AdminServiceConfig, ArrivalRates, Audit, Caps, ChatConfig, IntakeLimits, Router, Services,
-        ServicesError, Terms, V1Config,
+        ServicesError, Terms, Users, V1Config,
     },
     hub::{Hub, HubConfig},
     lifecycle::Signals,
@@ -141,11 +141,12 @@ async fn serve(
     let backplane = shared.backplane.clone();
     let hub = Hub::start(backplane, shared.signals, replica, hub_config, metrics.clone(), sampler);
     let audit = Audit::new(config.telemetry.audit_burst);
+    let users = users(config, &auth);
     let terms = Terms {
         caps: caps(config),
         rates: arrivals(config),
         trusted: config.server.trusted_proxies.clone(),
-        authenticator: auth.authenticator.clone(),
+        users: users.clone(),
     };
     let services = Services::new(
         hub.clone(),
@@ -167,6 +168,9 @@ async fn serve(
         parts.run(certificates.watch(parts.stop.clone()));
     }
     parts.run(auth.clone().watch(metrics.clone(), parts.stop.clone()));
+    if auth.asks() {
+        parts.run(auth::follow_directives(hub.clone(), users, parts.stop.clone()));
+    }
     let leaving = CancellationToken::new();
     let probes = Arc::new(Probes { hub: hub.clone(), auth, leaving });
     parts.run(admin::serve(admin_port, metrics, probes.clone(), parts.stop.clone()));
@@ -320,6 +324,12 @@ fn tls_files(config: &TlsConfig, keys: TlsKeys) -> TlsFiles {
             .map(|(cert, key)| (file(keys.cert_file, cert), file(keys.key_file, key))),
         ca: config.ca_file.as_ref().map(|path| file(keys.ca_file, path)),
     }
+}
+
+fn users(config: &Config, auth: &Auth) -> Arc<Users> {
+    let most = config.limits.streams_per_user;
+    let rate = rate(config.limits.session_interval, config.limits.session_burst);
+    Users::new(auth.authenticator.clone(), most, rate)
 }
 
 fn caps(config: &Config) -> Caps {

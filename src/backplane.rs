@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub mod conformance;
+mod directives;
 mod listing;
 mod log;
 pub mod memory;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 pub use self::{
+    directives::{DIRECTIVES, DirectError, Directives},
     listing::{Deletion, LIST_BATCH, ListError, ListPage, RoomNames, RoomSummary},
     log::{LogBounds, PageLimit},
     moderation::{
@@ -30,7 +32,8 @@ pub use self::{
     publish::{IdempotencyKey, KEY_LIFETIME, Publish, PublishError, Published},
 };
 use crate::domain::{
-    Contact, Epoch, Event, Identity, Page, Position, RoomName, SessionId, StreamId, Username,
+    Contact, Directive, Epoch, Event, Identity, Page, Position, RoomName, SessionId, StreamId,
+    Username,
 };
 
 /// What replicas share: for each room one log of events, one live channel and the names of its members.
@@ -214,6 +217,13 @@ pub trait Backplane: Send + Sync + 'static {
         cursor: Option<MembersCursor>,
         limit: usize,
     ) -> Result<Bans, Unavailable>;
+
+    /// Tells all replicas something about a subject, for as long as [`Directive::kept_for`] says.
+    async fn direct(&self, subject: &str, directive: &Directive) -> Result<(), DirectError>;
+
+    /// All that replicas were told about subjects; `None` where nothing has changed since that version of it. Changes
+    /// nothing.
+    async fn directives(&self, known: u64) -> Result<Option<Directives>, Unavailable>;
 
     /// Events of a room's log with a sequence number above `after`, in order, as many as `limit`
     /// allows, together with the head at that moment.

@@ -4,6 +4,7 @@
 
 mod address;
 mod contact;
+mod directive;
 mod event;
 mod ids;
 mod log;
@@ -14,6 +15,7 @@ mod username;
 
 pub use address::{Network, NetworkError, forwarded_for, origin};
 pub use contact::Contact;
+pub use directive::Directive;
 pub use event::{Event, EventKind, LeftCause, Member, TraceParent};
 pub use ids::{FencingToken, ReplicaId, SessionId, StreamId};
 pub use log::{Head, PAST_EPOCHS, Page};

@@ -20,6 +20,7 @@ mod small;
 mod status;
 mod stream;
 mod stream_sender;
+mod users;
 mod v1;
 
 pub use self::{
@@ -31,6 +32,7 @@ pub use self::{
     chat::ChatConfig,
     intake::IntakeLimits,
     services::{Router, Services, ServicesError, Terms},
+    users::Users,
     v1::V1Config,
 };
 

@@ -131,6 +131,9 @@ async fn end(membership: Membership, ending: Ending) -> Ending {
         }
         // Nobody who cannot be served is kept waiting.
         (Some(cause), Ending::Unavailable | Ending::TooSlow) => membership.release_later(cause),
+        (Some(cause), Ending::Dismissed { may_return: false, .. }) => {
+            membership.release(cause).await;
+        }
         (Some(cause), _) => membership.linger(cause).await,
     }
     ending
@@ -161,13 +164,14 @@ impl<'a, S: Stream<Item = Result<Input, Ending>> + Unpin + Send> Session<'a, S> 
         hub: &'a Hub,
         membership: &'a Membership,
         input: S,
-        Allowed { limits, rights }: Allowed<'a>,
+        Allowed { limits, rights, user_rate }: Allowed<'a>,
         unstored: &'a dyn Unstored,
         link: Option<&'a ClientLink<'a>>,
         owed: Duration,
     ) -> Self {
         let mut publisher = Publisher::new(hub, membership, limits, unstored, link, owed);
         publisher.speaks = rights.speaks;
+        publisher.user_rate = user_rate;
         let expiry = if link.is_some() { rights.notice() } else { rights.end() };
         let tick = link.map(|link| Box::pin(sleep(link.ping_interval)));
         let (link, too_old) = (link.map(Pace::new), limits.too_old());

@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    backplane::Directives,
     config::{ApiConfig, AuthConfig, Config, KeySource},
-    gateway::Authenticator,
+    gateway::{Authenticator, Users},
+    hub::Hub,
     metrics::Metrics,
     token::keyring::{AuthError, KeyFile, Keyring, Origin, role},
 };
@@ -17,6 +19,9 @@ use crate::{
 /// How often a file with a key is read. They are small, and reading them also sees what watching would not: the
 /// symbolic links that Kubernetes swaps.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often it is asked what replicas are told about subjects: they are to do it within a second.
+const DIRECTIVES: Duration = Duration::from_millis(500);
 
 /// How it is found out who comes, and where the keys for that are from.
 #[derive(Clone)]
@@ -40,6 +45,11 @@ impl Auth {
         }
         let api_key_file = api.key_file.clone().map(|it| KeyFile::read(KeyFile::API_KEY, it));
         Ok(Self { authenticator, keyring, api_key_file: api_key_file.transpose()? })
+    }
+
+    /// Whether anybody has to say who they are.
+    pub(super) fn asks(&self) -> bool {
+        self.keyring.is_some()
     }
 
     /// Why nobody can be let in yet, if that is so.
@@ -109,6 +119,22 @@ async fn watch_api_key(
         Ok(())
     };
     watch_file(file, stop, replace).await;
+}
+
+/// Does what all replicas are told about subjects, until it is told to stop. While the backplane does not answer, what
+/// it told last holds.
+pub(super) async fn follow_directives(hub: Arc<Hub>, users: Arc<Users>, stop: CancellationToken) {
+    let mut known = 0;
+    let follow = async {
+        loop {
+            if let Ok(Some(Directives { version, all })) = hub.backplane().directives(known).await {
+                users.heed(&all);
+                known = version;
+            }
+            sleep(DIRECTIVES).await;
+        }
+    };
+    stop.run_until_cancelled(follow).await;
 }
 
 /// Tells an operator what is open that may not be meant to be.

@@ -5,6 +5,7 @@
 //! told as lines such as `2 bob: hi`, so that a failure can be read.
 
 pub(crate) mod crowding;
+pub(crate) mod directing;
 pub(crate) mod joining;
 pub(crate) mod leases;
 pub(crate) mod lingering;
@@ -182,6 +183,10 @@ macro_rules! suite {
                 what_holds_in_a_room_outlives_it
                 of_an_empty_room_nothing_is_made
                 bans_are_listed_in_pages_and_bounded
+            }
+            directing {
+                what_holds_of_a_subject_is_known_everywhere
+                what_has_not_changed_is_not_told
             }
             owing {
                 what_a_name_owes_is_known_everywhere_and_passes

@@ -4,6 +4,7 @@
 //! `await`. Every operation takes effect as a whole when its future is first polled, and never waits.
 
 mod decisions;
+mod directives;
 mod leases;
 mod log;
 mod outlet_id;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 
 use self::{
     decisions::Decisions,
+    directives::Kept,
     leases::{Incarnation, Leases},
     outlet_id::OutletId,
     outlets::Outlets,
@@ -35,14 +37,14 @@ use self::{
     rooms::Rooms,
 };
 use super::{
-    AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Deletion, Enforcement,
-    Eviction, Hold, Join, JoinError, Joined, LIST_BATCH, ListError, ListPage, LogBounds, Members,
-    MembersCursor, MembersPage, PageLimit, Partition, Publish, PublishError, Published, REAP_BATCH,
-    ReapStep, Renewal, RoomHead, RoomNames, RoomSummary, Seated, Shard, Signals, Standing, Survey,
-    Unavailable, Until,
+    AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Deletion, DirectError,
+    Directives, Enforcement, Eviction, Hold, Join, JoinError, Joined, LIST_BATCH, ListError,
+    ListPage, LogBounds, Members, MembersCursor, MembersPage, PageLimit, Partition, Publish,
+    PublishError, Published, REAP_BATCH, ReapStep, Renewal, RoomHead, RoomNames, RoomSummary,
+    Seated, Shard, Signals, Standing, Survey, Unavailable, Until,
 };
 use crate::domain::{
-    Contact, Epoch, Event, Identity, Page, Position, ReplicaId, RoomName, Username,
+    Contact, Directive, Epoch, Event, Identity, Page, Position, ReplicaId, RoomName, Username,
 };
 
 /// How a [`Memory`] behaves.
@@ -76,6 +78,7 @@ pub struct Memory {
 struct State {
     rooms: Rooms,
     decisions: Decisions,
+    directives: Kept,
     leases: Leases,
     outlets: Outlets,
     published: PublishedKeys,
@@ -90,6 +93,7 @@ impl Memory {
         let state = State {
             rooms,
             decisions: Decisions::default(),
+            directives: Kept::default(),
             leases: Leases::new(lease),
             outlets: Outlets::default(),
             published: PublishedKeys::default(),
@@ -352,6 +356,14 @@ impl Backplane for Attached {
                 state.within(enforcement.room, now, |room, _| room.enforce(now, &enforcement));
             done.unwrap_or(0)
         })
+    }
+
+    async fn direct(&self, subject: &str, directive: &Directive) -> Result<(), DirectError> {
+        self.step(|state, now| state.directives.direct(subject, directive, now))?
+    }
+
+    async fn directives(&self, known: u64) -> Result<Option<Directives>, Unavailable> {
+        self.step(|state, now| state.directives.since(known, now))
     }
 
     async fn standing(

@@ -12,6 +12,7 @@ mod cluster;
 mod codec;
 mod connect;
 mod connect_error;
+mod directing;
 mod fair;
 mod incarnations;
 mod info;

@@ -191,6 +191,8 @@ pub struct LimitsConfig {
     pub streams: usize,
     /// The most streams of one peer address.
     pub streams_per_peer: usize,
+    /// The most streams of one subject of tokens.
+    pub streams_per_user: usize,
     /// The most streams of one connection.
     pub streams_per_connection: usize,
     /// The most connections of one peer address.
@@ -252,6 +254,7 @@ impl LimitsConfig {
             username_chars: reader.within("limits.username_chars", 1..=256),
             streams: reader.within("limits.streams", CAP),
             streams_per_peer: reader.within("limits.streams_per_peer", CAP),
+            streams_per_user: reader.within("limits.streams_per_user", CAP),
             streams_per_connection: reader.within("limits.streams_per_connection", 1..=100_000),
             connections: reader.within("limits.connections", CAP),
             connections_per_peer: reader.within("limits.connections_per_peer", CAP),

@@ -2,6 +2,7 @@
 
 mod publishing;
 mod rooms;
+mod users;
 
 use std::{
     convert::Infallible,
@@ -37,7 +38,8 @@ use super::{
 use crate::{
     domain::{RoomName, UsernameLimits},
     proto::room::{
-        DeleteRoomRequest, GetRoomRequest, ListRoomsRequest, PublishManyRequest, PublishRequest,
+        DeleteRoomRequest, DisconnectRequest, GetRoomRequest, GetUserRequest, ListRoomsRequest,
+        PublishManyRequest, PublishRequest, RevokeTokensRequest,
     },
 };
 
@@ -164,12 +166,44 @@ impl AdminService {
         self.unary(request, turns, answer).await
     }
 
+    async fn get_user(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        // It may look into very many rooms.
+        let turns = self.large.clone();
+        let answer = |it: Self, asked: GetUserRequest| async move {
+            users::get_user(&it.acceptor.hub, asked).await
+        };
+        self.unary(request, turns, answer).await
+    }
+
+    async fn disconnect(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let (turns, by) = (self.calls.clone(), subject(&request));
+        let answer = |it: Self, asked: DisconnectRequest| {
+            let by = by.clone();
+            async move {
+                let StreamAcceptor { hub, users, .. } = &*it.acceptor;
+                users::disconnect(hub.backplane(), users, by.as_deref(), asked).await
+            }
+        };
+        self.unary(request, turns, answer).await
+    }
+
+    async fn revoke_tokens(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let (turns, by) = (self.calls.clone(), subject(&request));
+        let answer = |it: Self, asked: RevokeTokensRequest| {
+            let by = by.clone();
+            async move {
+                let StreamAcceptor { hub, users, .. } = &*it.acceptor;
+                users::revoke_tokens(hub.backplane(), users, by.as_deref(), asked).await
+            }
+        };
+        self.unary(request, turns, answer).await
+    }
+
     async fn delete_room(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
         let turns = self.calls.clone();
-        let subject = request.extensions().get::<(Arc<Party>, Principal)>();
-        let subject = subject.and_then(|(_, it)| it.subject()).map(str::to_owned);
+        let by = subject(&request);
         let answer = |it: Self, asked: DeleteRoomRequest| {
-            let subject = subject.clone();
+            let subject = by.clone();
             async move {
                 rooms::delete_room(it.acceptor.hub.backplane(), subject.as_deref(), asked).await
             }
@@ -198,9 +232,18 @@ impl Service<Request<Body>> for AdminService {
             Some("ListRooms") => self.clone().list_rooms(request).boxed(),
             Some("GetRoom") => self.clone().get_room(request).boxed(),
             Some("DeleteRoom") => self.clone().delete_room(request).boxed(),
+            Some("GetUser") => self.clone().get_user(request).boxed(),
+            Some("Disconnect") => self.clone().disconnect(request).boxed(),
+            Some("RevokeTokens") => self.clone().revoke_tokens(request).boxed(),
             Some(_) | None => ready(Ok(status(&Outcome::NoMethod).into_http())).boxed(),
         }
     }
+}
+
+/// The subject of whoever calls, if a token names one.
+fn subject(request: &Request<Body>) -> Option<String> {
+    let (_, principal) = request.extensions().get::<(Arc<Party>, Principal)>()?;
+    principal.subject().map(str::to_owned)
 }
 
 /// The room of that name; without one, the default room.

@@ -59,6 +59,12 @@ pub(super) enum Full {
         /// The cap.
         max: usize,
     },
+    /// One subject's.
+    #[error("the token's subject has {max} streams here, the limit (limits.streams_per_user)")]
+    StreamsPerUser {
+        /// The cap.
+        max: usize,
+    },
     /// One address's connections.
     #[error("your address has {max} connections here, the limit (limits.connections_per_peer)")]
     ConnectionsPerPeer {

@@ -1,6 +1,7 @@
 //! Finds out whom a request is from.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -30,7 +31,15 @@ pub struct Authenticator {
     default_role: Option<Role>,
     /// The hash of the key of backends, if they have one.
     api_key: RwLock<Option<KeyHash>>,
+    /// Of whom tokens are good for nothing that were issued before then; replaced as a whole.
+    revoked: RwLock<Arc<Revoked>>,
 }
+
+/// When the tokens of subjects had to be issued at the earliest.
+pub(super) type Revoked = HashMap<Arc<str>, Timestamp>;
+
+/// What is said of a token that was good.
+pub(super) const REVOKED: &str = "token revoked";
 
 /// The SHA-256 of a key that is random: compared in constant time, and nothing of the key is kept.
 #[derive(Clone, Copy)]
@@ -55,13 +64,19 @@ impl fmt::Debug for KeyHash {
 impl Authenticator {
     /// Asks nobody who they are.
     pub fn open() -> Arc<Self> {
-        Arc::new(Self { verifier: None, default_role: None, api_key: RwLock::default() })
+        Arc::new(Self {
+            verifier: None,
+            default_role: None,
+            api_key: RwLock::default(),
+            revoked: RwLock::default(),
+        })
     }
 
     /// Wants a token that this verifies. Its bearer has the default role in rooms that it does not name.
     pub fn tokens(verifier: Verifier, default_role: Option<Role>) -> Arc<Self> {
         let verifier = Some(RwLock::new(Arc::new(verifier)));
-        Arc::new(Self { verifier, default_role, api_key: RwLock::default() })
+        let (api_key, revoked) = (RwLock::default(), RwLock::default());
+        Arc::new(Self { verifier, default_role, api_key, revoked })
     }
 
     /// Knows backends by this key from now on.
@@ -74,6 +89,17 @@ impl Authenticator {
         if let Some(current) = &self.verifier {
             *current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(verifier);
         }
+    }
+
+    /// Takes these tokens for revoked from now on.
+    pub(super) fn revoke(&self, revoked: Revoked) {
+        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(revoked);
+    }
+
+    fn is_revoked(&self, token: &roomcast_auth::Principal) -> bool {
+        let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let before = revoked.get(&*token.sub);
+        before.is_some_and(|before| token.issued_at.is_none_or(|issued| issued < *before))
     }
 
     /// Whether whoever comes has to show a token.
@@ -114,6 +140,9 @@ impl Authenticator {
             // A stream that it opened would have ended.
             Ok(token) if Timestamp::now().duration_since(token.expires_at) > GRACE => {
                 Err(Outcome::Unauthenticated(TokenError::Expired.to_string()))
+            }
+            Ok(token) if self.is_revoked(&token) => {
+                Err(Outcome::Unauthenticated(REVOKED.to_owned()))
             }
             Ok(token) => Ok(Principal::Bearer(Arc::new(Bearer { token, default_role }))),
             Err(TokenError::UnknownKeyId) => Err(Outcome::UnknownKey),

@@ -15,6 +15,7 @@ use super::{
     frames::{FrameError, Frames},
     status::Outcome,
     stream::{FIRST_MESSAGE, Protocol, ProtocolStream, StreamAcceptor, gone, in_time, traceparent},
+    users::UserStream,
 };
 use crate::{
     domain::{RoomName, TraceParent, Username, UsernameLimits},
@@ -107,8 +108,9 @@ impl Protocol for Chat {
         stream.egress.open(membership.reader().clone(), dialect.encoder());
         let limits = &self.config.session;
         let rights = stream.principal.rights(&membership.member().hold().room);
-        let allowed = Allowed { limits, rights };
-        let gone = gone(&stream.egress, frames.given_up());
+        let user_rate = stream.user.as_ref().map(UserStream::rate);
+        let allowed = Allowed { limits, rights, user_rate };
+        let gone = gone(&stream.egress, frames.given_up(), stream.user.as_ref());
         let (unstored, max) = (&*stream.party.intake, limits.content_bytes);
         let said = frames.map(move |frame| said(frame, dialect, max, trace.clone()));
         Outcome::Ended(

@@ -108,6 +108,14 @@ impl Principal {
         }
     }
 
+    /// When its token was issued, if it says so.
+    pub(super) fn issued_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Bearer(bearer) => bearer.token.issued_at,
+            Self::Anonymous | Self::Backend => None,
+        }
+    }
+
     /// What others are told of who did something.
     pub(super) fn shown_as(&self) -> &str {
         match self {

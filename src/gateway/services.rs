@@ -20,13 +20,13 @@ use super::{
     admission::{Admission, Admitted, Caps, Connected, Full, Party},
     arrivals::{ArrivalRates, Arrivals},
     audit::Audit,
-    authentication::Authenticator,
     chat::{Chat, ChatConfig},
     flush_cycle::FlushCycle,
     principal::Principal,
     small::{self, Small},
     stream::{Protocol, StreamAcceptor, not_post},
     stream_sender::StreamSender,
+    users::Users,
     v1::{V1, V1Config, moderation::Moderators},
 };
 use crate::{
@@ -81,7 +81,7 @@ pub struct Terms {
     /// The proxies that are believed when they say whom they speak for.
     pub trusted: Vec<Network>,
     /// Who they are.
-    pub authenticator: Arc<Authenticator>,
+    pub users: Arc<Users>,
 }
 
 /// Where requests come in: streams go straight to their protocol, everything else by way of tonic.
@@ -231,7 +231,7 @@ impl Services {
         };
         let (reflect, alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         let (gzip, most) = (CompressionEncoding::Gzip, small::BYTES);
-        let Terms { caps, rates, trusted, authenticator } = terms;
+        let Terms { caps, rates, trusted, users } = terms;
         let admission = Admission::new(caps, hub.metrics().clone());
         let acceptor = Arc::new(StreamAcceptor::new(
             hub,
@@ -240,7 +240,7 @@ impl Services {
             audit,
             trusted,
             v1.session.content_bytes,
-            authenticator,
+            users,
         ));
         let (chat, v1) = (Chat::new(acceptor.clone(), chat), V1::new(acceptor.clone(), v1));
         let moderation = ModerationServiceServer::new(Moderators(v1.clone()));

@@ -259,6 +259,7 @@ fn ended(ending: &Ending) -> (Code, String) {
         Ending::Denied(why) => (Code::PermissionDenied, why.clone()),
         Ending::PutOut(put_out) => denial::put_out(put_out),
         Ending::Muted(until) => denial::muted(*until),
+        Ending::Dismissed { may_return, reason } => denial::dismissed(*may_return, reason),
     }
 }
 
@@ -345,6 +346,12 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::NotEntered(EnterError::Banned(_), _) => (ErrorReason::Banned, Stop),
         Outcome::Ended(Ending::PutOut(put_out)) => (denial::put_out_for(put_out).0, Stop),
         Outcome::Ended(Ending::Muted(_)) => (ErrorReason::Muted, Stop),
+        Outcome::Ended(Ending::Dismissed { may_return: true, .. }) => {
+            (ErrorReason::Disconnected, TryAgain)
+        }
+        Outcome::Ended(Ending::Dismissed { may_return: false, .. }) => {
+            (ErrorReason::Disconnected, Stop)
+        }
         Outcome::Admin(refusal) => refusal.reason(),
         Outcome::KeysUnavailable => (ErrorReason::KeysUnavailable, TryAnother),
         Outcome::Name(_) => (ErrorReason::InvalidUsername, Stop),
@@ -363,6 +370,9 @@ fn detail(outcome: &Outcome) -> Option<Detail> {
         Outcome::Full(Full::TooOften { .. }) => (ErrorReason::TooOften, TryAgain),
         Outcome::Full(Full::StreamsPerPeer { .. } | Full::ConnectionsPerPeer { .. }) => {
             (ErrorReason::TooManyStreamsPerAddress, TryAnother)
+        }
+        Outcome::Full(Full::StreamsPerUser { .. }) => {
+            (ErrorReason::TooManyStreamsPerUser, TryAnother)
         }
         Outcome::Full(Full::RoomsPerPeer { .. }) => {
             (ErrorReason::TooManyRoomsPerAddress, TryAnother)
@@ -445,6 +455,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::NotEntered(EnterError::Banned(_), _) => Refusal::Banned,
         Outcome::Ended(Ending::PutOut(put_out)) => denial::put_out_for(put_out).1,
         Outcome::Ended(Ending::Muted(_)) => Refusal::Muted,
+        Outcome::Ended(Ending::Dismissed { .. }) => Refusal::Disconnected,
         Outcome::KeysUnavailable => Refusal::KeysUnavailable,
         Outcome::NotEntered(EnterError::NoSession, _) => Refusal::SessionEnded,
         Outcome::Ended(Ending::ContentTooLong { .. }) => Refusal::ContentTooLarge,
@@ -466,6 +477,7 @@ pub(super) fn refusal(outcome: &Outcome) -> Option<Refusal> {
         Outcome::NotEntered(EnterError::TooManyRooms { .. }, _) => Refusal::Rooms,
         Outcome::Full(Full::Streams { .. }) => Refusal::Streams,
         Outcome::Full(Full::StreamsPerPeer { .. }) => Refusal::StreamsPerPeer,
+        Outcome::Full(Full::StreamsPerUser { .. }) => Refusal::StreamsPerUser,
         Outcome::Full(Full::ConnectionsPerPeer { .. }) => Refusal::ConnectionsPerPeer,
         Outcome::Full(Full::RoomsPerPeer { .. }) => Refusal::RoomsPerPeer,
         Outcome::Full(Full::RoomMembersPerPeer { .. }) => Refusal::RoomMembersPerPeer,

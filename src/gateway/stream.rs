@@ -28,6 +28,7 @@ use super::{
     frames::{Frames, Receiver, frames},
     principal::Principal,
     status::{Denial, Outcome, code, code_name, refusal, status},
+    users::{UserStream, Users},
 };
 use crate::{
     domain::{Network, RoomName, TraceParent, Username, forwarded_for},
@@ -61,6 +62,7 @@ pub(super) struct StreamAcceptor {
     arrivals: Arc<Arrivals>,
     content_bytes: usize,
     pub(super) authenticator: Arc<Authenticator>,
+    pub(super) users: Arc<Users>,
 }
 
 /// A way in: what is spoken on a stream, from its first message to its last.
@@ -98,6 +100,8 @@ pub(super) struct ProtocolStream {
     pub(super) caller: Caller,
     pub(super) party: Arc<Party>,
     pub(super) principal: Principal,
+    /// Counts it among those of its subject.
+    pub(super) user: Option<UserStream>,
     peer: SocketAddr,
     /// Its room counts it among those of its address.
     in_room: Option<Admitted>,
@@ -113,10 +117,10 @@ impl StreamAcceptor {
         audit: Arc<Audit>,
         trusted: Vec<Network>,
         content_bytes: usize,
-        authenticator: Arc<Authenticator>,
+        users: Arc<Users>,
     ) -> Self {
-        let trusted = trusted.into();
-        Self { hub, audit, trusted, admission, arrivals, content_bytes, authenticator }
+        let (trusted, authenticator) = (trusted.into(), users.authenticator().clone());
+        Self { hub, audit, trusted, admission, arrivals, content_bytes, authenticator, users }
     }
 
     /// Whose a request is: the other side's of the connection, or the one's that a proxy names which is trusted.
@@ -180,6 +184,13 @@ impl StreamAcceptor {
             }
         };
         caller.shows(&principal);
+        let user = match self.users.enter(&principal) {
+            Ok(user) => user,
+            Err(full) => {
+                body.settle().await;
+                return self.refuse(&mut caller, &Outcome::Full(full));
+            }
+        };
         let forwarded = is_forwarded(&parts.headers);
         let egress = Egress::new(peer.spawner.current_waker(), peer.cycle.clone(), forwarded);
         let party = self.party(peer, client);
@@ -190,6 +201,7 @@ impl StreamAcceptor {
             caller,
             party,
             principal,
+            user,
             peer: client,
             in_room: None,
             came: None,
@@ -297,15 +309,26 @@ pub(super) fn in_time<'a, M: Send>(
     })
 }
 
-/// How a session ends that does not read: its client takes no more, or what it has sent is given up.
-pub(super) fn gone(
-    egress: &Egress,
-    is_given_up: impl Fn() -> bool,
-) -> impl Future<Output = Ending> {
-    poll_fn(move |cx| match egress.poll_finished(cx) {
-        Poll::Ready(()) => Poll::Ready(Ending::Disconnected),
-        Poll::Pending if is_given_up() => Poll::Ready(Ending::Crowded),
-        Poll::Pending => Poll::Pending,
+/// How a session ends that does not read: its client takes no more, what it has sent is given up, or all streams of its
+/// subject are ended.
+pub(super) fn gone<'a>(
+    egress: &'a Egress,
+    is_given_up: impl Fn() -> bool + 'a,
+    user: Option<&'a UserStream>,
+) -> impl Future<Output = Ending> + 'a {
+    // Boxed: few have it, and it is large.
+    let mut ended = user.map(|user| Box::pin(user.ended()));
+    poll_fn(move |cx| {
+        if let Some(ended) = &mut ended
+            && let Poll::Ready(ending) = ended.as_mut().poll(cx)
+        {
+            return Poll::Ready(ending);
+        }
+        match egress.poll_finished(cx) {
+            Poll::Ready(()) => Poll::Ready(Ending::Disconnected),
+            Poll::Pending if is_given_up() => Poll::Ready(Ending::Crowded),
+            Poll::Pending => Poll::Pending,
+        }
     })
 }
 

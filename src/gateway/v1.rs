@@ -41,6 +41,7 @@ use super::{
     small,
     status::{Outcome, status},
     stream::{Protocol, ProtocolStream, StreamAcceptor, gone, in_time, traceparent},
+    users::UserStream,
 };
 use crate::{
     domain::{Event, Position, TraceParent, UsernameLimits},
@@ -204,10 +205,15 @@ impl Protocol for V1 {
             idle_timeout: self.config.idle_timeout,
             drain_spread: self.config.drain_spread,
         };
-        let gone = gone(&egress, frames.given_up());
+        let gone = gone(&egress, frames.given_up(), stream.user.as_ref());
         let hold = membership.member().hold();
-        let mut tokens = Tokens::new(&self.acceptor.authenticator, &stream.principal, &hold);
-        let allowed = Allowed { limits: &self.config.session, rights: tokens.rights() };
+        let user = stream.user.as_ref();
+        let mut tokens = Tokens::new(&self.acceptor.authenticator, &stream.principal, user, &hold);
+        let allowed = Allowed {
+            limits: &self.config.session,
+            rights: tokens.rights(),
+            user_rate: user.map(UserStream::rate),
+        };
         let input = frames.map(|frame| input(frame, trace.as_ref(), &mut tokens));
         let input = std::pin::pin!(input);
         let link = Some(&link);

@@ -91,6 +91,8 @@ label! {
         Banned = "banned",
         /// Silenced by a moderator, in the chat protocol.
         Muted = "muted",
+        /// All streams of a subject were ended by a backend.
+        Disconnected = "disconnected",
         /// The keys that verify tokens are not known yet.
         KeysUnavailable = "keys_unavailable",
         /// The client sent nothing for too long.
@@ -107,6 +109,8 @@ label! {
         Streams = "streams",
         /// Too many streams of one peer address.
         StreamsPerPeer = "streams_per_peer",
+        /// Too many streams of one subject of tokens.
+        StreamsPerUser = "streams_per_user",
         /// Too many connections of one peer address; the whole connection was refused.
         ConnectionsPerPeer = "connections_per_peer",
         /// Too many rooms in which one peer address has members here.

@@ -1,6 +1,6 @@
 //! How a stream ends, and what the room hears of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{backplane::Until, domain::LeftCause, hub::PutOut};
 
@@ -50,6 +50,13 @@ pub enum Ending {
     Denied(String),
     /// A moderator has put it out, and told the room.
     PutOut(PutOut),
+    /// A backend has ended all streams of the client's subject.
+    Dismissed {
+        /// Its client may come back by itself, to its session.
+        may_return: bool,
+        /// Why, for people.
+        reason: Arc<str>,
+    },
     /// A moderator has silenced the client, which cannot be told in another way.
     Muted(Until),
 }
@@ -72,6 +79,7 @@ impl Ending {
             | Self::TokenExpired
             | Self::Unauthenticated(_)
             | Self::Denied(_)
+            | Self::Dismissed { .. }
             | Self::Muted(_) => Some(LeftCause::Ended),
             Self::NameLost | Self::Superseded | Self::PutOut(_) => None,
         }
@@ -98,6 +106,7 @@ impl Ending {
             | Self::Unauthenticated(_)
             | Self::Denied(_)
             | Self::PutOut(_)
+            | Self::Dismissed { .. }
             | Self::Muted(_) => true,
             Self::Disconnected | Self::Stalled(_) => false,
         }

@@ -1,10 +1,11 @@
 //! What a stream's client may do, and for how long.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
 use super::SessionLimits;
+use crate::room::RateLimiter;
 
 /// How long before its token expires a client is told.
 const NOTICE: Duration = Duration::from_secs(60);
@@ -33,6 +34,8 @@ pub struct Allowed<'a> {
     pub limits: &'a SessionLimits,
     /// What its client may.
     pub rights: Rights,
+    /// How much all streams of its client's subject may say together on this replica.
+    pub user_rate: Option<&'a Mutex<RateLimiter>>,
 }
 
 impl Rights {

@@ -2,7 +2,11 @@
 
 mod hold;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt, Stream, StreamExt, future::BoxFuture, future::ready, stream::FuturesOrdered,
@@ -81,6 +85,8 @@ pub(super) struct Publisher<'a> {
     limits: &'a SessionLimits,
     /// The client may say something.
     pub(super) speaks: bool,
+    /// What all streams of its subject may say together.
+    pub(super) user_rate: Option<&'a Mutex<RateLimiter>>,
     link: Option<&'a ClientLink<'a>>,
     positions: Option<Arc<Positions<'a>>>,
     /// The client sequence of the next message; dense. The server counts for plain clients.
@@ -120,6 +126,7 @@ impl<'a> Publisher<'a> {
             membership,
             limits,
             speaks: true,
+            user_rate: None,
             link,
             positions,
             next_seq: appended + 1,
@@ -177,8 +184,15 @@ impl<'a> Publisher<'a> {
     fn count(&mut self) -> Result<(), Duration> {
         let now = std::time::Instant::now();
         self.limiter.ready(now)?;
+        let user_rate = self.user_rate.map(|it| it.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(user_rate) = &user_rate {
+            user_rate.ready(now)?;
+        }
         self.membership.may_say(now)?;
         self.limiter.take(now)?;
+        if let Some(mut user_rate) = user_rate {
+            user_rate.take(now)?;
+        }
         if !self.limits.rate.interval.is_zero() {
             self.membership.member().owe_until(self.limiter.full_at());
         }
@@ -485,6 +499,7 @@ impl<'a> Publisher<'a> {
                 ending
             }
             Ending::Unreadable(_)
+            | Ending::Dismissed { .. }
             | Ending::ContentTooLong { .. }
             | Ending::Crowded
             | Ending::Unauthenticated(_)

@@ -58,7 +58,7 @@ impl Repeats for Unbounded {
 
 /// What a session may whose client may do everything.
 fn allowed(limits: &SessionLimits) -> Allowed<'_> {
-    Allowed { limits, rights: Rights::FULL }
+    Allowed { limits, rights: Rights::FULL, user_rate: None }
 }
 
 const LEASE: Duration = Duration::from_secs(15);

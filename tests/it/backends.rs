@@ -2,6 +2,7 @@
 
 mod publishing;
 mod rooms;
+mod users;
 
 use roomcast_proto::room::{PublishRequest, admin_service_client::AdminServiceClient};
 use tonic::{

@@ -15,12 +15,12 @@ use tokio::time::sleep;
 use crate::{
     backplane::{
         AppendError, Appended, Backplane, Bans, Checked, DecideError, Decision, Deletion,
-        Enforcement, Eviction, Hold, Join, JoinError, Joined, ListError, ListPage, Members,
-        MembersCursor, MembersPage, PageLimit, Partition, Publish, PublishError, Published,
-        ReapStep, Renewal, RoomHead, RoomNames, RoomSummary, Seated, Shard, Standing, Survey,
-        Unavailable, Until,
+        DirectError, Directives, Enforcement, Eviction, Hold, Join, JoinError, Joined, ListError,
+        ListPage, Members, MembersCursor, MembersPage, PageLimit, Partition, Publish, PublishError,
+        Published, ReapStep, Renewal, RoomHead, RoomNames, RoomSummary, Seated, Shard, Standing,
+        Survey, Unavailable, Until,
     },
-    domain::{Contact, Event, Identity, Page, Position, RoomName, Username},
+    domain::{Contact, Directive, Event, Identity, Page, Position, RoomName, Username},
 };
 
 /// How long it takes to show that something cannot be done.
@@ -123,6 +123,14 @@ impl Backplane for Odd {
 
     async fn enforce(&self, enforcement: Enforcement<'_>) -> Result<usize, Unavailable> {
         self.inner.enforce(enforcement).await
+    }
+
+    async fn direct(&self, subject: &str, directive: &Directive) -> Result<(), DirectError> {
+        self.inner.direct(subject, directive).await
+    }
+
+    async fn directives(&self, known: u64) -> Result<Option<Directives>, Unavailable> {
+        self.inner.directives(known).await
     }
 
     async fn standing(

@@ -11,7 +11,8 @@ local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 local bans = {}
 for i = 1, #page[2], 2 do
   if string.sub(page[2][i], 1, 1) == 'b' then
-    bans[#bans + 1], bans[#bans + 2] = page[2][i], page[2][i + 1]
+    local count = #bans
+    bans[count + 1], bans[count + 2] = page[2][i], page[2][i + 1]
   end
 end
 return { page[1], string.format('%d', at[1] * 1000 + math.floor(at[2] / 1000)), bans }

@@ -87,6 +87,11 @@ impl Keys {
         self.of_partition("lingering", partition)
     }
 
+    /// What all replicas are told about subjects, which one partition keeps.
+    pub(super) fn directives(&self, partition: usize) -> String {
+        self.of_partition("directives", partition)
+    }
+
     /// The keys of a partition: rooms, replicas, dead, lingering.
     pub(super) fn shared(&self, partition: usize) -> [String; 4] {
         [Self::rooms, Self::replicas, Self::dead, Self::lingering].map(|key| key(self, partition))

@@ -20,12 +20,12 @@ use super::{
 use crate::{
     backplane::{
         Affected, AppendError, Appended, BANS_PAGE, Backplane, Bans, Checked, DECISIONS,
-        DecideError, Decision, Deletion, Enforcement, Eviction, Hold, Join, JoinError, Joined,
-        ListError, ListPage, MEMBERS_PAGE, Members, MembersCursor, MembersPage, PageLimit,
-        Partition, Publish, PublishError, Published, ReapStep, Renewal, RoomHead, RoomNames,
-        RoomSummary, Seated, Shard, Standing, Survey, Unavailable, Until,
+        DecideError, Decision, Deletion, DirectError, Directives, Enforcement, Eviction, Hold,
+        Join, JoinError, Joined, ListError, ListPage, MEMBERS_PAGE, Members, MembersCursor,
+        MembersPage, PageLimit, Partition, Publish, PublishError, Published, ReapStep, Renewal,
+        RoomHead, RoomNames, RoomSummary, Seated, Shard, Standing, Survey, Unavailable, Until,
     },
-    domain::{Contact, Event, Identity, Page, Position, RoomName, Username},
+    domain::{Contact, Directive, Event, Identity, Page, Position, RoomName, Username},
 };
 
 #[async_trait]
@@ -252,6 +252,14 @@ impl Backplane for Redis {
             Ok(usize::try_from(reply.int(0)?).unwrap_or(0))
         })
         .await
+    }
+
+    async fn direct(&self, subject: &str, directive: &Directive) -> Result<(), DirectError> {
+        self.keep_directive(subject, directive).await
+    }
+
+    async fn directives(&self, known: u64) -> Result<Option<Directives>, Unavailable> {
+        self.directives_since(known).await
     }
 
     async fn standing(

@@ -25,6 +25,8 @@ pub(super) enum ScriptName {
     Enforce,
     Standing,
     Bans,
+    Direct,
+    Directives,
     Contact,
     Canary,
     Trial,
@@ -59,6 +61,8 @@ impl ScriptName {
             | Self::Reap
             | Self::Bury
             | Self::Enforce
+            | Self::Direct
+            | Self::Directives
             | Self::Contact
             | Self::Canary
             | Self::Trial

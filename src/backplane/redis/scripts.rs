@@ -37,7 +37,7 @@ macro_rules! on_partition {
 }
 
 /// In the order of [`ScriptName`].
-pub(super) const SOURCES: [&str; 27] = [
+pub(super) const SOURCES: [&str; 29] = [
     on_log!("append.lua"),
     on_log!("partition.lua", "roster.lua", "join.lua"),
     on_log!("partition.lua", "roster.lua", "leave.lua"),
@@ -57,6 +57,8 @@ pub(super) const SOURCES: [&str; 27] = [
     on_log!("partition.lua", "roster.lua", "enforce.lua"),
     include_str!("standing.lua"),
     include_str!("bans.lua"),
+    include_str!("direct.lua"),
+    include_str!("directives.lua"),
     include_str!("contact.lua"),
     include_str!("canary.lua"),
     include_str!("trial.lua"),

@@ -3,7 +3,7 @@
 use tonic::Code;
 
 use super::Remedy::{self, Stop, TryAgain};
-use crate::{domain::RoomName, metrics::Refusal, proto::room::ErrorReason};
+use crate::{backplane::DirectError, domain::RoomName, metrics::Refusal, proto::room::ErrorReason};
 
 /// Why a call of `AdminService` fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +20,8 @@ pub(in crate::gateway) enum AdminRefusal {
     NoRoom(RoomName),
     /// The room has so many members.
     NotEmpty(usize),
+    /// There are as many revocations as there may be.
+    TooManyDirectives,
 }
 
 impl AdminRefusal {
@@ -41,6 +43,7 @@ impl AdminRefusal {
                 Code::FailedPrecondition,
                 format!("the room has {members} members; delete it once they have left"),
             ),
+            Self::TooManyDirectives => (Code::ResourceExhausted, DirectError::Full.to_string()),
         }
     }
 
@@ -52,6 +55,7 @@ impl AdminRefusal {
             Self::KeyReused => (ErrorReason::IdempotencyKeyReused, Stop),
             Self::NoRoom(_) => (ErrorReason::RoomNotFound, Stop),
             Self::NotEmpty(_) => (ErrorReason::RoomNotEmpty, TryAgain),
+            Self::TooManyDirectives => (ErrorReason::TooManyDecisions, Stop),
         }
     }
 
@@ -63,7 +67,8 @@ impl AdminRefusal {
             | Self::NameOfMember(_)
             | Self::KeyReused
             | Self::NoRoom(_)
-            | Self::NotEmpty(_) => None,
+            | Self::NotEmpty(_)
+            | Self::TooManyDirectives => None,
         }
     }
 }

@@ -107,6 +107,13 @@ pub(super) fn put_out(put_out: &PutOut) -> (Code, String) {
     (Code::PermissionDenied, message)
 }
 
+/// The same to somebody whose streams a backend has ended.
+pub(super) fn dismissed(may_return: bool, reason: &str) -> (Code, String) {
+    let code = if may_return { Code::Unavailable } else { Code::PermissionDenied };
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    (code, format!("disconnected{why}"))
+}
+
 /// The same to somebody who speaks and is silenced.
 pub(super) fn muted(until: Until) -> (Code, String) {
     (Code::PermissionDenied, session::muted(until))

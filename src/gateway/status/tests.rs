@@ -95,11 +95,15 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Admin(AdminRefusal::KeyReused) => 70,
         Outcome::Admin(AdminRefusal::NoRoom(_)) => 71,
         Outcome::Admin(AdminRefusal::NotEmpty(_)) => 72,
+        Outcome::Admin(AdminRefusal::TooManyDirectives) => 73,
+        Outcome::Ended(Ending::Dismissed { may_return: true, .. }) => 74,
+        Outcome::Ended(Ending::Dismissed { may_return: false, .. }) => 75,
+        Outcome::Full(Full::StreamsPerUser { .. }) => 76,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 73;
+const ROWS: usize = 77;
 
 /// What the details of a status say.
 fn details(status: &Status) -> Option<(String, Said)> {

@@ -9,6 +9,7 @@ use crate::{
         authentication::Authenticator,
         principal::Principal,
         status::{Outcome, status},
+        users::UserStream,
     },
     room::{Rate, RateLimiter},
     session::{Ending, Rights},
@@ -21,6 +22,7 @@ const TOKENS: Rate = Rate { interval: Duration::from_secs(1), burst: 10 };
 pub(super) struct Tokens<'a> {
     authenticator: &'a Authenticator,
     principal: &'a Principal,
+    user: Option<&'a UserStream>,
     name: Username,
     room: RoomName,
     /// By the token that counts.
@@ -33,12 +35,13 @@ impl<'a> Tokens<'a> {
     pub(super) fn new(
         authenticator: &'a Authenticator,
         principal: &'a Principal,
+        user: Option<&'a UserStream>,
         hold: &Hold,
     ) -> Self {
         let limiter = RateLimiter::full(TOKENS, Instant::now());
         let (name, room) = (hold.name.clone(), hold.room.clone());
         let rights = principal.rights(&room);
-        Self { authenticator, principal, name, room, rights, limiter }
+        Self { authenticator, principal, user, name, room, rights, limiter }
     }
 
     /// What the token that counts allows.
@@ -61,6 +64,9 @@ impl<'a> Tokens<'a> {
         }
         newer.may_be_called(&self.name).map_err(ending)?;
         self.rights = newer.rights(&self.room);
+        if let Some(user) = self.user {
+            user.renewed(newer.issued_at());
+        }
         Ok(self.rights)
     }
 }

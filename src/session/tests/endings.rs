@@ -93,12 +93,16 @@ fn row(end: &Ending) -> Row {
         | Ending::TokenExpired
         | Ending::Unauthenticated(_)
         | Ending::Denied(_)
+        | Ending::Dismissed { may_return: true, .. }
         | Ending::Muted(_) => lingers(Ended),
         // Nobody has the token.
         Ending::Disconnected => (Some(Disconnected), Some(TimedOut), Some(Disconnected)),
         Ending::Stalled(_) => (Some(Ended), Some(TimedOut), Some(Ended)),
         // Only of the chat protocol, which has no sessions.
-        Ending::Unavailable | Ending::TooSlow => (Some(Ended), Some(Ended), Some(Ended)),
+        // And nobody is to come back to the last one.
+        Ending::Unavailable | Ending::TooSlow | Ending::Dismissed { may_return: false, .. } => {
+            (Some(Ended), Some(Ended), Some(Ended))
+        }
         // The room has heard all of it, and another stream or somebody else has the name: here, nobody has, and it
         // ends with the replica.
         Ending::NameLost | Ending::Superseded | Ending::PutOut(_) => {
@@ -132,6 +136,8 @@ async fn the_room_hears_what_the_table_says() {
         Ending::Denied("x".to_owned()),
         Ending::PutOut(PutOut::Forbidden),
         Ending::Muted(None),
+        Ending::Dismissed { may_return: true, reason: "x".into() },
+        Ending::Dismissed { may_return: false, reason: "x".into() },
     ] {
         let (without, with, untold) = row(&end);
         assert_eq!(heard(end.clone(), Duration::ZERO, true).await, without, "{end:?}, no linger");

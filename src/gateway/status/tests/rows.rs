@@ -463,7 +463,37 @@ fn moderation_rows() -> Vec<Row> {
 }
 
 fn admin_rows() -> Vec<Row> {
+    let dismissed =
+        |may_return| Outcome::Ended(Ending::Dismissed { may_return, reason: "x".into() });
     vec![
+        (
+            dismissed(true),
+            Code::Unavailable,
+            "disconnected: x",
+            Some(("DISCONNECTED", Said::Again)),
+            Some(Refusal::Disconnected),
+        ),
+        (
+            dismissed(false),
+            Code::PermissionDenied,
+            "disconnected: x",
+            Some(("DISCONNECTED", Said::Final)),
+            Some(Refusal::Disconnected),
+        ),
+        (
+            Outcome::Full(Full::StreamsPerUser { max: 2 }),
+            Code::ResourceExhausted,
+            "limits.streams_per_user",
+            Some(("TOO_MANY_STREAMS_PER_USER", Said::Elsewhere)),
+            Some(Refusal::StreamsPerUser),
+        ),
+        (
+            Outcome::Admin(AdminRefusal::TooManyDirectives),
+            Code::ResourceExhausted,
+            "100000 revocations already",
+            Some(("TOO_MANY_DECISIONS", Said::Final)),
+            None,
+        ),
         (
             Outcome::Admin(AdminRefusal::NotAdmin),
             Code::PermissionDenied,
