@@ -300,6 +300,8 @@ fn hub_config(config: &Config) -> HubConfig {
         unread_bytes: limits.unread_bytes,
         gather: limits.gather,
         rooms: limits.rooms,
+        watchers: limits.watchers,
+        watched_rooms: limits.watched_rooms,
         room_rate: rate(limits.room_interval, limits.room_burst),
         release_timeout: RELEASE,
         // A stream is given up; its session lingers, or its replica dies as well; it is reaped.
@@ -391,7 +393,12 @@ fn rich(config: &Config) -> V1Config {
 fn backends(config: &Config) -> AdminServiceConfig {
     let ChatConfig { names, session } = plain(config);
     let page_size = config.limits.page_size;
-    AdminServiceConfig { names, content_bytes: session.content_bytes, page_size }
+    AdminServiceConfig {
+        names,
+        content_bytes: session.content_bytes,
+        page_size,
+        ping_interval: config.server.ping_interval,
+    }
 }
 
 fn listener(config: &Config) -> ListenerConfig {

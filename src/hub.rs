@@ -2,14 +2,16 @@
 //! them in step with the backplane.
 //!
 //! `room` is one room's window and readers, `member` one member, `reader` what its stream takes, `slow_readers` the rule
-//! for those that do not; `entry` and `membership` are a member's way in and out. Four loops run beside them: `listener` brings in what happens, `keeper` renews leases
-//! and reaps, `release_queue` gives names back, `delivery_probe` proves that delivery works.
+//! for those that do not; `entry` and `membership` are a member's way in and out, and `watcher` reads rooms for who is no
+//! member. Five loops run beside them: `listener` brings in what happens, `keeper` renews leases and reaps, `release_queue`
+//! gives names back, `delivery_probe` proves that delivery works, `discovery` lists rooms for those who watch.
 
 mod catch_up;
 mod catch_up_reader;
 mod chunk;
 mod delivery;
 mod delivery_probe;
+mod discovery;
 mod entry;
 mod keeper;
 mod lease_manager;
@@ -30,6 +32,7 @@ mod steadiness;
 pub(crate) mod testing;
 mod unread;
 mod wakers;
+mod watcher;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
@@ -50,10 +53,11 @@ pub use self::{
     reader::Reader,
     slot::{ENCODINGS, Encoder},
     unread::{Held, Unread},
+    watcher::{WatchError, WatchRequest, Watched, WatchedRooms, Watcher},
 };
 use self::{
-    lease_manager::Watch, listener::Finding, release_queue::ReleaseQueue, room::Room, rooms::Rooms,
-    shard_limits::ShardLimits, steadiness::Steadiness,
+    discovery::Discovery, lease_manager::Watch, listener::Finding, release_queue::ReleaseQueue,
+    room::Room, rooms::Rooms, shard_limits::ShardLimits, steadiness::Steadiness,
 };
 use crate::{
     backplane::{Backplane, Eviction, Hold, Overdue, Partition, Shard, Signals, Unavailable},
@@ -81,6 +85,10 @@ pub struct HubConfig {
     pub room_rate: Rate,
     /// The most rooms that are open here.
     pub rooms: usize,
+    /// The most who watch rooms here.
+    pub watchers: usize,
+    /// The most rooms that all of them watch together.
+    pub watched_rooms: usize,
     /// How long giving a name back may hold up the end of a stream.
     pub release_timeout: Duration,
     /// How long a name may be held whose client is gone, at the most: until that is noticed, and on.
@@ -110,6 +118,9 @@ pub struct Hub {
     /// Readers that are served from the log.
     catch_ups: ShardLimits,
     unread: Arc<Unread>,
+    watchers: Arc<Semaphore>,
+    watched_rooms: Arc<Semaphore>,
+    discovery: Discovery,
     draining: CancellationToken,
     /// One token for each membership.
     stays: TaskTracker,
@@ -137,6 +148,8 @@ impl Hub {
     ) -> Arc<Self> {
         let (watches, watched) = mpsc::channel(keeper::QUEUE);
         let (findings, found) = mpsc::channel(listener::QUEUE);
+        let [watchers, watched_rooms] =
+            [config.watchers, config.watched_rooms].map(watcher::permits);
         let hub = Arc::new(Self {
             reap_guards: Mutex::default(),
             steadiness: Steadiness::default(),
@@ -154,6 +167,9 @@ impl Hub {
             watches,
             findings,
             catch_ups: ShardLimits::new(slow_readers::CATCH_UPS),
+            watchers,
+            watched_rooms,
+            discovery: Discovery::new(),
             draining: CancellationToken::new(),
             stays: TaskTracker::new(),
             loops: TaskTracker::new(),
@@ -164,6 +180,7 @@ impl Hub {
         hub.run(keeper::run(hub.clone(), watched));
         hub.run(release_queue::run(hub.clone()));
         hub.run(delivery_probe::run(hub.clone()));
+        hub.run(discovery::run(hub.clone()));
         hub
     }
 

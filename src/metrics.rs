@@ -61,8 +61,12 @@ pub struct Handles {
     pub streams: Gauge,
     /// `roomcast_connections`: open connections of the gRPC listener.
     pub connections: Gauge,
-    /// `roomcast_rooms`: rooms with members on this replica.
+    /// `roomcast_rooms`: rooms with members on this replica, or that are watched here.
     pub rooms: Gauge,
+    /// `roomcast_watchers`: open streams of backends that watch rooms.
+    pub watchers: Gauge,
+    /// `roomcast_watched_rooms`: rooms that they watch, each once for each of them.
+    pub watched_rooms: Gauge,
     /// `roomcast_members`: members on this replica.
     pub members: Gauge,
     /// `roomcast_window_bytes`: what the windows of all rooms hold for readers, about.
@@ -294,14 +298,12 @@ impl Handles {
         let redis_redirections = Counters::register(registry, "redis_redirections", help);
         let queue_items = Gauges::register(registry, "queue_items", "What waits in bounded queues");
 
-        let mut gauge = |name, help| {
-            let gauge = Gauge::default();
-            registry.register(name, help, gauge.clone());
-            gauge
-        };
+        let mut gauge = |name, help| gauge(registry, name, help);
         let streams = gauge("streams", "Open streams");
         let connections = gauge("connections", "Open connections of the gRPC listener");
-        let rooms = gauge("rooms", "Rooms with members on this replica");
+        let rooms = gauge("rooms", "Rooms with members on this replica, or watched here");
+        let watchers = gauge("watchers", "Open streams of backends that watch rooms");
+        let watched_rooms = gauge("watched_rooms", "Rooms that watchers watch");
         let members = gauge("members", "Members on this replica");
         let ready = gauge("ready", "Whether this replica is ready");
         let key_set_age = gauge("key_set_age_seconds", "Age of the keys that verify tokens");
@@ -321,6 +323,8 @@ impl Handles {
             connections,
             rooms,
             members,
+            watchers,
+            watched_rooms,
             window_bytes,
             ready,
             key_set_age,
@@ -359,6 +363,12 @@ impl Handles {
             delivery_delay,
         }
     }
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
+    let gauge = Gauge::default();
+    registry.register(name, help, gauge.clone());
+    gauge
 }
 
 /// Upper bounds from a quarter of a millisecond to eight seconds.

@@ -223,8 +223,12 @@ pub struct LimitsConfig {
     pub page_size: usize,
     /// The most members of a room, on all replicas.
     pub members_per_room: usize,
-    /// The most rooms with members on this replica.
+    /// The most rooms on this replica with members here, or that are watched here.
     pub rooms: usize,
+    /// The most streams that watch rooms of this replica.
+    pub watchers: usize,
+    /// The most rooms that all of them watch together.
+    pub watched_rooms: usize,
     /// How long one page takes of what a peer address may ask for; zero for no limit.
     pub query_interval: Duration,
     /// How many pages it may ask for at once.
@@ -271,6 +275,8 @@ impl LimitsConfig {
             page_size: reader.within("limits.page_size", 1..=500),
             members_per_room: reader.within("limits.members_per_room", CAP),
             rooms: reader.within("limits.rooms", CAP),
+            watchers: reader.within("limits.watchers", CAP),
+            watched_rooms: reader.within("limits.watched_rooms", CAP),
             query_interval: reader.within("limits.query_interval", INTERVAL),
             query_burst: reader.within("limits.query_burst", BURST),
             session_interval: reader.within("limits.session_interval", INTERVAL),

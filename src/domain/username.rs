@@ -64,6 +64,12 @@ impl Username {
     /// The name under which the server itself speaks. Nobody can register it or its look-alikes.
     pub const SYSTEM: &'static str = "System";
 
+    /// The server's own name, which nobody holds.
+    pub fn system() -> Self {
+        let skeleton = skeleton::skeleton(Self::SYSTEM);
+        Self { display: DisplayName::from_log(Self::SYSTEM), skeleton: Arc::from(skeleton) }
+    }
+
     /// Checks a name from a client.
     ///
     /// Spaces around and between words are kept for display and ignored in comparison. The cheap

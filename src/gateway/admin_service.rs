@@ -3,6 +3,7 @@
 mod publishing;
 mod rooms;
 mod users;
+mod watching;
 
 use std::{
     convert::Infallible,
@@ -27,7 +28,10 @@ use tonic::{
 use tonic_prost::ProstCodec;
 use tower::{Service, service_fn};
 
-use self::publishing::{PublishLimits, Publisher};
+use self::{
+    publishing::{PublishLimits, Publisher},
+    watching::{Watch, WatchCodec},
+};
 use super::{
     admission::Party,
     principal::Principal,
@@ -39,7 +43,7 @@ use crate::{
     domain::{RoomName, UsernameLimits},
     proto::room::{
         DeleteRoomRequest, DisconnectRequest, GetRoomRequest, GetUserRequest, ListRoomsRequest,
-        PublishManyRequest, PublishRequest, RevokeTokensRequest,
+        PublishManyRequest, PublishRequest, RevokeTokensRequest, WatchEventsRequest,
     },
 };
 
@@ -64,6 +68,8 @@ pub struct AdminServiceConfig {
     pub content_bytes: usize,
     /// The most rooms in one page.
     pub page_size: usize,
+    /// When a watch that has nothing to say says so.
+    pub ping_interval: Duration,
 }
 
 /// The service.
@@ -90,7 +96,7 @@ impl AdminService {
     pub(super) fn request_bytes(&self, path: &str) -> usize {
         match path.strip_prefix(CALLS) {
             Some("Publish") => self.config.content_bytes + small::BYTES,
-            Some("PublishMany") => LARGE,
+            Some("PublishMany" | "WatchEvents") => LARGE,
             Some(_) | None => small::BYTES,
         }
     }
@@ -210,6 +216,33 @@ impl AdminService {
         };
         self.unary(request, turns, answer).await
     }
+
+    async fn watch_events(self, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let expires = request.extensions().get::<(Arc<Party>, Principal)>();
+        let expires = expires.and_then(|(_, it)| it.rights(&RoomName::lobby()).expires);
+        let turn = match self.turn(&self.large).await {
+            Ok(turn) => turn,
+            Err(outcome) => return Ok(status(&outcome).into_http()),
+        };
+        let answer = service_fn(|asked: tonic::Request<WatchEventsRequest>| {
+            let watch = Watch::begin(
+                &self.acceptor,
+                asked.into_inner(),
+                self.config.ping_interval,
+                expires,
+            );
+            ready(watch.map(tonic::Response::new).map_err(|outcome| {
+                self.acceptor.count(&outcome);
+                status(&outcome)
+            }))
+        });
+        let mut codec = Grpc::new(WatchCodec)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(LARGE);
+        let answered = codec.server_streaming(answer, request).await;
+        drop(turn);
+        Ok(answered)
+    }
 }
 
 impl NamedService for AdminService {
@@ -235,6 +268,7 @@ impl Service<Request<Body>> for AdminService {
             Some("GetUser") => self.clone().get_user(request).boxed(),
             Some("Disconnect") => self.clone().disconnect(request).boxed(),
             Some("RevokeTokens") => self.clone().revoke_tokens(request).boxed(),
+            Some("WatchEvents") => self.clone().watch_events(request).boxed(),
             Some(_) | None => ready(Ok(status(&Outcome::NoMethod).into_http())).boxed(),
         }
     }

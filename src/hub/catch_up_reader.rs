@@ -161,6 +161,11 @@ impl CatchUpReader {
         }
     }
 
+    /// Whether there is something that was read for it and is not taken.
+    pub(super) fn has_read(&self) -> bool {
+        matches!(&self.mode, Mode::Log { items, .. } if !items.is_empty())
+    }
+
     /// Asks for the next page of the log. True when nobody had asked yet.
     pub(super) fn ask(&mut self) -> bool {
         match &mut self.mode {

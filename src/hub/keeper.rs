@@ -175,7 +175,9 @@ async fn renew(hub: &Hub, partition: Partition) -> Result<Option<Duration>, Unav
 /// Asks where the rooms of a partition stand, as far as that is due. Renewals do not wait for it.
 async fn look_at_rooms(hub: &Hub, partition: Partition) -> Partition {
     let (now, rooms) = (Instant::now(), hub.rooms().of(partition));
-    let due: Vec<Arc<Room>> = rooms.into_iter().filter(|room| room.is_look_due(now)).collect();
+    // Asking keeps a room from being forgotten, which those who only watch must not.
+    let is_due = |room: &Arc<Room>| room.has_members() && room.is_look_due(now);
+    let due: Vec<Arc<Room>> = rooms.into_iter().filter(is_due).collect();
     for batch in due.chunks(HEADS_BATCH) {
         let names: Vec<_> = batch.iter().map(|room| room.name().clone()).collect();
         let heads = hub.backplane.heads(partition, &names).await.unwrap_or_default();

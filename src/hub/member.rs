@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::task::AtomicWaker;
@@ -15,7 +15,10 @@ use futures_util::task::AtomicWaker;
 use super::{catch_up_reader::CatchUpReader, chunk::SharedChunk, unread::Held};
 use crate::{
     backplane::Hold,
-    domain::{Event, EventKind, FencingToken, Page, Position, RoomRole, SessionId},
+    domain::{
+        Event, EventKind, FencingToken, Page, Position, ReplicaId, RoomName, RoomRole, SessionId,
+        Username,
+    },
     room::LogCursor,
     wakers::ReaderWaker,
 };
@@ -126,6 +129,30 @@ impl Member {
             owes: Mutex::new(None),
             catch_up: misses_nothing.then(Box::default),
         }
+    }
+
+    /// A reader of a room that misses nothing and is no membership: the name in its hold is never held.
+    pub(super) fn watcher(
+        room: &RoomName,
+        room_number: u64,
+        replica: ReplicaId,
+        reader: ReaderWaker,
+    ) -> Self {
+        let hold = Hold {
+            room: room.clone(),
+            name: Username::system(),
+            session: SessionId::from_bytes(rand::random()),
+            since: jiff::Timestamp::now(),
+            secret: None,
+            linger: Duration::ZERO,
+            attempt: 0,
+            token: FencingToken::from_bytes(rand::random()),
+            replica,
+            identity: None,
+            role: RoomRole::Reader,
+            confirmed: None,
+        };
+        Self::new(hold, room_number, reader, true)
     }
 
     fn lock(&self) -> MutexGuard<'_, Hold> {

@@ -35,7 +35,7 @@ use crate::{
     backplane::{Backplane, Hold, PageLimit, Unavailable},
     domain::{Epoch, Event, Position, RoomName, SessionId, StreamId},
     metrics::{Metrics, items},
-    room::{Coalescer, Fallen, Item, Moves, RateLimiter, RingBuffer, Sequencer},
+    room::{Coalescer, Fallen, Item, LogCursor, Moves, RateLimiter, RingBuffer, Sequencer},
     trace::Sampler,
 };
 
@@ -374,6 +374,11 @@ impl Room {
         let members = state.readings.iter().map(|(_, reading)| &reading.member);
         let held = members.filter(|member| member.is_held());
         held.map(|member| (member.clone(), member.hold())).collect()
+    }
+
+    /// How far the room has come here.
+    pub(super) fn place(&self) -> LogCursor {
+        self.lock().sequencer.place()
     }
 
     /// The index of what comes next, for a reader that shall get all until now and no more.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many encodings of events there are: those of the protocols.
-pub const ENCODINGS: usize = 3;
+pub const ENCODINGS: usize = 4;
 
 /// How a protocol writes events. Each event is encoded once for each encoding that has readers here.
 pub trait Encoder: Send + Sync + std::fmt::Debug {

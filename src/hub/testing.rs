@@ -46,6 +46,8 @@ pub(crate) fn config() -> HubConfig {
         window_bytes: 1 << 30,
         unread_bytes: 1 << 30,
         gather: Duration::ZERO,
+        watchers: 100,
+        watched_rooms: 100,
         room_rate: Rate { interval: Duration::ZERO, burst: 1 },
         rooms: 1_000,
         release_timeout: Duration::from_secs(1),

@@ -3,6 +3,7 @@
 mod publishing;
 mod rooms;
 mod users;
+mod watching;
 
 use roomcast_proto::room::{PublishRequest, admin_service_client::AdminServiceClient};
 use tonic::{

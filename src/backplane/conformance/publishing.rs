@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A message under the server's own name.
-pub(super) fn message(room: &RoomName, content: &str) -> Publish {
+pub(crate) fn message(room: &RoomName, content: &str) -> Publish {
     let member = Member { name: DisplayName::from_log("System"), session: SessionId::SERVICE };
     let what = EventKind::Said { content: Arc::from(content) };
     let event = Arc::new(Event { at: jiff::Timestamp::now(), member, what, trace: None });

@@ -2,8 +2,11 @@
 
 use tonic::Code;
 
-use super::Remedy::{self, Stop, TryAgain};
-use crate::{backplane::DirectError, domain::RoomName, metrics::Refusal, proto::room::ErrorReason};
+use super::Remedy::{self, Stop, TryAgain, TryAnother};
+use crate::{
+    backplane::DirectError, domain::RoomName, hub::WatchError, metrics::Refusal,
+    proto::room::ErrorReason,
+};
 
 /// Why a call of `AdminService` fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +25,8 @@ pub(in crate::gateway) enum AdminRefusal {
     NotEmpty(usize),
     /// There are as many revocations as there may be.
     TooManyDirectives,
+    /// There are as many watchers, or watched rooms, as may be.
+    Watch(WatchError),
 }
 
 impl AdminRefusal {
@@ -39,6 +44,16 @@ impl AdminRefusal {
                 "idempotency_key stands for another message in this room; take a new one".into(),
             ),
             Self::NoRoom(room) => (Code::NotFound, format!("there is no room \"{room}\"")),
+            Self::Watch(WatchError::TooManyWatchers { max }) => (
+                Code::ResourceExhausted,
+                format!("this replica has {max} watchers (limits.watchers); try another one"),
+            ),
+            Self::Watch(WatchError::TooManyRooms { max }) => (
+                Code::ResourceExhausted,
+                format!(
+                    "this replica has {max} rooms to watch (limits.watched_rooms, limits.rooms); try another one"
+                ),
+            ),
             Self::NotEmpty(members) => (
                 Code::FailedPrecondition,
                 format!("the room has {members} members; delete it once they have left"),
@@ -56,6 +71,10 @@ impl AdminRefusal {
             Self::NoRoom(_) => (ErrorReason::RoomNotFound, Stop),
             Self::NotEmpty(_) => (ErrorReason::RoomNotEmpty, TryAgain),
             Self::TooManyDirectives => (ErrorReason::TooManyDecisions, Stop),
+            Self::Watch(WatchError::TooManyWatchers { .. }) => {
+                (ErrorReason::TooManyStreams, TryAnother)
+            }
+            Self::Watch(WatchError::TooManyRooms { .. }) => (ErrorReason::TooManyRooms, TryAnother),
         }
     }
 
@@ -63,6 +82,8 @@ impl AdminRefusal {
     pub(super) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::NotAdmin => Some(Refusal::Forbidden),
+            Self::Watch(WatchError::TooManyWatchers { .. }) => Some(Refusal::Streams),
+            Self::Watch(WatchError::TooManyRooms { .. }) => Some(Refusal::Rooms),
             Self::Invalid(_)
             | Self::NameOfMember(_)
             | Self::KeyReused

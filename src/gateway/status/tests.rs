@@ -6,7 +6,7 @@ use tonic_types::{ErrorInfo, StatusExt as _};
 
 use self::rows::rows;
 use super::*;
-use crate::hub::PutOut;
+use crate::hub::{PutOut, WatchError};
 
 /// What a client can do, as the details say it: whether it is final, and whether another replica helps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,11 +99,13 @@ fn number(outcome: &Outcome) -> usize {
         Outcome::Ended(Ending::Dismissed { may_return: true, .. }) => 74,
         Outcome::Ended(Ending::Dismissed { may_return: false, .. }) => 75,
         Outcome::Full(Full::StreamsPerUser { .. }) => 76,
+        Outcome::Admin(AdminRefusal::Watch(WatchError::TooManyWatchers { .. })) => 77,
+        Outcome::Admin(AdminRefusal::Watch(WatchError::TooManyRooms { .. })) => 78,
     }
 }
 
 /// How many numbers there are.
-const ROWS: usize = 77;
+const ROWS: usize = 79;
 
 /// What the details of a status say.
 fn details(status: &Status) -> Option<(String, Said)> {

@@ -19,6 +19,11 @@ impl Room {
         state.look.is_due(now, happened, epoch)
     }
 
+    /// Whether a member is here whose name is to be kept: others only watch.
+    pub(in crate::hub) fn has_members(&self) -> bool {
+        self.lock().readings.iter().any(|(_, reading)| reading.member.is_held())
+    }
+
     /// Something may have been missed.
     pub(in crate::hub) fn look_again(&self) {
         self.lock().look.again(Instant::now());

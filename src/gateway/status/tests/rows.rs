@@ -6,7 +6,7 @@ use super::{super::*, Row, Said};
 use crate::{
     backplane::Unavailable,
     domain::{RoomName, RoomRole},
-    hub::PutOut,
+    hub::{PutOut, WatchError},
 };
 
 /// All rows.
@@ -535,6 +535,20 @@ fn admin_rows() -> Vec<Row> {
             "the room has 3 members",
             Some(("ROOM_NOT_EMPTY", Said::Again)),
             None,
+        ),
+        (
+            Outcome::Admin(AdminRefusal::Watch(WatchError::TooManyWatchers { max: 2 })),
+            Code::ResourceExhausted,
+            "2 watchers (limits.watchers)",
+            Some(("TOO_MANY_STREAMS", Said::Elsewhere)),
+            Some(Refusal::Streams),
+        ),
+        (
+            Outcome::Admin(AdminRefusal::Watch(WatchError::TooManyRooms { max: 2 })),
+            Code::ResourceExhausted,
+            "limits.watched_rooms",
+            Some(("TOO_MANY_ROOMS", Said::Elsewhere)),
+            Some(Refusal::Rooms),
         ),
     ]
 }
