@@ -212,10 +212,13 @@ impl Watcher {
                     self.served.push_back(at);
                 }
             }
+            // What is begun has to be polled once. Rooms that are behind do not wait until others are silent.
+            if self.read_more() {
+                continue;
+            }
             if let Some(events) = self.take(encoder) {
                 return Poll::Ready(Ok(events));
             }
-            // What was begun has to be polled once.
             if !self.read_more() {
                 return Poll::Pending;
             }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, future::poll_fn, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 
@@ -50,7 +51,9 @@ fn watch(hub: &Arc<Hub>, rooms: WatchedRooms, from_beginning: bool) -> Watcher {
 }
 
 async fn next(watcher: &mut Watcher) -> Watched {
-    poll_fn(|cx| watcher.poll_next(&Plain, cx)).await.expect("it goes on")
+    let next = poll_fn(|cx| watcher.poll_next(&Plain, cx));
+    let next = timeout(20 * LEASE, next).await.expect("something comes");
+    next.expect("it goes on")
 }
 
 /// The next events.
@@ -135,6 +138,33 @@ async fn few_pages_are_held_however_many_rooms_are_behind() {
             *told += 1;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_is_behind_does_not_wait_for_busy_ones() {
+    const EVENTS: usize = 900;
+    let (hub, _, other) = start(config(), 100_000);
+    let [behind, busy] = ["behind", "busy"].map(|room| RoomName::parse(room).expect("a name"));
+    publish(&other, &busy, "hi").await;
+    for at in 0..EVENTS {
+        publish(&other, &behind, &at.to_string()).await;
+    }
+    let rooms = WatchedRooms::Named(vec![busy.clone(), behind.clone()]);
+    let mut watcher = watch(&hub, rooms, true);
+    // Somebody speaks whenever something was taken.
+    let mut told = 0;
+    for _ in 0..200 {
+        for _ in 0..10 {
+            publish(&other, &busy, "hi").await;
+            yield_now().await;
+        }
+        if let Watched::Events(room, _, count) = next(&mut watcher).await
+            && room == behind
+        {
+            told += count;
+        }
+    }
+    assert_eq!(told, EVENTS, "it has its turn");
 }
 
 #[tokio::test(start_paused = true)]
