@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::Unavailable;
 use crate::domain::{Event, Position, RoomName, Username};
 
-/// How long an idempotency key is known.
+/// How long an idempotency key is known, at least.
 pub const KEY_LIFETIME: Duration = Duration::from_secs(600);
 
 /// What [`super::Backplane::publish`] needs.

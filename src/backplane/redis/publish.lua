@@ -2,7 +2,7 @@
 --
 -- KEYS        of each room: room, log, rooms; then the idempotency key of each of its messages that has one
 -- ARGV[1..5]  see log.lua
--- ARGV[6]     for how many milliseconds idempotency keys are known
+-- ARGV[6]     for how many milliseconds idempotency keys are known, from when they were last used
 -- ARGV[7..]   of each room: its channel, how many messages; then of each message: the skeleton of its name, empty
 --             for the server's own; what tells it from others under its idempotency key, 16 bytes, empty where it
 --             has no key; its payload
@@ -42,6 +42,8 @@ local function append(key, arg, count)
     local before_it = idempotency and (sent[idempotency] or redis.call('GET', idempotency))
     if before_it then
       reply[message + 1] = known(before_it, digest)
+      -- Something has to be written for `WAIT` to wait for: another connection may have appended it.
+      redis.call('PEXPIRE', idempotency, ARGV[6])
     elseif held then
       reply[message + 1] = TAKEN
     else

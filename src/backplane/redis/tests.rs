@@ -6,6 +6,7 @@ mod durability;
 mod refusing;
 mod renewing;
 mod sentinel;
+mod services;
 
 use std::{
     sync::{Arc, LazyLock, Weak},

@@ -10,18 +10,18 @@ use crate::{
 
 impl Server {
     /// A replica of this one, that may not be in step yet.
-    async fn replica(&self) -> Self {
+    pub(super) async fn replica(&self) -> Self {
         let port = self.0.port().to_string();
         Self::start_with(&["--replicaof", "127.0.0.1", &port]).await
     }
 
     /// How many events of a room it has.
-    async fn events(&self, room: &RoomName) -> usize {
+    pub(super) async fn events(&self, room: &RoomName) -> usize {
         self.command(&["XLEN", &keys().log(room)]).await
     }
 
     /// Waits until a replica is in step.
-    async fn in_step(&self) {
+    pub(super) async fn in_step(&self) {
         testkit::eventually(2 * testkit::SOON, "a replica is in step", async || {
             let info: String = self.command(&["INFO", "replication"]).await;
             info.contains("state=online").then_some(())
