@@ -61,10 +61,7 @@ async fn whoever_is_disconnected_is_out_everywhere(layout: Layout) {
     plain.expect_end(Code::PermissionDenied).await;
     let mut gone = Vec::new();
     for _ in 0..3 {
-        let event = alice.next_event().await;
-        gone.push(event.username.clone());
-        let left = alice.last_position();
-        assert_eq!(left, event.position, "one after another");
+        gone.push(alice.next_event().await.username);
     }
     gone.sort();
     assert_eq!(gone, ["bob 0", "bob 1", "bob 2"], "their sessions are over at once");
@@ -123,7 +120,9 @@ async fn revoked_tokens_are_good_for_nothing(layout: Layout) {
     let asked = RevokeTokensRequest { sub: "b".to_owned(), issued_before: None };
     backend(&cluster, 0).await.revoke_tokens(asked).await.expect("a backend may");
     assert_eq!(kept.expect_end(Code::Unauthenticated).await, "token revoked");
-    enter_at(&cluster.endpoint(0).bearing(&issued("b", 2)), "lobby", "bob").await.assert_open();
+    // The sessions of the others linger.
+    let newest = cluster.endpoint(0).bearing(&issued("b", 2));
+    enter_at(&newest, "lobby", "bob again").await.assert_open();
     alice.assert_open();
     cluster.assert_no_errors();
 }

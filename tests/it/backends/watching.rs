@@ -126,6 +126,7 @@ impl Told {
                         Some(What::Said(said)) => said.content,
                         Some(What::Joined(_)) => format!("{} joined", event.username),
                         Some(What::Left(_)) => format!("{} left", event.username),
+                        Some(What::Moderated(_)) => format!("{} moderated", event.username),
                         None => "unknown".to_owned(),
                     };
                     self.stories.entry(room.clone()).or_default().push(line);
