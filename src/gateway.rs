@@ -12,8 +12,10 @@ mod egress;
 mod encoding;
 mod flush_cycle;
 mod frames;
+mod http_api;
 mod intake;
 mod principal;
+mod router;
 mod scan;
 mod services;
 mod small;
@@ -31,7 +33,8 @@ pub use self::{
     authentication::Authenticator,
     chat::ChatConfig,
     intake::IntakeLimits,
-    services::{Router, Services, ServicesError, Terms},
+    router::Router,
+    services::{Services, ServicesError, Terms},
     users::Users,
     v1::V1Config,
 };
@@ -39,8 +42,11 @@ pub use self::{
 /// How many addresses are told apart.
 const ADDRESSES: usize = 16_384;
 
-/// The other end of a connection.
+/// The other end of a connection that has streams.
 type Peer = crate::transport::PeerOf<Router>;
+
+/// The other end of a connection.
+type Remote = crate::transport::RemoteOf<Router>;
 
 /// The body of a response.
 type Answer = crate::transport::Answer<Router>;

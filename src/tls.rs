@@ -97,7 +97,7 @@ fn build(files: &TlsFiles, contents: &Contents, now: SystemTime) -> Result<Built
         _ => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok((Arc::new(config), expiry))
 }
 

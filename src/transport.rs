@@ -1,9 +1,11 @@
-//! The listener of the gRPC port: an accept loop of our own, TLS, HTTP/2, and a connection as one task. It knows
-//! sockets and streams of bytes; what requests mean is for the `Service` that answers them.
+//! The listener of the gRPC port: an accept loop of our own, TLS, HTTP/2 and HTTP/1.1, and a connection as one task. It
+//! knows sockets and streams of bytes; what requests mean is for the `Service` that answers them.
 
 mod buffered_socket;
 mod connection;
 mod executor;
+mod http1;
+mod http1_socket;
 mod http2;
 mod inbound;
 mod incoming;
@@ -24,6 +26,6 @@ pub use self::listener::{Listener, ListenerConfig};
 pub(crate) use self::{
     incoming::Incoming,
     patience::GRACE,
-    service::{Answer, Cycle, PeerOf, Sender, Service},
+    service::{Answer, Cycle, PeerOf, RemoteOf, Sender, Service},
     task_id::TaskId,
 };

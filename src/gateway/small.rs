@@ -1,6 +1,7 @@
 //! The body of a request that has one small message, as every call has that is no chat stream.
 
 use std::{
+    error::Error,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -54,7 +55,7 @@ impl<B> Drop for Small<B> {
     }
 }
 
-impl<B: Body<Data = Bytes, Error = h2::Error> + Unpin> Body for Small<B> {
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body for Small<B> {
     type Data = Bytes;
     type Error = Status;
 

@@ -18,7 +18,7 @@ use tonic::{Code, Status, body::Body};
 use tracing::{Instrument, Span, field, info, info_span};
 
 use super::{
-    Answer, Peer,
+    Answer, Peer, Remote,
     admission::{Admission, Admitted, Connected, Full, Party},
     arrivals::{Arrivals, Came},
     audit::{Audit, Caller},
@@ -26,6 +26,7 @@ use super::{
     egress::{Egress, EgressSource, Rest},
     encoding::Encoding,
     frames::{Frames, Receiver, frames},
+    http_api::{is_grpc, not_grpc},
     principal::Principal,
     status::{Denial, Outcome, code, code_name, refusal, status},
     users::{UserStream, Users},
@@ -125,7 +126,7 @@ impl StreamAcceptor {
 
     /// Whose a request is: the other side's of the connection, or the one's that a proxy names which is trusted.
     /// The port of such a client is not known.
-    pub(super) fn client(&self, peer: &Peer, headers: &HeaderMap) -> SocketAddr {
+    pub(super) fn client(&self, peer: &Remote, headers: &HeaderMap) -> SocketAddr {
         if !self.trusted.iter().any(|it| it.contains(peer.addr.ip())) {
             return peer.addr;
         }
@@ -137,7 +138,7 @@ impl StreamAcceptor {
     }
 
     /// Whose part of what an address may have something takes that a client has sent on a connection.
-    fn party(&self, peer: &Peer, client: SocketAddr) -> Arc<Party> {
+    fn party(&self, peer: &Remote, client: SocketAddr) -> Arc<Party> {
         let own = || peer.connected.party.clone();
         if client == peer.addr {
             return own();
@@ -154,10 +155,11 @@ impl StreamAcceptor {
     ) -> Response<Answer> {
         let (parts, mut body) = request.into_parts();
         if !is_grpc(&parts.headers) {
-            return not_grpc().map(Answer::Other);
+            return not_grpc(&parts.headers, D::METHOD).map(Answer::Other);
         }
-        let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
-        let client = self.client(peer, &parts.headers);
+        let remote = &peer.remote;
+        let (audit, certificate) = (self.audit.clone(), remote.certificate.clone());
+        let client = self.client(remote, &parts.headers);
         let mut caller = Caller::new(audit, client, certificate, &parts.headers);
         let encoding = match Encoding::of(&parts.headers, self.content_bytes) {
             Ok(encoding) => encoding,
@@ -193,7 +195,7 @@ impl StreamAcceptor {
         };
         let forwarded = is_forwarded(&parts.headers);
         let egress = Egress::new(peer.spawner.current_waker(), peer.cycle.clone(), forwarded);
-        let party = self.party(peer, client);
+        let party = self.party(remote, client);
         let intake = party.intake.clone();
         let mut stream = ProtocolStream {
             acceptor: self.clone(),
@@ -228,33 +230,27 @@ impl StreamAcceptor {
 
     /// Refuses a stream by its headers alone.
     fn refuse(&self, caller: &mut Caller, outcome: &Outcome) -> Response<Answer> {
+        self.note(caller, outcome).into_http().map(Answer::Other)
+    }
+
+    /// Notes that a request is refused, and says how.
+    fn note(&self, caller: &mut Caller, outcome: &Outcome) -> Status {
         self.count(outcome);
         let status = status(outcome);
         caller.ended(&status, refusal(outcome));
-        status.into_http().map(Answer::Other)
+        status
     }
 
-    /// Refuses a request whose headers have more bytes than this.
-    pub(super) fn refuse_head(
-        &self,
-        request: &Request<Incoming>,
-        peer: &Peer,
-        max: usize,
-    ) -> Response<Answer> {
-        self.refuse_call(request, peer, &Outcome::HeadersTooLarge { max })
-    }
-
-    /// Refuses a request.
+    /// Notes that a call is refused, and says how.
     pub(super) fn refuse_call(
         &self,
-        request: &Request<Incoming>,
-        peer: &Peer,
+        headers: &HeaderMap,
+        peer: &Remote,
         outcome: &Outcome,
-    ) -> Response<Answer> {
+    ) -> Status {
         let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
-        let client = self.client(peer, request.headers());
-        let mut caller = Caller::new(audit, client, certificate, request.headers());
-        self.refuse(&mut caller, outcome)
+        let client = self.client(peer, headers);
+        self.note(&mut Caller::new(audit, client, certificate, headers), outcome)
     }
 
     /// Counts one more connection of a peer, if there may be one.
@@ -269,21 +265,13 @@ impl StreamAcceptor {
     /// Admits a call that is no stream of a protocol's, for as long as what is returned lives, and says whose it is.
     pub(super) fn admit_call(
         &self,
-        request: &Request<Incoming>,
-        peer: &Peer,
+        headers: &HeaderMap,
+        peer: &Remote,
     ) -> Result<(Admitted, Arc<Party>), Status> {
-        let client = self.client(peer, request.headers());
+        let client = self.client(peer, headers);
         match self.admission.admit(client.ip()) {
             Ok(admitted) => Ok((admitted, self.party(peer, client))),
-            Err(full) => {
-                let outcome = Outcome::Full(full);
-                self.count(&outcome);
-                let status = status(&outcome);
-                let (audit, certificate) = (self.audit.clone(), peer.certificate.clone());
-                let mut caller = Caller::new(audit, client, certificate, request.headers());
-                caller.ended(&status, refusal(&outcome));
-                Err(status)
-            }
+            Err(full) => Err(self.refuse_call(headers, peer, &Outcome::Full(full))),
         }
     }
 
@@ -338,20 +326,6 @@ pub(super) fn not_post() -> Response<Body> {
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response.headers_mut().insert(ALLOW, http::HeaderValue::from_static("POST"));
     response
-}
-
-/// The answer to what is not gRPC at all.
-pub(super) fn not_grpc() -> Response<Body> {
-    let mut response = Response::new(Body::new(Empty::<Bytes>::new()));
-    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    response
-}
-
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let codec = content_type.and_then(|value| value.strip_prefix("application/grpc"));
-    // `application/grpc-web` is another protocol.
-    codec.is_some_and(|codec| codec.is_empty() || codec.starts_with(['+', ';']))
 }
 
 /// Whether a request says that it came through a proxy.

@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        gateway::{egress::Egress, flush_cycle::FlushCycle, services::Router},
+        gateway::{egress::Egress, flush_cycle::FlushCycle, router::Router},
         hub::Unread,
         transport::{Cycle, Executor},
     };

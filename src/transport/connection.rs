@@ -1,4 +1,4 @@
-//! One connection, one task: its streams, HTTP/2, then one write.
+//! One connection, one task: its streams, HTTP/2, then one write. What speaks HTTP/1.1 goes its own way.
 
 use std::{
     future::Future,
@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     net::TcpStream,
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -20,12 +20,14 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::{
     buffered_socket::{Flusher, Look, wire},
     executor::Executor,
+    http1,
+    http1_socket::Times,
     http2::Http2,
     inbound::{LargeHeads, PREFACE},
-    patience::{Overdue, Patience, Waited},
-    peer::Peer,
+    patience::{GRACE, Overdue, Patience, Waited},
+    peer::{Peer, Remote},
     service::{Cycle, Service},
-    socket::{HandshakeError, Socket},
+    socket::{HandshakeError, Socket, Version},
 };
 use crate::metrics::Metrics;
 
@@ -62,7 +64,7 @@ pub(super) struct End {
 /// Why a connection ended otherwise than by agreement.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
-    #[error("it did not begin to speak HTTP/2 within {} ms", .0.as_millis())]
+    #[error("it did not begin to speak HTTP within {} ms", .0.as_millis())]
     Handshake(Duration),
     #[error("{0}")]
     Tls(#[from] HandshakeError),
@@ -81,6 +83,8 @@ pub(super) enum ConnectionError {
     #[error("{0}")]
     Http(#[from] h2::Error),
     #[error("{0}")]
+    Http1(#[from] hyper::Error),
+    #[error("{0}")]
     Io(#[from] io::Error),
 }
 
@@ -96,8 +100,8 @@ pub(super) async fn serve<S: Service>(
 ) -> Result<(), ConnectionError> {
     let began = Instant::now();
     let deadline = began + config.handshake_timeout;
-    let socket = match tls {
-        None => Socket::Plain(socket),
+    let mut socket = match tls {
+        None => Socket::plain(socket),
         Some(tls) => {
             let accept = Box::pin(Socket::accept(socket, tls, deadline));
             let Some(accepted) = end.drain.run_until_cancelled(accept).await else { return Ok(()) };
@@ -107,10 +111,26 @@ pub(super) async fn serve<S: Service>(
             }
         }
     };
+    let spoken = Box::pin(spoken(&mut socket, deadline));
+    let Some(spoken) = end.drain.run_until_cancelled(spoken).await else { return Ok(()) };
+    let version = match spoken {
+        None => return Err(ConnectionError::Handshake(config.handshake_timeout)),
+        Some(spoken) => spoken?,
+    };
+    let remote = Remote { addr, certificate: socket.peer_name(), connected };
+    match version {
+        // As a probe of a load balancer does.
+        None => return Ok(()),
+        Some(Version::Http1) => {
+            let times = Times { head: config.handshake_timeout, idle: config.idle_timeout };
+            let end = (end.drain, end.cut);
+            return Ok(Box::pin(http1::serve(socket, remote, service, times, end)).await?);
+        }
+        Some(Version::Http2) => {}
+    }
     let retire = end.drain.child_token();
     let (tasks, cycle) = (Executor::new(), Arc::new(service.cycle(retire.clone())));
-    let (certificate, spawner) = (socket.peer_name(), tasks.spawner());
-    let peer = Arc::new(Peer { addr, certificate, spawner, cycle: cycle.clone(), connected });
+    let peer = Arc::new(Peer { remote, spawner: tasks.spawner(), cycle: cycle.clone() });
     let (wire, flusher) = wire(socket, large_heads);
     let http2 = Http2::new(wire, config.streams, service, peer, tasks.answers());
     let (told, cut) = (pin!(retire.cancelled_owned()), Some(end.cut));
@@ -121,6 +141,16 @@ pub(super) async fn serve<S: Service>(
     let flooded = false;
     Served { http2, tasks, cycle, flusher, told, cut, patience, stalled, flooded, config, metrics }
         .await
+}
+
+/// What a client speaks. `None` when it does not say so in time; what is in it is nothing when the client closes the
+/// connection.
+async fn spoken(socket: &mut Socket, deadline: Instant) -> Option<io::Result<Option<Version>>> {
+    let mut version = pin!(socket.version());
+    match timeout_at(deadline, &mut version).await {
+        Ok(version) => Some(version),
+        Err(_) => timeout(GRACE, version).await.ok(),
+    }
 }
 
 struct Served<'a, S: Service> {

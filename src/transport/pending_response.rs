@@ -94,6 +94,12 @@ fn now() -> HeaderValue {
     date.unwrap_or_else(|| HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
+/// How long a client may take for so many bytes of an answer.
+pub(super) fn time_to_take(bytes: usize) -> Duration {
+    let portions = u32::try_from(bytes / PORTION).unwrap_or(u32::MAX);
+    TAKEN + TAKEN_PORTION.saturating_mul(portions)
+}
+
 /// Sends a body as the client takes it, as far as it wants it, and as long as it takes it.
 async fn send(body: impl Body<Data = Bytes>, mut stream: SendStream<Bytes>) {
     let mut body = pin!(body);
@@ -124,8 +130,7 @@ async fn send(body: impl Body<Data = Bytes>, mut stream: SendStream<Bytes>) {
 
 /// Hands over as much at a time as the client has room for. One that takes it too slowly has its stream reset.
 async fn send_data(mut data: Bytes, stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
-    let portions = u32::try_from(data.len() / PORTION).unwrap_or(u32::MAX);
-    let until = Instant::now() + TAKEN + TAKEN_PORTION.saturating_mul(portions);
+    let until = Instant::now() + time_to_take(data.len());
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         while stream.capacity() == 0 {

@@ -1,6 +1,7 @@
 //! What connections are for: a service that answers their requests.
 
 use std::{
+    error::Error,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -14,7 +15,10 @@ use http_body::Body;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{incoming::Incoming, peer::Peer};
+use super::{
+    incoming::Incoming,
+    peer::{Peer, Remote},
+};
 use crate::metrics::{Metrics, Refusal};
 
 /// Answers the requests of all connections.
@@ -26,7 +30,10 @@ pub(crate) trait Service: fmt::Debug + Send + Sync + Sized + 'static {
     /// Sends a response that goes on for as long as its client wants it.
     type Sender: Sender;
     /// The body of any other response.
-    type Body: Body<Data = Bytes, Error: Send> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>> + Send>
+        + Send
+        + Unpin
+        + 'static;
 
     /// Whether a connection from there may say, before anything else, whom it is from.
     fn may_speak_for_others(&self, peer: IpAddr) -> bool;
@@ -46,9 +53,19 @@ pub(crate) trait Service: fmt::Debug + Send + Sync + Sized + 'static {
         request: Request<Incoming>,
         peer: Arc<PeerOf<Self>>,
     ) -> impl Future<Output = Response<Answer<Self>>> + Send + 'static;
+
+    /// Answers a request of a connection that speaks HTTP/1, on which there are no streams.
+    fn answer_http1(
+        self: Arc<Self>,
+        request: Request<hyper::body::Incoming>,
+        remote: Arc<RemoteOf<Self>>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 }
 
-/// The other end of a connection, as a service knows it.
+/// The other end of a connection that speaks HTTP/1, as a service knows it.
+pub(crate) type RemoteOf<S> = Remote<<S as Service>::Connected>;
+
+/// The other end of a connection that speaks HTTP/2, as a service knows it.
 pub(crate) type PeerOf<S> = Peer<<S as Service>::Connected, <S as Service>::Cycle>;
 
 /// The body of a response.
@@ -119,6 +136,14 @@ pub(super) mod tests {
             _: Request<Incoming>,
             _: Arc<PeerOf<Self>>,
         ) -> Response<Answer<Self>> {
+            std::future::pending().await
+        }
+
+        async fn answer_http1(
+            self: Arc<Self>,
+            _: Request<hyper::body::Incoming>,
+            _: Arc<RemoteOf<Self>>,
+        ) -> Response<Full<Bytes>> {
             std::future::pending().await
         }
     }

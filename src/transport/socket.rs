@@ -22,11 +22,34 @@ use super::buffered_socket::Progress;
 const PARTING: Duration = Duration::from_secs(1);
 const PARTING_BYTES: u64 = 64 * 1024;
 
+/// What the preface of HTTP/2 begins with, and no request of HTTP/1.1 that anybody makes.
+const HTTP2: [u8; 3] = *b"PRI";
+
 /// What a connection reads from and writes to.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(super) struct Socket {
+    stream: Stream,
+    first: FirstBytes,
+}
+
+#[derive(Debug)]
+enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<Counted>>),
+}
+
+/// What was read to find out what a client speaks, and is still to be read by whoever speaks that.
+#[derive(Debug, Default)]
+struct FirstBytes {
+    bytes: [u8; HTTP2.len()],
+    have: u8,
+}
+
+/// What a client speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Version {
+    Http1,
+    Http2,
 }
 
 /// Why a connection has no TLS.
@@ -42,6 +65,10 @@ pub(super) enum HandshakeError {
 }
 
 impl Socket {
+    pub(super) fn plain(socket: TcpStream) -> Self {
+        Self { stream: Stream::Plain(socket), first: FirstBytes::default() }
+    }
+
     /// Does the server's part of the TLS handshake.
     pub(super) async fn accept(
         socket: TcpStream,
@@ -50,7 +77,10 @@ impl Socket {
     ) -> Result<Self, HandshakeError> {
         let accept = tls.accept(Counted { socket, heard: false, taken: 0 }).into_fallible();
         match timeout_at(deadline, accept).await {
-            Ok(Ok(stream)) => Ok(Self::Tls(Box::new(stream))),
+            Ok(Ok(stream)) => {
+                let stream = Stream::Tls(Box::new(stream));
+                Ok(Self { stream, first: FirstBytes::default() })
+            }
             Ok(Err((_, Counted { heard: false, .. }))) => Err(HandshakeError::Silent),
             Ok(Err((error, Counted { socket, .. }))) => {
                 let until = deadline.min(Instant::now() + PARTING);
@@ -64,9 +94,27 @@ impl Socket {
 }
 
 impl Socket {
+    /// Waits for what the client says first, and tells by that what it speaks. `None` when it closes the
+    /// connection instead.
+    pub(super) async fn version(&mut self) -> io::Result<Option<Version>> {
+        loop {
+            let have = usize::from(self.first.have);
+            if self.first.bytes[..have] != HTTP2[..have] {
+                return Ok(Some(Version::Http1));
+            }
+            if have == HTTP2.len() {
+                return Ok(Some(Version::Http2));
+            }
+            match self.stream.read(&mut self.first.bytes[have..]).await? {
+                0 => return Ok(None),
+                read => self.first.have += u8::try_from(read).expect("no more than there is room"),
+            }
+        }
+    }
+
     /// Whom the certificate of the other side names, if it had to show one.
     pub(super) fn peer_name(&self) -> Option<Arc<str>> {
-        let Self::Tls(stream) = self else { return None };
+        let Stream::Tls(stream) = &self.stream else { return None };
         let certificate = stream.get_ref().1.peer_certificates()?.first()?;
         Some(roomcast_tls::subject(certificate).into())
     }
@@ -80,15 +128,52 @@ async fn part(mut socket: TcpStream) -> io::Result<()> {
 
 impl Progress for Socket {
     fn taken(&self) -> u64 {
-        match self {
+        match &self.stream {
             // Holds nothing back.
-            Self::Plain(_) => 0,
-            Self::Tls(stream) => stream.get_ref().0.taken,
+            Stream::Plain(_) => 0,
+            Stream::Tls(stream) => stream.get_ref().0.taken,
         }
     }
 }
 
 impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let have = usize::from(this.first.have);
+        if have > 0 {
+            let taken = have.min(buf.remaining());
+            buf.put_slice(&this.first.bytes[..taken]);
+            this.first.bytes.copy_within(taken..have, 0);
+            this.first.have -= u8::try_from(taken).expect("no more than there are");
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -101,7 +186,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for Stream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

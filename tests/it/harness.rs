@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod collector;
 mod endpoint;
+pub(crate) mod http1;
 pub(crate) mod http2;
 mod machine;
 mod pace;

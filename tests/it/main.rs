@@ -28,6 +28,7 @@ mod deadlines;
 mod deploy;
 mod documents;
 mod hostile;
+mod http_json;
 mod leaving;
 mod library;
 mod load;

@@ -22,12 +22,12 @@ const KEY: &str = "ROOMCAST_SERVER__TLS__KEY_FILE";
 const CLIENT_CA: &str = "ROOMCAST_SERVER__TLS__CLIENT_CA_FILE";
 
 /// One replica on memory that shows this certificate.
-async fn serving(files: &PairFiles) -> Cluster {
+pub(crate) async fn serving(files: &PairFiles) -> Cluster {
     Cluster::memory().with(CERT, &files.cert).with(KEY, &files.key).start().await
 }
 
 /// A TLS connection that knows nothing of gRPC, as far as the handshake.
-async fn handshake(
+pub(crate) async fn handshake(
     addr: SocketAddr,
     authority: &Authority,
     versions: &[&'static SupportedProtocolVersion],

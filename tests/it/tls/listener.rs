@@ -116,7 +116,7 @@ async fn plain_text_gets_a_closed_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_versions_of_tls_and_http2_only() {
+async fn both_versions_of_tls_and_of_http() {
     let authority = Authority::new("servers");
     let cluster = serving(&authority.issue_files("server")).await;
     let addr = cluster.replicas[0].grpc();
@@ -127,8 +127,11 @@ async fn both_versions_of_tls_and_http2_only() {
         assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
         assert_eq!(session.protocol_version(), Some(version.version));
     }
-    let error = handshake(addr, &authority, rustls::ALL_VERSIONS, &["http/1.1"]).await;
-    let said = error.expect_err("HTTP/1.1 is not spoken").to_string();
+    let older = handshake(addr, &authority, rustls::ALL_VERSIONS, &["http/1.1"]).await;
+    let session = older.expect("TLS");
+    assert_eq!(session.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let error = handshake(addr, &authority, rustls::ALL_VERSIONS, &["h3"]).await;
+    let said = error.expect_err("HTTP/3 is not spoken").to_string();
     assert!(said.contains("NoApplicationProtocol"), "{said}");
 }
 
