@@ -41,6 +41,7 @@ mod outage_names;
 mod outage_truth;
 mod protocol;
 mod proxied;
+mod python_app;
 mod rebalancing;
 mod redis_cluster;
 mod refusals;
