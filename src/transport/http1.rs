@@ -44,8 +44,9 @@ pub(super) async fn serve<S: Service>(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), calls));
     tokio::select! {
         biased;
-        ended = connection.as_mut() => return ended,
+        // First, so that an answer that is the last one says so.
         () = drain.cancelled() => connection.as_mut().graceful_shutdown(),
+        ended = connection.as_mut() => return ended,
     }
     tokio::select! {
         biased;

@@ -1,6 +1,7 @@
 //! Unary calls over plain HTTP, on the port of gRPC.
 
 mod connections;
+mod documents;
 mod drain;
 mod shapes;
 mod tls;

@@ -7,6 +7,10 @@ use tokio::task::spawn_blocking;
 use tonic::Status;
 
 use super::content::Codec;
+use crate::{
+    gateway::status::{Outcome, status},
+    session::Ending,
+};
 
 /// A message larger than this is translated by a thread that holds up nobody else: it takes milliseconds.
 const LARGE: usize = 64 * 1024;
@@ -50,21 +54,23 @@ async fn translate(
 
 fn from_json(message: &MessageDescriptor, sent: &[u8]) -> Result<Bytes, Status> {
     if sent.is_empty() {
-        let empty = "the body is empty; a message without fields is {}";
-        return Err(Status::invalid_argument(empty));
+        return Err(unreadable("the body is empty; a message without fields is {}".to_owned()));
     }
-    let refuse =
-        |error: serde_json::Error| Status::invalid_argument(format!("{}: {error}", message.name()));
+    let refuse = |error: serde_json::Error| unreadable(format!("{}: {error}", message.name()));
     let mut json = serde_json::Deserializer::from_slice(sent);
     let read = DynamicMessage::deserialize(message.clone(), &mut json).map_err(refuse)?;
     json.end().map_err(refuse)?;
     Ok(read.encode_to_vec().into())
 }
 
+fn unreadable(why: String) -> Status {
+    status(&Outcome::Ended(Ending::Unreadable(why)))
+}
+
 fn to_json(message: &MessageDescriptor, answer: &[u8]) -> Result<Bytes, Status> {
-    let unreadable = || Status::internal("the answer cannot be read");
-    let read = DynamicMessage::decode(message.clone(), answer).map_err(|_| unreadable())?;
-    Ok(serde_json::to_vec(&read).map_err(|_| unreadable())?.into())
+    let broken = || Status::internal("the answer cannot be read");
+    let read = DynamicMessage::decode(message.clone(), answer).map_err(|_| broken())?;
+    Ok(serde_json::to_vec(&read).map_err(|_| broken())?.into())
 }
 
 #[cfg(test)]
