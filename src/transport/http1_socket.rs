@@ -249,3 +249,102 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Http1Socket<IO> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use hyper::{body::Incoming, server::conn::http1::Builder, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const TIMES: Times = Times { head: Duration::from_secs(10), idle: Duration::from_secs(300) };
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// Serves a connection until it ends; each answer has so many bytes, and keeps this until it is sent.
+    async fn serve(near: DuplexStream, bytes: usize, kept: Arc<()>) -> hyper::Result<()> {
+        let exchange = Arc::new(Exchange::default());
+        let socket = Http1Socket::new(near, exchange.clone(), TIMES, Instant::now());
+        let calls = service_fn(|_: Request<Incoming>| {
+            exchange.begin();
+            let mut until_sent = Extensions::new();
+            until_sent.insert(kept.clone());
+            let body = exchange.answer(Full::new(Bytes::from(vec![b'x'; bytes])), until_sent);
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        Builder::new().serve_connection(TokioIo::new(socket), calls).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_taken_in_time_or_not_at_all() {
+        let (near, mut far) = duplex(1024);
+        let kept = Arc::new(());
+        let began = Instant::now();
+        let served = serve(near, 10 * 64 * 1024, kept.clone());
+        let slow = async {
+            far.write_all(REQUEST).await.unwrap();
+            let mut some = [0; 1024];
+            while far.read(&mut some).await.is_ok_and(|read| read > 0) {
+                // Behind that comes what the connection had sent.
+                let is_sent = Arc::strong_count(&kept) < 3;
+                assert!(!is_sent || began.elapsed() >= Duration::from_secs(20));
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let (ended, ()) = tokio::join!(served, slow);
+        assert!(ended.is_err());
+        assert_eq!(Arc::strong_count(&kept), 1);
+        assert!((20..23).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_answer_keeps_is_given_back_when_it_is_sent() {
+        let (near, mut far) = duplex(1024);
+        let kept = Arc::new(());
+        let began = Instant::now();
+        let served = serve(near, 5, kept.clone());
+        let client = async {
+            for _ in 0..3 {
+                let mut answer = vec![];
+                far.write_all(REQUEST).await.unwrap();
+                while !answer.ends_with(b"xxxxx") {
+                    far.read_buf(&mut answer).await.unwrap();
+                }
+                sleep(Duration::from_secs(200)).await;
+                assert_eq!(Arc::strong_count(&kept), 2, "only the connection has it");
+            }
+            assert_eq!(far.read(&mut [0; 64]).await.unwrap(), 0, "it is closed");
+        };
+        let (ended, ()) = tokio::join!(served, client);
+        assert!(ended.is_ok(), "{ended:?}");
+        assert!((700..702).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_head_of_a_request_comes_in_time() {
+        for before in [0, 1] {
+            let (near, mut far) = duplex(1024);
+            let served = serve(near, 5, Arc::default());
+            let client = async {
+                far.write_all(&REQUEST.repeat(before)).await.unwrap();
+                sleep(Duration::from_secs(5)).await;
+                let began = Instant::now();
+                for byte in REQUEST.iter().take(20) {
+                    if far.write_all(&[*byte]).await.is_err() {
+                        break;
+                    }
+                    sleep(Duration::from_secs(1)).await;
+                }
+                began.elapsed().as_secs()
+            };
+            let (ended, took) = tokio::join!(served, client);
+            assert!(ended.is_err());
+            // The first one has the time since the connection began.
+            assert!((5..13).contains(&took), "{took}");
+        }
+    }
+}
