@@ -22,7 +22,7 @@ pub use self::{
     log::{LogBounds, PageLimit},
     moderation::{
         Affected, BANS_PAGE, Ban, BanNote, Bans, DECISIONS, DecideError, Decision, ENFORCE_BATCH,
-        Enforcement, Measure, Silenced, Standing, Until,
+        Enforcement, Measure, Silenced, Standing,
     },
     names::{
         CHECK_BATCH, Checked, Eviction, HEADS_BATCH, Hold, Join, JoinError, Joined, MEMBERS_PAGE,
@@ -33,7 +33,7 @@ pub use self::{
 };
 use crate::domain::{
     Contact, Directive, Epoch, Event, Identity, Page, Position, RoomName, SessionId, StreamId,
-    Username,
+    Until, Username,
 };
 
 /// What replicas share: for each room one log of events, one live channel and the names of its members.

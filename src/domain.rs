@@ -19,7 +19,7 @@ pub use directive::Directive;
 pub use event::{Event, EventKind, LeftCause, Member, TraceParent};
 pub use ids::{FencingToken, ReplicaId, SessionId, StreamId};
 pub use log::{Head, PAST_EPOCHS, Page};
-pub use moderation::{Identity, Moderation, ModerationAction, RoomRole, RoomSettings};
+pub use moderation::{Identity, Moderation, ModerationAction, RoomRole, RoomSettings, Until};
 pub use room_name::{RoomName, RoomNameError};
 pub use roomcast_common::{Epoch, Position};
 pub use secret::SecretHash;

@@ -41,10 +41,11 @@ use super::{
     Directives, Enforcement, Eviction, Hold, Join, JoinError, Joined, LIST_BATCH, ListError,
     ListPage, LogBounds, Members, MembersCursor, MembersPage, PageLimit, Partition, Publish,
     PublishError, Published, REAP_BATCH, ReapStep, Renewal, RoomHead, RoomNames, RoomSummary,
-    Seated, Shard, Signals, Standing, Survey, Unavailable, Until,
+    Seated, Shard, Signals, Standing, Survey, Unavailable,
 };
 use crate::domain::{
-    Contact, Directive, Epoch, Event, Identity, Page, Position, ReplicaId, RoomName, Username,
+    Contact, Directive, Epoch, Event, Identity, Page, Position, ReplicaId, RoomName, Until,
+    Username,
 };
 
 /// How a [`Memory`] behaves.

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::Unavailable;
-use crate::domain::{DisplayName, Event, Identity, Member, RoomName, RoomRole, RoomSettings};
+use crate::domain::{
+    DisplayName, Event, Identity, Member, RoomName, RoomRole, RoomSettings, Until,
+};
 
 /// The most bans, mutes and roles of a room together. Those that have ended make room for others.
 pub const DECISIONS: usize = 10_000;
@@ -113,9 +115,6 @@ pub struct Standing {
     /// What holds in the room.
     pub settings: RoomSettings,
 }
-
-/// When something ends: then, or never.
-pub type Until = Option<Timestamp>;
 
 /// Why a member may not speak.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

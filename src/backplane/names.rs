@@ -4,10 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Unavailable, moderation::Until};
+use super::Unavailable;
 use crate::domain::{
     Contact, Event, FencingToken, Head, Identity, LeftCause, Member, Position, ReplicaId, RoomName,
-    RoomRole, RoomSettings, SecretHash, SessionId, StreamId, Username,
+    RoomRole, RoomSettings, SecretHash, SessionId, StreamId, Until, Username,
 };
 
 /// The most holds in one call of [`super::Backplane::check`].

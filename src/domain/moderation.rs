@@ -6,6 +6,9 @@ use jiff::Timestamp;
 
 use super::DisplayName;
 
+/// When something ends: then, or never.
+pub type Until = Option<Timestamp>;
+
 /// Whom a ban, a mute or a role is about: a subject where tokens say who somebody is, else whoever has a name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Identity {

@@ -7,12 +7,10 @@ use std::{
 
 use super::{Hub, Member, Membership, event_now, keeper, membership::Coming};
 use crate::{
-    backplane::{
-        Eviction, Hold, Join, JoinError, Joined, ReapStep, Seated, Takeover, Unavailable, Until,
-    },
+    backplane::{Eviction, Hold, Join, JoinError, Joined, ReapStep, Seated, Takeover, Unavailable},
     domain::{
         EventKind, FencingToken, Identity, Position, RoomName, RoomRole, SecretHash, SessionId,
-        Username,
+        Until, Username,
     },
     room::LogCursor,
     wakers::ReaderWaker,

@@ -14,8 +14,8 @@ use tracing::Instrument as _;
 
 use super::{Hub, Member, RoomRef, reader::Reader, release_queue::Release, room::Room};
 use crate::{
-    backplane::{JoinError, Unavailable, Until},
-    domain::{LeftCause, Position},
+    backplane::{JoinError, Unavailable},
+    domain::{LeftCause, Position, Until},
     metrics::{InGauge, LeaseLoss, Leave},
     room::LogCursor,
     trace,

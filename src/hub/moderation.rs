@@ -9,11 +9,11 @@ use super::Hub;
 use crate::{
     backplane::{
         Affected, BanNote, DecideError, Decision, ENFORCE_BATCH, Enforcement, MEMBERS_PAGE,
-        Measure, MembersPage, Present, Unavailable, Until,
+        Measure, MembersPage, Present, Unavailable,
     },
     domain::{
         DisplayName, Event, EventKind, Identity, LeftCause, Member, Moderation, ModerationAction,
-        RoomName, RoomRole, RoomSettings, SessionId, Username, UsernameLimits,
+        RoomName, RoomRole, RoomSettings, SessionId, Until, Username, UsernameLimits,
     },
 };
 

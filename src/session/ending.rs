@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{backplane::Until, domain::LeftCause, hub::PutOut};
+use crate::{
+    domain::{LeftCause, Until},
+    hub::PutOut,
+};
 
 /// Why a session ends.
 #[derive(Clone, PartialEq, Eq, Debug)]

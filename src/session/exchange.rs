@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Ending, Rights};
 use crate::{
-    backplane::{Silenced, Until},
-    domain::{Position, TraceParent},
+    backplane::Silenced,
+    domain::{Position, TraceParent, Until},
     metrics::Nack,
 };
 

@@ -8,11 +8,11 @@ use super::{Fixture, Replica, SHORT, Setup, props::*, replicas};
 use crate::{
     backplane::{
         Affected, AppendError, BanNote, DECISIONS, DecideError, Decision, Enforcement, Hold,
-        JoinError, Measure, Silenced, Standing, Until, Verdict,
+        JoinError, Measure, Silenced, Standing, Verdict,
     },
     domain::{
         DisplayName, Event, EventKind, Identity, LeftCause, Moderation, ModerationAction, RoomName,
-        RoomRole, RoomSettings,
+        RoomRole, RoomSettings, Until,
     },
 };
 

@@ -18,9 +18,9 @@ use crate::{
         DirectError, Directives, Enforcement, Eviction, Hold, Join, JoinError, Joined, ListError,
         ListPage, Members, MembersCursor, MembersPage, PageLimit, Partition, Publish, PublishError,
         Published, ReapStep, Renewal, RoomHead, RoomNames, RoomSummary, Seated, Shard, Standing,
-        Survey, Unavailable, Until,
+        Survey, Unavailable,
     },
-    domain::{Contact, Directive, Event, Identity, Page, Position, RoomName, Username},
+    domain::{Contact, Directive, Event, Identity, Page, Position, RoomName, Until, Username},
 };
 
 /// How long it takes to show that something cannot be done.

@@ -9,9 +9,8 @@ use super::leases::later;
 use crate::{
     backplane::{
         BANS_PAGE, Ban, BanNote, Bans, DECISIONS, DecideError, Decision, MembersCursor, Standing,
-        Until,
     },
-    domain::{Identity, RoomName, RoomRole, RoomSettings},
+    domain::{Identity, RoomName, RoomRole, RoomSettings, Until},
 };
 
 /// When something ends: judged by this clock, and told by that of the world.

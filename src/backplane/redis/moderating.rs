@@ -11,10 +11,8 @@ use super::{
     scripts::millis,
 };
 use crate::{
-    backplane::{
-        Ban, Bans, Decision, Enforcement, Measure, MembersCursor, Silenced, Standing, Until,
-    },
-    domain::{Identity, RoomRole, RoomSettings},
+    backplane::{Ban, Bans, Decision, Enforcement, Measure, MembersCursor, Silenced, Standing},
+    domain::{Identity, RoomRole, RoomSettings, Until},
 };
 
 /// How many digits tell when something ends that is kept.

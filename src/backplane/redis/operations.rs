@@ -23,9 +23,9 @@ use crate::{
         DecideError, Decision, Deletion, DirectError, Directives, Enforcement, Eviction, Hold,
         Join, JoinError, Joined, ListError, ListPage, MEMBERS_PAGE, Members, MembersCursor,
         MembersPage, PageLimit, Partition, Publish, PublishError, Published, ReapStep, Renewal,
-        RoomHead, RoomNames, RoomSummary, Seated, Shard, Standing, Survey, Unavailable, Until,
+        RoomHead, RoomNames, RoomSummary, Seated, Shard, Standing, Survey, Unavailable,
     },
-    domain::{Contact, Directive, Event, Identity, Page, Position, RoomName, Username},
+    domain::{Contact, Directive, Event, Identity, Page, Position, RoomName, Until, Username},
 };
 
 #[async_trait]

@@ -3,8 +3,8 @@
 use tonic::Code;
 
 use crate::{
-    backplane::{DecideError, Until},
-    domain::{RoomName, RoomRole},
+    backplane::DecideError,
+    domain::{RoomName, RoomRole, Until},
     hub::PutOut,
     metrics::Refusal,
     proto::room::ErrorReason,

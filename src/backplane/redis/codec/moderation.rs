@@ -7,8 +7,8 @@ use prost::Message;
 
 use super::{CodecError, nanos};
 use crate::{
-    backplane::{BanNote, Until},
-    domain::{DisplayName, Moderation, ModerationAction, RoomRole, RoomSettings},
+    backplane::BanNote,
+    domain::{DisplayName, Moderation, ModerationAction, RoomRole, RoomSettings, Until},
     proto::internal::{
         self,
         moderated::{Action, Limited, Plain},
