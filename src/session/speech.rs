@@ -1,6 +1,8 @@
-//! The way of a member's messages to the log. `hold` is for when the name may be lost.
+//! The way of a member's messages to the log. `hold` is for when the name may be lost, `silence` for
+//! when moderators have it wait or be refused.
 
 mod hold;
+mod silence;
 
 use std::{
     collections::VecDeque,
@@ -19,15 +21,12 @@ use super::{
     positions::Positions,
 };
 use crate::{
-    backplane::{AppendError, Appended, Hold, Silenced},
+    backplane::{AppendError, Appended, Hold},
     domain::{Event, EventKind, Member as Who},
     hub::{Hub, Membership},
     room::RateLimiter,
     trace,
 };
-
-/// How long a client that cannot be told to wait is held back by a room's slow mode; its stream is ended otherwise.
-const SLOW_MODE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long messages that are under way may hold up the end of a session.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -284,12 +283,6 @@ impl<'a> Publisher<'a> {
         self.inflight.push_front(find.boxed());
     }
 
-    /// Whether its client may speak, as far as its token says. A role that was set in the room goes before that, and is
-    /// judged with each message.
-    fn may_speak(&self) -> bool {
-        self.speaks || self.membership.member().role_set().is_some()
-    }
-
     /// Makes a message of what a client without numbers said, if it is one.
     fn take_in(&mut self, say: Say) -> Result<Option<Message>, Ending> {
         if say.content.is_empty() {
@@ -390,7 +383,7 @@ impl<'a> Publisher<'a> {
         match appended {
             Ok(appended) => self.note_appended(message, appended),
             // A hole before it, made by one that was refused.
-            Err(AppendError::Stale) if message.seq > self.next_seq => {
+            Err(AppendError::Stale | AppendError::Silenced(_)) if message.seq > self.next_seq => {
                 message.missing = Some("out of order");
                 let expected = self.next_seq;
                 self.refuse(message.seq, Refused::OutOfOrder { expected });
@@ -413,35 +406,6 @@ impl<'a> Publisher<'a> {
             }
         }
         Ok(())
-    }
-
-    /// A moderator has had the client not say this, or not yet.
-    fn on_silenced(&mut self, message: Message, silenced: Silenced) -> Result<(), Ending> {
-        if self.link.is_some() {
-            self.refuse_in_turn(message.seq, silenced.into());
-            return Ok(());
-        }
-        match silenced {
-            Silenced::SlowMode(wait) if wait <= SLOW_MODE_PATIENCE => {
-                self.slow_until = Some(Instant::now() + wait);
-                self.stale.push_back(Waiting::Message(message));
-                Ok(())
-            }
-            Silenced::Muted(until) => Err(Ending::Muted(until)),
-            Silenced::Reader | Silenced::ReadOnly | Silenced::SlowMode(_) => {
-                Err(Ending::Denied(Refused::from(silenced).to_string()))
-            }
-        }
-    }
-
-    /// A message is not in the log. Its turn to be told so comes after those before it.
-    fn refuse_in_turn(&mut self, seq: u64, refused: Refused) {
-        if self.stale.is_empty() {
-            self.refuse(seq, refused);
-        } else {
-            let nack = Answer::Nack { client_seq: seq, refused };
-            self.stale.push_back(Waiting::Later(Answered::Settled(nack)));
-        }
     }
 
     fn note_appended(&mut self, mut message: Message, appended: Appended) {
