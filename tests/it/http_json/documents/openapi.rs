@@ -241,10 +241,11 @@ fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     let source = file.file_descriptor_proto().source_code_info.as_ref().expect("comments");
     let found = source.location.iter().find(|it| it.path == path);
     let text = found.map_or("", |it| it.leading_comments());
-    let paragraphs = text
-        .trim()
-        .split("\n\n")
-        .map(|paragraph| paragraph.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    let paragraphs = text.trim().split("\n\n").map(|paragraph| {
+        // What is for the linter is for nobody else.
+        let lines = paragraph.lines().map(str::trim).filter(|it| !it.starts_with("buf:lint"));
+        lines.collect::<Vec<_>>().join(" ")
+    });
     // An empty line of a comment has its blank.
     paragraphs.collect::<Vec<_>>().join("\n\n")
 }
